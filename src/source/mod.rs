@@ -1,0 +1,216 @@
+//! The source contract: where rows come from, in chunks, never one by one.
+//!
+//! A **source** is one declared table. It has **partitions**, each an ordered log with
+//! **offsets** that only grow. A worker owns a [`Reader`] over some of the partitions and is
+//! the only one to call it; so a reader needs no locks and no thread of its own. Positions are
+//! kept by the engine: a reader starts where its [`Assignment`] says and never commits.
+
+pub mod datagen;
+pub mod files;
+
+use crate::error::Result;
+use arrow::buffer::Buffer;
+use arrow::record_batch::RecordBatch;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One partition as the engine hands it to a reader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// Dense number of the partition within its source (0, 1, …): how the engine names it.
+    pub id: usize,
+    /// Kafka topic, or the file's path.
+    pub topic: Arc<str>,
+    /// Kafka partition, or 0.
+    pub partition: i32,
+    /// The first offset to read.
+    pub start: i64,
+    /// Exclusive end of a bounded run; `None` reads for ever. Offsets may have gaps, so the end
+    /// is reached when the position is at or past it.
+    pub end: Option<i64>,
+}
+
+/// A declared table that can be read.
+pub trait Source: Send + Sync {
+    /// All partitions with resolved start and end offsets, those that need no reading
+    /// (start >= end) included. Blocks until the source can be reached; calls `wait` with a
+    /// line of text, once per change of state, that says what it is waiting for, and stops
+    /// with an error when `wait` returns false.
+    fn partitions(&self, wait: &mut dyn FnMut(&str) -> bool) -> Result<Vec<Assignment>>;
+
+    /// Partitions that appeared since the last call of this function or of `partitions`,
+    /// read from their beginning. Empty for sources with a fixed set. Does not block for long.
+    fn discover(&self) -> Result<Vec<Assignment>> {
+        Ok(Vec::new())
+    }
+
+    /// How often `discover` is to be called; `None` is never.
+    fn discovery_interval(&self) -> Option<Duration> {
+        None
+    }
+
+    /// A reader over `partitions`, owned by one worker. May be called for each worker.
+    fn reader(&self, partitions: &[Assignment]) -> Result<Box<dyn Reader>>;
+
+    /// Whether the source ends by itself when it is read without `--until-end`.
+    fn is_bounded(&self) -> bool;
+
+    /// E.g. `kafka topic clicks at localhost:9092`, for messages.
+    fn describe(&self) -> String;
+}
+
+/// Reads the partitions that one worker owns.
+pub trait Reader: Send {
+    /// The next piece of input. Waits at most `timeout` for one.
+    ///
+    /// An error is final for the query. A source that is away for the moment (a broker that
+    /// restarts) is no error: the reader returns [`Polled::Notice`] once per change of state
+    /// and [`Polled::Idle`] until the source is back.
+    fn poll(&mut self, timeout: Duration) -> Result<Polled>;
+
+    /// Adds partitions found by [`Source::discover`].
+    fn add(&mut self, partitions: &[Assignment]) -> Result<()>;
+}
+
+/// What a reader has read.
+#[derive(Debug)]
+pub enum Polled {
+    /// Encoded records of one partition.
+    Chunk(Chunk),
+    /// Rows that need no decoding (Parquet, datagen), of one partition. Columns are those of
+    /// [`ReadRequest::columns`], in that order.
+    Rows(Rows),
+    /// The partition has reached its end (bounded runs), and nothing more comes from it.
+    End { id: usize },
+    /// Nothing within the time-out.
+    Idle,
+    /// The source's state changed (away, back): a line of text for the user's log.
+    Notice(String),
+}
+
+/// Records of one partition, as they came, in the order of their offsets.
+#[derive(Debug, Clone)]
+pub struct Chunk {
+    pub id: usize,
+    pub topic: Arc<str>,
+    pub partition: i32,
+    /// Offset of each record; strictly increasing, with gaps where the log has them.
+    pub offsets: Vec<i64>,
+    /// The position after this chunk: at least the last offset + 1.
+    pub next_offset: i64,
+    pub payload: Blobs,
+    /// Milliseconds since the epoch; -1 where the record has none. As long as `offsets`.
+    pub timestamps_ms: Vec<i64>,
+    /// True: broker's append time, false: producer's create time.
+    pub log_append_time: bool,
+    /// Present when asked for by [`ReadRequest::keys`].
+    pub keys: Option<Blobs>,
+    /// Present when asked for by [`ReadRequest::headers`]: per record, name and value.
+    pub headers: Option<Vec<Vec<(String, Option<Vec<u8>>)>>>,
+    /// Last offset + 1 of the partition's log as far as the client knows, for lag.
+    pub high_watermark: Option<i64>,
+}
+
+impl Chunk {
+    pub fn len(&self) -> usize {
+        self.offsets.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.offsets.is_empty()
+    }
+}
+
+/// Byte strings in one buffer. String `i` is `data[ends[i]..ends[i + 1]]`.
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    pub data: Buffer,
+    /// One longer than the number of strings; starts with 0.
+    pub ends: Vec<u32>,
+    /// True where the string is absent (a tombstone, a record without key). Empty: none is.
+    pub nulls: Vec<bool>,
+}
+
+impl Blobs {
+    pub fn len(&self) -> usize {
+        self.ends.len() - 1
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes of string `i`; `None` where it is absent.
+    #[inline]
+    pub fn get(&self, i: usize) -> Option<&[u8]> {
+        if self.nulls.get(i).copied().unwrap_or(false) {
+            return None;
+        }
+        Some(&self.data.as_slice()[self.ends[i] as usize..self.ends[i + 1] as usize])
+    }
+}
+
+/// Collects [`Blobs`].
+#[derive(Debug)]
+pub struct BlobsBuilder {
+    data: Vec<u8>,
+    ends: Vec<u32>,
+    nulls: Vec<bool>,
+}
+
+impl Default for BlobsBuilder {
+    fn default() -> Self {
+        Self { data: Vec::new(), ends: vec![0], nulls: Vec::new() }
+    }
+}
+
+impl BlobsBuilder {
+    pub fn with_capacity(strings: usize, bytes: usize) -> Self {
+        let mut ends = Vec::with_capacity(strings + 1);
+        ends.push(0);
+        Self { data: Vec::with_capacity(bytes), ends, nulls: Vec::new() }
+    }
+
+    /// Bytes collected; a chunk must stay under 4 GiB.
+    pub fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    #[inline]
+    pub fn push(&mut self, value: Option<&[u8]>) {
+        match value {
+            Some(v) => self.data.extend_from_slice(v),
+            None => self.nulls.resize(self.ends.len() - 1, false),
+        }
+        if value.is_none() {
+            self.nulls.push(true);
+        }
+        self.ends.push(self.data.len() as u32);
+    }
+
+    pub fn finish(self) -> Blobs {
+        Blobs { data: Buffer::from_vec(self.data), ends: self.ends, nulls: self.nulls }
+    }
+}
+
+/// Rows of one partition that arrive decoded.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    pub id: usize,
+    pub batch: RecordBatch,
+    /// Offset (row number) of the first row; the others follow without gaps.
+    pub first_offset: i64,
+    pub next_offset: i64,
+}
+
+/// What the engine wants of a source; fixed before the first reader is made.
+#[derive(Debug, Clone, Default)]
+pub struct ReadRequest {
+    /// Names of the physical columns that some query reads, in the order in which the decoder
+    /// (or a source of rows) delivers them.
+    pub columns: Vec<String>,
+    pub keys: bool,
+    pub headers: bool,
+    /// `--until-end`: end at the offsets that are the latest when the run starts.
+    pub until_end: bool,
+}

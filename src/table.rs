@@ -1,0 +1,104 @@
+//! What `CREATE TABLE` says, after parsing and before anything is opened.
+
+use crate::error::At;
+use crate::options::Options;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use std::sync::Arc;
+
+/// A declared table: a source, a sink, or both, depending on how the file's statements use it.
+#[derive(Debug, Clone)]
+pub struct TableDef {
+    pub name: String,
+    /// In the order of the declaration.
+    pub columns: Vec<Column>,
+    pub watermark: Option<WatermarkDef>,
+    /// Names of physical columns; makes a sink an upsert sink.
+    pub primary_key: Vec<String>,
+    /// Names of physical columns; a filesystem sink writes `key=value` folders.
+    pub partitioned_by: Vec<String>,
+    pub options: Options,
+    pub at: At,
+}
+
+#[derive(Debug, Clone)]
+pub struct Column {
+    pub name: String,
+    pub data_type: DataType,
+    pub nullable: bool,
+    pub kind: ColumnKind,
+    /// `TIMESTAMP_LTZ`: the same values (UTC microseconds), written with a `Z`.
+    pub ltz: bool,
+    pub at: At,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum ColumnKind {
+    /// Read from, and written to, the record itself.
+    Physical,
+    /// Of the record's envelope. A virtual one is not written by a sink.
+    Metadata { key: MetadataKey, is_virtual: bool },
+    /// `name AS expr`: the expression's SQL text.
+    Computed(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetadataKey {
+    Topic,
+    Partition,
+    Offset,
+    Timestamp,
+    TimestampType,
+    Key,
+    Headers,
+}
+
+impl MetadataKey {
+    pub const ALL: [(&'static str, MetadataKey); 7] = [
+        ("topic", MetadataKey::Topic),
+        ("partition", MetadataKey::Partition),
+        ("offset", MetadataKey::Offset),
+        ("timestamp", MetadataKey::Timestamp),
+        ("timestamp-type", MetadataKey::TimestampType),
+        ("key", MetadataKey::Key),
+        ("headers", MetadataKey::Headers),
+    ];
+}
+
+/// `WATERMARK FOR column AS column - delay`.
+#[derive(Debug, Clone)]
+pub struct WatermarkDef {
+    pub column: String,
+    /// Microseconds, never negative.
+    pub delay_us: i64,
+    pub at: At,
+}
+
+impl TableDef {
+    /// All columns as an Arrow schema, in the order of the declaration.
+    pub fn schema(&self) -> SchemaRef {
+        Arc::new(Schema::new(self.columns.iter().map(Column::field).collect::<Vec<_>>()))
+    }
+
+    /// The columns that a sink writes: physical ones and metadata that is not virtual.
+    pub fn sink_columns(&self) -> impl Iterator<Item = &Column> {
+        self.columns.iter().filter(|c| match &c.kind {
+            ColumnKind::Physical => true,
+            ColumnKind::Metadata { is_virtual, .. } => !is_virtual,
+            ColumnKind::Computed(_) => false,
+        })
+    }
+
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|c| c.name == name)
+    }
+
+    pub fn connector(&self) -> &str {
+        self.options.get("connector").unwrap_or("")
+    }
+}
+
+impl Column {
+    pub fn field(&self) -> Field {
+        Field::new(&self.name, self.data_type.clone(), self.nullable)
+    }
+}
