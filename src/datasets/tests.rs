@@ -176,3 +176,102 @@ fn an_unknown_name_names_the_nearest() {
     assert!(error.to_string().contains("'clickstream'"), "{error}");
     assert_eq!(error.exit_code(), 2);
 }
+
+/// The files in `datasets/`: one dirty sample of each stream, and the tables beside the rides.
+fn sample(dataset: Dataset) -> GeneratorOptions {
+    let defaults = GeneratorOptions::new(dataset);
+    let (rows, events_per_second, late_seconds, keys) = match dataset {
+        Dataset::Clickstream => (1500, 5.0, 60, 20),
+        Dataset::Plays => (1500, 5.0, 150, 40),
+        Dataset::Telemetry => (1500, 5.0, 150, 50),
+        Dataset::Rides => (1000, 1.0, 0, 50),
+        Dataset::UserNumbers => (1000, 4.0, 150, 10),
+    };
+    GeneratorOptions {
+        seed: 2022,
+        rows: Some(rows),
+        events_per_second,
+        disorder_us: 4_000_000,
+        late_share: 0.01,
+        late_by_us: late_seconds * 1_000_000,
+        bad_share: 0.006,
+        keys,
+        ..defaults
+    }
+}
+
+fn ndjson(dataset: Dataset) -> Vec<u8> {
+    let mut file = Vec::new();
+    for (_, row) in rows(dataset, sample(dataset)) {
+        file.extend_from_slice(&row);
+        file.push(b'\n');
+    }
+    file
+}
+
+const FIRST_NAMES: [&str; 8] = [
+    "Ada", "Björn", "Chidi", "Dana", "Emre", "Fatma", "Grace", "Hanna",
+];
+const LAST_NAMES: [&str; 7] = [
+    "Adler",
+    "Becker",
+    "Çelik",
+    "Dubois",
+    "O'Neil",
+    "\"Red\" Park",
+    "Smith, Jr.",
+];
+
+fn quoted(text: &str) -> String {
+    if text.contains(['"', ',']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_string()
+    }
+}
+
+/// `customer_id,name,tier`. Customers 49 and 50 ride, but are not in the table.
+fn customers_csv() -> String {
+    let tiers = ["standard", "standard", "plus", "business"];
+    let line = |id: usize| {
+        let name = quoted(&format!("{} {}", FIRST_NAMES[id % 8], LAST_NAMES[id % 7]));
+        format!("{id},{name},{}\n", tiers[id % 4])
+    };
+    (1..=48).map(line).collect()
+}
+
+/// `driver_id,name,car,seats`.
+fn drivers_csv() -> String {
+    let cars = [("hatchback", 4), ("estate", 4), ("van", 7)];
+    let line = |id: usize| {
+        let name = quoted(&format!(
+            "{} {}",
+            FIRST_NAMES[(id + 3) % 8],
+            LAST_NAMES[(id + 5) % 7]
+        ));
+        format!("{id},{name},{},{}\n", cars[id % 3].0, cars[id % 3].1)
+    };
+    (1..=20).map(line).collect()
+}
+
+/// `WINDROW_UPDATE=1` writes the files instead of comparing them.
+#[test]
+fn samples_are_what_the_generators_give() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets");
+    let mut files = Dataset::ALL
+        .map(|d| (format!("{d}.ndjson"), ndjson(d)))
+        .to_vec();
+    files.push(("customers.csv".to_string(), customers_csv().into_bytes()));
+    files.push(("drivers.csv".to_string(), drivers_csv().into_bytes()));
+    for (name, bytes) in files {
+        let path = folder.join(&name);
+        if std::env::var_os("WINDROW_UPDATE").is_some() {
+            std::fs::write(&path, &bytes).unwrap();
+        }
+        let same = std::fs::read(&path).unwrap() == bytes;
+        assert!(
+            same,
+            "datasets/{name} is not what the generator gives; see datasets/README.md for the command"
+        );
+    }
+}
