@@ -226,7 +226,7 @@ impl Field {
     /// `length` values of 4 bits, or as many as chance says up to `length`.
     fn nibbles(&self, row: i64, length: u64, variable: bool) -> impl Iterator<Item = u8> {
         let length = if variable {
-            1 + below(self.draw(row, u64::MAX - 1), length.max(1).into()) as u64
+            1 + below(self.draw(row, u64::MAX - 1), length.max(1).into())
         } else {
             length
         };
