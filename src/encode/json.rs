@@ -68,6 +68,10 @@ impl Style {
         Ok(style)
     }
 
+    pub(crate) fn time(self) -> TimeStyle {
+        self.time
+    }
+
     /// The style of a column's values: TIMESTAMP_LTZ has a `Z` whatever the array's type says.
     pub(crate) fn with_ltz(mut self, ltz: bool) -> Style {
         if ltz {

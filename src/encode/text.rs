@@ -406,5 +406,27 @@ pub(crate) fn other(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result<
     Ok(())
 }
 
+/// A count for people: `1,234,567`.
+pub fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 file`, `2,000 files`: a count with its noun, whose plural ends in `s`.
+pub fn counted(count: u64, noun: &str) -> String {
+    format!(
+        "{} {noun}{}",
+        grouped(count),
+        if count == 1 { "" } else { "s" }
+    )
+}
+
 #[cfg(test)]
 mod tests;
