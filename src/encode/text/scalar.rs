@@ -1,0 +1,391 @@
+//! Numbers and times as text, appended to a byte buffer without allocating.
+//!
+//! The spellings are Java's, because both dialects that windrow speaks come from there:
+//! `1.0E10` for a double, the proleptic Gregorian calendar with `+` before years of five digits.
+
+use arrow::datatypes::TimeUnit;
+
+const SECONDS_PER_DAY: i64 = 86_400;
+
+/// An integer of any width.
+#[inline]
+pub(crate) fn integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// `Double.toString`: the shortest digits that read back as the same value.
+pub(crate) fn float64(out: &mut Vec<u8>, value: f64) {
+    match special(value) {
+        Some(text) => out.extend_from_slice(text),
+        None => java_float(out, ryu::Buffer::new().format_finite(value).as_bytes()),
+    }
+}
+
+/// `Float.toString`. Widening first would show digits that the value does not have.
+pub(crate) fn float32(out: &mut Vec<u8>, value: f32) {
+    match special(f64::from(value)) {
+        Some(text) => out.extend_from_slice(text),
+        None => java_float(out, ryu::Buffer::new().format_finite(value).as_bytes()),
+    }
+}
+
+fn special(value: f64) -> Option<&'static [u8]> {
+    if value.is_nan() {
+        Some(b"NaN")
+    } else if value == f64::INFINITY {
+        Some(b"Infinity")
+    } else if value == f64::NEG_INFINITY {
+        Some(b"-Infinity")
+    } else {
+        None
+    }
+}
+
+/// Rewrites a decimal number (`-12.5`, `1e16`) as Java does: plain from 10^-3 up to 10^7, else
+/// one digit before the point and an exponent; always a digit behind the point.
+fn java_float(out: &mut Vec<u8>, text: &[u8]) {
+    let mut digits = [0u8; 32];
+    let mut count = 0;
+    // `point` is the number of digits before the decimal point, counted from the first digit
+    // that is not zero; negative for leading zeros behind the point.
+    let mut point: i32 = 0;
+    let mut behind_point = false;
+    let mut exponent: i32 = 0;
+    let mut exponent_sign = 0;
+    for &byte in text {
+        match byte {
+            b'-' if exponent_sign != 0 => exponent_sign = -1,
+            b'-' => out.push(b'-'),
+            b'.' => behind_point = true,
+            b'e' => exponent_sign = 1,
+            b'0'..=b'9' if exponent_sign != 0 => exponent = exponent * 10 + i32::from(byte - b'0'),
+            b'0' if count == 0 => point -= i32::from(behind_point),
+            b'0'..=b'9' if count < digits.len() => {
+                digits[count] = byte;
+                count += 1;
+                point += i32::from(!behind_point);
+            }
+            _ => {}
+        }
+    }
+    point += exponent * exponent_sign;
+    while count > 0 && digits[count - 1] == b'0' {
+        count -= 1;
+    }
+    let digits = &digits[..count];
+    if digits.is_empty() {
+        out.extend_from_slice(b"0.0");
+    } else if (-2..=7).contains(&point) {
+        plain(out, digits, point);
+    } else {
+        out.push(digits[0]);
+        out.push(b'.');
+        out.extend_from_slice(if count > 1 { &digits[1..] } else { b"0" });
+        out.push(b'E');
+        integer(out, point - 1);
+    }
+}
+
+/// `digits` with the decimal point behind the first `point` of them.
+fn plain(out: &mut Vec<u8>, digits: &[u8], point: i32) {
+    if point <= 0 {
+        out.extend_from_slice(b"0.");
+        out.resize(out.len() + point.unsigned_abs() as usize, b'0');
+        out.extend_from_slice(digits);
+        return;
+    }
+    let point = point as usize;
+    if digits.len() <= point {
+        out.extend_from_slice(digits);
+        out.resize(out.len() + point - digits.len(), b'0');
+        out.extend_from_slice(b".0");
+    } else {
+        out.extend_from_slice(&digits[..point]);
+        out.push(b'.');
+        out.extend_from_slice(&digits[point..]);
+    }
+}
+
+/// A decimal with all digits of its scale: `1.50`.
+pub(crate) fn decimal(out: &mut Vec<u8>, value: i128, scale: i8) {
+    decimal_text(out, itoa::Buffer::new().format(value), scale);
+}
+
+/// Puts the point into the digits of an unscaled decimal of any width.
+pub(crate) fn decimal_text(out: &mut Vec<u8>, unscaled: &str, scale: i8) {
+    let digits = match unscaled.strip_prefix('-') {
+        Some(digits) => {
+            out.push(b'-');
+            digits.as_bytes()
+        }
+        None => unscaled.as_bytes(),
+    };
+    let places = usize::from(scale.unsigned_abs());
+    if scale <= 0 {
+        out.extend_from_slice(digits);
+        if digits != b"0" {
+            out.resize(out.len() + places, b'0');
+        }
+    } else if digits.len() > places {
+        let (whole, fraction) = digits.split_at(digits.len() - places);
+        out.extend_from_slice(whole);
+        out.push(b'.');
+        out.extend_from_slice(fraction);
+    } else {
+        out.extend_from_slice(b"0.");
+        out.resize(out.len() + places - digits.len(), b'0');
+        out.extend_from_slice(digits);
+    }
+}
+
+fn two_digits(out: &mut Vec<u8>, value: u32) {
+    out.push(b'0' + (value / 10 % 10) as u8);
+    out.push(b'0' + (value % 10) as u8);
+}
+
+/// `YYYY-MM-DD` of a day counted from 1970-01-01.
+pub(crate) fn date(out: &mut Vec<u8>, days: i64) {
+    let (year, month, day) = civil(days);
+    if (0..=9999).contains(&year) {
+        two_digits(out, year as u32 / 100);
+        two_digits(out, year as u32 % 100);
+    } else {
+        out.push(if year < 0 { b'-' } else { b'+' });
+        let width = out.len() + 4;
+        let mut buffer = itoa::Buffer::new();
+        let digits = buffer.format(year.unsigned_abs()).as_bytes();
+        out.resize(width.saturating_sub(digits.len()).max(out.len()), b'0');
+        out.extend_from_slice(digits);
+    }
+    out.push(b'-');
+    two_digits(out, month);
+    out.push(b'-');
+    two_digits(out, day);
+}
+
+/// Year, month and day of the proleptic Gregorian calendar. Counts in eras of 400 years
+/// (146,097 days) that begin on the first of March, so that the leap day comes last.
+fn civil(days: i64) -> (i64, u32, u32) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month as u32, day as u32)
+}
+
+/// How the time of day is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// `12:00:00.5`: seconds always, the fraction without trailing zeros.
+    Sql,
+    /// Java's `LocalTime.toString`, `12:00` and `12:00:00.500`: seconds unless they are zero, the
+    /// fraction in groups of three digits.
+    Java,
+    /// Java's `Instant.toString`: like `Java`, but with seconds always.
+    JavaInstant,
+}
+
+/// Units of `unit` in one second.
+pub(crate) fn per_second(unit: &TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
+    }
+}
+
+/// Date, `separator`, time of day.
+pub(crate) fn timestamp(
+    out: &mut Vec<u8>,
+    value: i64,
+    unit: &TimeUnit,
+    separator: u8,
+    clock: Clock,
+) {
+    let per_day = per_second(unit) * SECONDS_PER_DAY;
+    date(out, value.div_euclid(per_day));
+    out.push(separator);
+    time(out, value.rem_euclid(per_day), unit, clock);
+}
+
+/// A time of day, counted from midnight; a value outside the day wraps around.
+pub(crate) fn time(out: &mut Vec<u8>, value: i64, unit: &TimeUnit, clock: Clock) {
+    let per_second = per_second(unit);
+    let seconds = value.div_euclid(per_second).rem_euclid(SECONDS_PER_DAY) as u32;
+    let nanos = (value.rem_euclid(per_second) * (1_000_000_000 / per_second)) as u32;
+    two_digits(out, seconds / 3600);
+    out.push(b':');
+    two_digits(out, seconds / 60 % 60);
+    if clock == Clock::Java && seconds.is_multiple_of(60) && nanos == 0 {
+        return;
+    }
+    out.push(b':');
+    two_digits(out, seconds % 60);
+    if nanos == 0 {
+        return;
+    }
+    out.push(b'.');
+    let mut digits = [0u8; 9];
+    let mut rest = nanos;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    let step = if clock == Clock::Sql { 1 } else { 3 };
+    let mut length = digits.len();
+    while digits[length - step..length].iter().all(|d| *d == b'0') {
+        length -= step;
+    }
+    out.extend_from_slice(&digits[..length]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn doubles_are_javas() {
+        for (value, expected) in [
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (1.0, "1.0"),
+            (-1.5, "-1.5"),
+            (100.0, "100.0"),
+            (9_999_999.0, "9999999.0"),
+            (1e7, "1.0E7"),
+            (12_345_678.9, "1.23456789E7"),
+            (1e10, "1.0E10"),
+            (0.001, "0.001"),
+            (0.0123, "0.0123"),
+            (0.00099, "9.9E-4"),
+            (1e-10, "1.0E-10"),
+            (0.1 + 0.2, "0.30000000000000004"),
+            (f64::MAX, "1.7976931348623157E308"),
+            (1e21, "1.0E21"),
+            (f64::NAN, "NaN"),
+            (f64::NEG_INFINITY, "-Infinity"),
+        ] {
+            assert_eq!(text(|o| float64(o, value)), expected);
+        }
+        assert_eq!(text(|o| float32(o, 0.1)), "0.1");
+        assert_eq!(text(|o| float32(o, 3.4028235e38)), "3.4028235E38");
+    }
+
+    #[test]
+    fn every_double_reads_back() {
+        let mut bits = 0x9E37_79B9_7F4A_7C15_u64;
+        for _ in 0..10_000 {
+            bits = bits
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            let value = f64::from_bits(bits);
+            if value.is_finite() {
+                assert_eq!(
+                    text(|o| float64(o, value))
+                        .parse::<f64>()
+                        .unwrap()
+                        .to_bits(),
+                    bits
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn decimals_keep_their_scale() {
+        for (value, scale, expected) in [
+            (150, 2, "1.50"),
+            (-5, 2, "-0.05"),
+            (0, 2, "0.00"),
+            (7, 0, "7"),
+            (7, -2, "700"),
+            (0, -2, "0"),
+            (-123_456, 3, "-123.456"),
+            (5, 10, "0.0000000005"),
+        ] {
+            assert_eq!(text(|o| decimal(o, value, scale)), expected);
+        }
+    }
+
+    #[test]
+    fn dates_agree_with_chrono() {
+        for days in (-1_000_000..1_000_000)
+            .step_by(367)
+            .chain([-1, 0, 59, 60, 11_016, 11_017])
+        {
+            let expected =
+                chrono::NaiveDate::from_ymd_opt(1970, 1, 1).unwrap() + chrono::Duration::days(days);
+            if (0..=9999).contains(&chrono::Datelike::year(&expected)) {
+                assert_eq!(
+                    text(|o| date(o, days)),
+                    expected.format("%Y-%m-%d").to_string()
+                );
+            }
+        }
+        assert_eq!(text(|o| date(o, 2_932_897)), "+10000-01-01");
+        assert_eq!(text(|o| date(o, -719_529)), "-0001-12-31");
+    }
+
+    #[test]
+    fn timestamps() {
+        let us = TimeUnit::Microsecond;
+        let stamp = |value, clock| text(|o| timestamp(o, value, &us, b' ', clock));
+        assert_eq!(
+            stamp(1_641_039_745_000_000, Clock::Sql),
+            "2022-01-01 12:22:25"
+        );
+        assert_eq!(
+            stamp(1_641_039_745_120_000, Clock::Sql),
+            "2022-01-01 12:22:25.12"
+        );
+        assert_eq!(stamp(-1, Clock::Sql), "1969-12-31 23:59:59.999999");
+        assert_eq!(
+            stamp(1_641_038_400_000_000, Clock::Java),
+            "2022-01-01 12:00"
+        );
+        assert_eq!(
+            stamp(1_641_038_400_000_000, Clock::JavaInstant),
+            "2022-01-01 12:00:00"
+        );
+        assert_eq!(
+            stamp(1_641_038_400_120_000, Clock::Java),
+            "2022-01-01 12:00:00.120"
+        );
+        assert_eq!(
+            stamp(1_641_038_400_000_100, Clock::Java),
+            "2022-01-01 12:00:00.000100"
+        );
+        assert_eq!(
+            text(|o| timestamp(o, 1, &TimeUnit::Nanosecond, b'T', Clock::Sql)),
+            "1970-01-01T00:00:00.000000001"
+        );
+        assert_eq!(
+            text(|o| timestamp(o, -1, &TimeUnit::Second, b'T', Clock::Sql)),
+            "1969-12-31T23:59:59"
+        );
+        // The ends of the range must not overflow.
+        for value in [i64::MIN, i64::MAX] {
+            assert!(
+                stamp(value, Clock::Sql).contains("294247")
+                    || stamp(value, Clock::Sql).starts_with('-')
+            );
+        }
+    }
+}
