@@ -2,4 +2,5 @@
 
 mod golden_slt;
 mod oracle;
+mod queries;
 mod support;

@@ -1,11 +1,11 @@
 //! `windrow consume`: records of a topic to standard output or a file.
 
-use super::STDOUT_CLOSED;
-use super::status::thousands;
 use super::topics::Connection;
+use crate::encode::text::grouped;
 use crate::error::{At, Error, Result};
 use crate::kafka::source::KafkaSource;
 use crate::options::Options;
+use crate::sink::console::output_error;
 use crate::source::{Assignment, Chunk, Polled, ReadRequest, Source};
 use crate::table::TableDef;
 use std::collections::BTreeMap;
@@ -76,7 +76,7 @@ pub fn run(args: Args, stop: &AtomicBool) -> Result<()> {
         source.commit(&list)?;
     }
     let to = args.output.as_ref().map(|p| format!(" to {}", p.display())).unwrap_or_default();
-    tracing::info!("consumed {} records of {}{to}", thousands(written), args.topic);
+    tracing::info!("consumed {} records of {}{to}", grouped(written), args.topic);
     Ok(())
 }
 
@@ -170,11 +170,4 @@ impl Printer<'_> {
     fn flush(&mut self) -> Result<()> {
         self.out.flush().map_err(output_error)
     }
-}
-
-fn output_error(e: std::io::Error) -> Error {
-    if e.kind() == std::io::ErrorKind::BrokenPipe {
-        return Error::env(STDOUT_CLOSED);
-    }
-    Error::env(format!("cannot write the output: {e}"))
 }

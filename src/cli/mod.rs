@@ -9,6 +9,7 @@ mod status;
 pub mod topics;
 
 use crate::error::{Error, Result};
+use crate::sink::console::OUTPUT_CLOSED;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -80,7 +81,8 @@ pub fn main() -> ExitCode {
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { error: Error::Environment { message, .. }, .. }) if message == STDOUT_CLOSED => ExitCode::SUCCESS,
+        // A reader like `head` that has seen enough is no failure.
+        Err(Failure { error: Error::Environment { message, .. }, .. }) if message == OUTPUT_CLOSED => ExitCode::SUCCESS,
         Err(failure) => {
             let source = failure.source.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
             eprintln!("{}", error::text(&failure.error, source));
@@ -100,9 +102,6 @@ impl From<Error> for Failure {
         Failure { error, source: None }
     }
 }
-
-/// A reader like `head` that has seen enough is no failure.
-pub const STDOUT_CLOSED: &str = "standard output was closed";
 
 /// The first signal stops in order, the second at once.
 fn signals(stop: &Arc<AtomicBool>) -> Result<()> {

@@ -1,8 +1,8 @@
 //! `windrow produce`: lines of a file, of standard input, or of a generator become records.
 
-use super::status::thousands;
 use super::topics::Connection;
 use crate::datasets::{Dataset, Generator, GeneratorOptions};
+use crate::encode::text::grouped;
 use crate::error::{Error, Result};
 use crate::kafka::admin;
 use crate::kafka::sink::RawProducer;
@@ -105,7 +105,7 @@ pub fn run(args: Args, stop: &AtomicBool) -> Result<()> {
     }
     producer.flush()?;
     let seconds = started.elapsed().as_secs_f64();
-    tracing::info!("produced {} records to {} in {seconds:.2} s", thousands(producer.sent()), args.topic);
+    tracing::info!("produced {} records to {} in {seconds:.2} s", grouped(producer.sent()), args.topic);
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The status line, the progress bar and the log; all on standard error.
 
+use crate::encode::text::grouped;
 use crate::error::{Error, Result};
 use crate::plan::explain::watermark_text;
 use crate::run::stats::Stats;
@@ -109,10 +110,10 @@ impl Status {
         let seconds = (self.clock.now() - self.started).as_secs_f64();
         tracing::info!(
             "read {} records in {seconds:.2} s; late {}, bad {}, future {}",
-            thousands(stats.records()),
-            thousands(stats.late()),
-            thousands(stats.bad()),
-            thousands(stats.future())
+            grouped(stats.records()),
+            grouped(stats.late()),
+            grouped(stats.bad()),
+            grouped(stats.future())
         );
         for query in &summary.queries {
             let open = match query.open_windows {
@@ -120,7 +121,7 @@ impl Status {
                 1 => "; 1 window was still open and has no result".into(),
                 n => format!("; {n} windows were still open and have no result"),
             };
-            tracing::info!("{}: {} rows to {}; late {}{open}", query.name, thousands(query.rows), query.sink, thousands(query.late));
+            tracing::info!("{}: {} rows to {}; late {}{open}", query.name, grouped(query.rows), query.sink, grouped(query.late));
         }
     }
 
@@ -184,15 +185,15 @@ impl Observer for Status {
 fn line(stats: &Stats, rate: f64) -> String {
     format!(
         "{} rows/s | read {} | lag {} | watermark {} | open windows {} | out {} | late {} | bad {} | future {}",
-        thousands(rate as u64),
-        thousands(stats.records()),
-        thousands(stats.lag() as u64),
+        grouped(rate as u64),
+        grouped(stats.records()),
+        grouped(stats.lag() as u64),
         watermark_text(stats.watermark()),
         stats.open_windows(),
-        thousands(stats.written()),
-        thousands(stats.late()),
-        thousands(stats.bad()),
-        thousands(stats.future())
+        grouped(stats.written()),
+        grouped(stats.late()),
+        grouped(stats.bad()),
+        grouped(stats.future())
     )
 }
 
@@ -204,17 +205,4 @@ fn rate(records: u64, time: Duration) -> f64 {
 fn done(stats: &Stats) -> f64 {
     let (read, lag) = (stats.records() as f64, stats.lag() as f64);
     if read + lag == 0.0 { 0.0 } else { read / (read + lag) }
-}
-
-/// `1,234,567`.
-pub fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(c);
-    }
-    out
 }

@@ -9,7 +9,7 @@
 //! boxed and outlives `rk`.
 
 use crate::error::{Error, Result};
-use crate::source::{Assignment, BlobsBuilder, Chunk, Polled, ReadRequest, Reader};
+use crate::source::{Assignment, BlobsBuilder, Chunk, Headers, Polled, ReadRequest, Reader};
 use rdkafka::ClientConfig;
 use rdkafka_sys as sys;
 use std::collections::{HashMap, VecDeque};
@@ -430,8 +430,6 @@ struct Building {
     keys: Option<BlobsBuilder>,
     headers: Option<Vec<Headers>>,
 }
-
-type Headers = Vec<(String, Option<Vec<u8>>)>;
 
 impl Building {
     fn new(messages: usize, keys: bool, headers: bool) -> Self {

@@ -177,7 +177,7 @@ impl Engine<'_> {
     fn start_merge(&mut self, q: usize, query: Arc<QueryPlan>, trigger: Trigger, workers: usize) -> Result<()> {
         let sink = sinks::open_query_sink(&query, self.options.format, &self.options.output)?;
         let late = match &query.late {
-            Some(table) => Some(sinks::open_sink(&table.def, &format!("{}-late", query.name), &self.options.output)?),
+            Some(table) => Some(sinks::open_sink(&table.def, &format!("{}-late", query.name), OutputMode::Append, &self.options.output)?),
             None => None,
         };
         let (sender, receiver) = queue::queue(QUEUE_BYTES_MAX);

@@ -1,13 +1,11 @@
 //! Opens the source and the sink that a declared table names.
 
-use crate::encode::csv::CsvEncoder;
-use crate::encode::json::JsonEncoder;
 use crate::error::{Error, Result};
 use crate::kafka::sink::KafkaSink;
 use crate::kafka::source::KafkaSource;
 use crate::plan::{QueryPlan, QuerySink, SourcePlan};
 use crate::run::rows::RowBuilder;
-use crate::sink::Sink;
+use crate::sink::{OutputMode, Sink};
 use crate::sink::blackhole::BlackholeSink;
 use crate::sink::console::{ConsoleOptions, ConsoleSink, LinesSink};
 use crate::sink::files::FileSink;
@@ -51,13 +49,13 @@ pub fn open_source(plan: &SourcePlan, until_end: bool, clock: &Arc<dyn Clock>) -
 
 pub fn open_query_sink(query: &QueryPlan, format: Format, output: &Output) -> Result<Box<dyn Sink>> {
     match &query.sink {
-        QuerySink::Console => standard_output(&query.schema, format, output()),
-        QuerySink::Table(def) => open_sink(def, &query.name, output),
+        QuerySink::Console => Ok(standard_output(&query.schema, format, output())),
+        QuerySink::Table(def) => open_sink(def, &query.name, query.mode, output),
     }
 }
 
 /// The sink of a declared table; `name` goes into file names.
-pub fn open_sink(def: &TableDef, name: &str, output: &Output) -> Result<Box<dyn Sink>> {
+pub fn open_sink(def: &TableDef, name: &str, mode: OutputMode, output: &Output) -> Result<Box<dyn Sink>> {
     let guarantee = def.options.get("sink.delivery-guarantee").unwrap_or("at-least-once");
     if guarantee.eq_ignore_ascii_case("exactly-once") {
         return Err(def.options.invalid("sink.delivery-guarantee", "exactly-once comes with checkpoints, which this version has not").with_hint("use 'at-least-once'"));
@@ -65,9 +63,9 @@ pub fn open_sink(def: &TableDef, name: &str, output: &Output) -> Result<Box<dyn 
     match def.connector() {
         "kafka" => Ok(Box::new(KafkaSink::new(def)?)),
         "filesystem" => Ok(Box::new(FileSink::new(def, name)?)),
-        "print" => Ok(Box::new(PrintSink::new(def, output())?)),
+        "print" => Ok(Box::new(PrintSink::new(def, mode)?)),
         "console" => Ok(Box::new(ConsoleSink::new(Arc::new(sink_schema(def)), ConsoleOptions::from_options(&def.options)?, output()))),
-        "blackhole" => Ok(Box::new(BlackholeSink::default())),
+        "blackhole" => Ok(Box::new(BlackholeSink::new())),
         other => Err(Error::sql(format!("a table of connector '{other}' cannot be written")).or_at(def.at)),
     }
 }
@@ -76,12 +74,12 @@ fn sink_schema(def: &TableDef) -> arrow::datatypes::Schema {
     arrow::datatypes::Schema::new(def.sink_columns().map(|c| c.field()).collect::<Vec<_>>())
 }
 
-fn standard_output(schema: &SchemaRef, format: Format, out: Box<dyn Write + Send>) -> Result<Box<dyn Sink>> {
-    Ok(match format {
+fn standard_output(schema: &SchemaRef, format: Format, out: Box<dyn Write + Send>) -> Box<dyn Sink> {
+    match format {
         Format::Table => Box::new(ConsoleSink::new(schema.clone(), ConsoleOptions::default(), out)),
-        Format::Json => Box::new(LinesSink::json(JsonEncoder::for_schema(schema)?, out)),
-        Format::Csv => Box::new(LinesSink::csv(CsvEncoder::for_schema(schema)?, schema, out)),
-    })
+        Format::Json => Box::new(LinesSink::json(schema, out)),
+        Format::Csv => Box::new(LinesSink::csv(schema, out)),
+    }
 }
 
 fn wall_clock(clock: &Arc<dyn Clock>) -> Arc<dyn Fn() -> i64 + Send + Sync> {

@@ -3,5 +3,6 @@
 
 pub mod broker;
 pub mod client;
+pub mod sim;
 
 pub use broker::Broker;

@@ -108,7 +108,7 @@ impl Collected {
 impl Sink for Collected {
     fn write(&mut self, _: u64, batch: &arrow::record_batch::RecordBatch) -> Result<()> {
         let schema = batch.schema();
-        let mut encoder = windrow::encode::json::JsonEncoder::for_schema(&schema)?;
+        let mut encoder = windrow::encode::json::JsonEncoder::for_schema(&schema);
         for row in 0..batch.num_rows() {
             let mut out = Vec::new();
             encoder.encode(batch, row, &mut out)?;
