@@ -60,8 +60,9 @@ fn tune(config: &mut ClientConfig) {
         ("fetch.queue.backoff.ms", "2"),
         // Bounds of what waits in memory. They count payloads alone; each waiting message costs
         // some 250 bytes more.
-        ("queued.min.messages", "20000"),
-        ("queued.max.messages.kbytes", "8192"),
+        ("queued.min.messages", "10000"),
+        ("queued.max.messages.kbytes", "4096"),
+        ("fetch.message.max.bytes", "262144"),
         ("fetch.wait.max.ms", "100"),
         ("check.crcs", "true"),
         // A broker that is away is tried again soon.
