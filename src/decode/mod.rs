@@ -1,14 +1,21 @@
 //! Bytes to columns: one record is exactly one row or one bad record, whatever stands beside it.
 
+mod column;
 pub mod csv;
+mod factory;
 pub mod json;
+mod number;
 pub mod raw;
+mod strings;
 pub mod timestamp;
+
+pub use factory::{decoder, key_decoder};
 
 use crate::error::Result;
 use crate::source::Blobs;
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
+use std::ops::Range;
 
 /// A record that is no row: kept, counted and shown, never fatal for its neighbours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +33,8 @@ pub struct Decoded {
     /// One array per field of the decoder's schema, all of length `rows`.
     pub columns: Vec<ArrayRef>,
     pub rows: usize,
-    /// For each row the index of its record; `None` when every record is a row.
+    /// For each row the index of its record in the chunk, like [`Bad::record`]; `None` when
+    /// every record of the range is a row.
     pub records: Option<Vec<u32>>,
     pub bad: Vec<Bad>,
 }
@@ -35,8 +43,106 @@ pub struct Decoded {
 pub trait Decode: Send {
     /// Decodes records `range` of `payload`. A NULL payload (a tombstone) is neither a row nor
     /// bad: it is left out. Never fails because of the data.
-    fn decode(&mut self, payload: &Blobs, range: std::ops::Range<usize>) -> Result<Decoded>;
+    fn decode(&mut self, payload: &Blobs, range: Range<usize>) -> Result<Decoded>;
 
     /// The fields that are delivered, in order.
     fn schema(&self) -> &SchemaRef;
+}
+
+/// Collects what became of the records of one batch, in order.
+struct Outcomes {
+    start: usize,
+    rows: usize,
+    records: Option<Vec<u32>>,
+    bad: Vec<Bad>,
+}
+
+impl Outcomes {
+    fn new(range: &Range<usize>) -> Self {
+        Self {
+            start: range.start,
+            rows: 0,
+            records: None,
+            bad: Vec::new(),
+        }
+    }
+
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    #[inline]
+    fn row(&mut self, record: usize) {
+        self.rows += 1;
+        if let Some(records) = &mut self.records {
+            records.push(record as u32);
+        }
+    }
+
+    /// `record` is a tombstone.
+    fn absent(&mut self, record: usize) {
+        // Up to here every record was a row, or `records` would be there already.
+        self.records
+            .get_or_insert_with(|| (self.start as u32..record as u32).collect());
+    }
+
+    fn bad(&mut self, record: usize, bad: Bad) {
+        self.absent(record);
+        self.bad.push(bad);
+    }
+
+    fn finish(self, columns: Vec<ArrayRef>) -> Decoded {
+        Decoded {
+            columns,
+            rows: self.rows,
+            records: self.records,
+            bad: self.bad,
+        }
+    }
+}
+
+/// Payloads as text. UTF-8 is checked once for the whole batch, and record by record only when
+/// that fails.
+struct Texts<'a> {
+    payload: &'a Blobs,
+    /// Of the batch, and where it starts in the payload.
+    whole: Option<&'a str>,
+    start: usize,
+}
+
+impl<'a> Texts<'a> {
+    fn new(payload: &'a Blobs, range: &Range<usize>) -> Self {
+        let (start, end) = match range.is_empty() {
+            true => (0, 0),
+            false => (
+                payload.ends[range.start] as usize,
+                payload.ends[range.end] as usize,
+            ),
+        };
+        let whole = std::str::from_utf8(&payload.data.as_slice()[start..end]).ok();
+        Self {
+            payload,
+            whole,
+            start,
+        }
+    }
+
+    /// The text of a record, `None` for a tombstone.
+    #[inline]
+    fn get(&self, record: usize) -> Option<Result<&'a str, Bad>> {
+        let bytes = self.payload.get(record)?;
+        let from = self.payload.ends[record] as usize - self.start;
+        // A record may begin in the middle of a character that is whole only with its neighbour.
+        match self
+            .whole
+            .and_then(|whole| whole.get(from..from + bytes.len()))
+        {
+            Some(text) => Some(Ok(text)),
+            None => Some(std::str::from_utf8(bytes).map_err(|e| Bad {
+                record: record as u32,
+                field: None,
+                reason: format!("invalid UTF-8 at byte {}", e.valid_up_to() + 1),
+            })),
+        }
+    }
 }

@@ -74,6 +74,7 @@ pub trait Reader: Send {
 
 /// What a reader has read.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, moved once")]
 pub enum Polled {
     /// Encoded records of one partition.
     Chunk(Chunk),
@@ -87,6 +88,9 @@ pub enum Polled {
     /// The source's state changed (away, back): a line of text for the user's log.
     Notice(String),
 }
+
+/// A record's headers: name and value.
+pub type Headers = Vec<(String, Option<Vec<u8>>)>;
 
 /// Records of one partition, as they came, in the order of their offsets.
 #[derive(Debug, Clone)]
@@ -106,7 +110,7 @@ pub struct Chunk {
     /// Present when asked for by [`ReadRequest::keys`].
     pub keys: Option<Blobs>,
     /// Present when asked for by [`ReadRequest::headers`]: per record, name and value.
-    pub headers: Option<Vec<Vec<(String, Option<Vec<u8>>)>>>,
+    pub headers: Option<Vec<Headers>>,
     /// Last offset + 1 of the partition's log as far as the client knows, for lag.
     pub high_watermark: Option<i64>,
 }

@@ -1,0 +1,129 @@
+//! JSON records: one object each, read by serde_json straight into columns.
+
+mod keys;
+mod node;
+mod tokens;
+mod visit;
+
+#[cfg(test)]
+mod tests;
+
+use super::{Bad, Decode, Decoded, Outcomes, Texts};
+use crate::error::Result;
+use crate::source::Blobs;
+use arrow::datatypes::SchemaRef;
+use node::{Label, Row};
+use serde::de::Deserializer;
+use std::ops::Range;
+use tokens::Tokens;
+use visit::{Context, Failure, Record};
+
+#[derive(Debug, Clone, Default)]
+pub struct JsonOptions {
+    /// A record without one of the wanted fields is bad; otherwise the field is NULL.
+    pub fail_on_missing_field: bool,
+}
+
+/// Reads records that are one JSON object each.
+///
+/// - A record is good when serde_json accepts it as a whole, unwanted fields included (depth up
+///   to 127), and every wanted field fits its column. The last of equal keys counts.
+/// - A missing field and an explicit `null` are NULL, and bad for a NOT NULL column.
+/// - STRING also takes numbers, `true` and `false` as they are written, and objects and arrays
+///   as their JSON text without blanks. All other types take their own JSON type only: integers
+///   also as `1.0` or `1e3`, DECIMAL rounded half away from zero, FLOAT and DOUBLE rounded to
+///   nearest, times as strings (`super::timestamp`), BYTES as base64 with padding, ARRAY as an
+///   array, MAP and ROW as an object.
+#[derive(Debug)]
+pub struct JsonDecoder {
+    schema: SchemaRef,
+    options: JsonOptions,
+    row: Row,
+    labels: Vec<Label>,
+    /// Of the current record; kept for its memory.
+    failures: Vec<Failure>,
+}
+
+impl JsonDecoder {
+    /// A decoder that delivers `schema`; each field stands under its own name.
+    pub fn new(schema: SchemaRef, options: JsonOptions) -> Result<Self> {
+        let keys: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
+        Self::with_keys(schema, &keys, options)
+    }
+
+    /// A decoder that delivers `schema`; field `i` stands under `keys[i]`.
+    pub fn with_keys(schema: SchemaRef, keys: &[String], options: JsonOptions) -> Result<Self> {
+        let mut labels = Vec::new();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let row = Row::new(&keys, schema.fields(), "", &mut labels)?;
+        Ok(Self {
+            schema,
+            options,
+            row,
+            labels,
+            failures: Vec::new(),
+        })
+    }
+
+    /// Reads one record into a new row. The caller takes back what a bad one has left behind.
+    fn read(&mut self, record: u32, text: &str) -> Result<(), Bad> {
+        self.failures.clear();
+        let mut context = Context {
+            tokens: Tokens::new(text),
+            failures: &mut self.failures,
+            labels: &self.labels,
+            fail_on_missing_field: self.options.fail_on_missing_field,
+        };
+        let mut json = serde_json::Deserializer::from_str(text);
+        let read = json.deserialize_map(Record(&mut self.row, &mut context));
+        if let Err(e) = read.and_then(|()| json.end()) {
+            return Err(Bad {
+                record,
+                field: None,
+                reason: e.to_string(),
+            });
+        }
+        match self.failures.iter().find(|failure| !failure.replaced) {
+            None => Ok(()),
+            Some(failure) => {
+                let field = Some(self.labels[failure.node].path.clone());
+                Err(Bad {
+                    record,
+                    field,
+                    reason: failure.reason.clone(),
+                })
+            }
+        }
+    }
+}
+
+impl Decode for JsonDecoder {
+    fn decode(&mut self, payload: &Blobs, range: Range<usize>) -> Result<Decoded> {
+        self.row.truncate(0);
+        self.row.begin(&payload.data);
+        let texts = Texts::new(payload, &range);
+        let mut outcomes = Outcomes::new(&range);
+        for record in range {
+            let read = match texts.get(record) {
+                None => {
+                    outcomes.absent(record);
+                    continue;
+                }
+                Some(Ok(text)) => self.read(record as u32, text),
+                Some(Err(bad)) => Err(bad),
+            };
+            match read {
+                Ok(()) => outcomes.row(record),
+                Err(bad) => {
+                    self.row.truncate(outcomes.rows());
+                    outcomes.bad(record, bad);
+                }
+            }
+        }
+        Ok(outcomes.finish(self.row.finish_children()?))
+    }
+
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+}

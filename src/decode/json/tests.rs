@@ -1,0 +1,813 @@
+//! Tables of cases per type, the classes of cases of the public JSON parsing suites, and a naive
+//! model over `serde_json::Value`.
+
+mod model;
+
+use super::*;
+use crate::decode::Decode;
+use crate::source::BlobsBuilder;
+use arrow::array::Array;
+use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
+use arrow::util::display::array_value_to_string;
+use std::sync::Arc;
+
+fn blobs<'a>(records: impl IntoIterator<Item = Option<&'a [u8]>>) -> Blobs {
+    let mut builder = BlobsBuilder::default();
+    records.into_iter().for_each(|record| builder.push(record));
+    builder.finish()
+}
+
+fn texts(records: &[&str]) -> Blobs {
+    blobs(records.iter().map(|record| Some(record.as_bytes())))
+}
+
+fn decoder_of(fields: Vec<Field>, fail_on_missing_field: bool) -> JsonDecoder {
+    let options = JsonOptions {
+        fail_on_missing_field,
+    };
+    JsonDecoder::new(Arc::new(Schema::new(fields)), options).unwrap()
+}
+
+fn decode(fields: Vec<Field>, records: &[&str]) -> Decoded {
+    let decoded = decoder_of(fields, false)
+        .decode(&texts(records), 0..records.len())
+        .unwrap();
+    for column in &decoded.columns {
+        assert_eq!(column.len(), decoded.rows);
+        column.to_data().validate_full().unwrap();
+    }
+    decoded
+}
+
+fn nullable(name: &str, data_type: DataType) -> Field {
+    Field::new(name, data_type, true)
+}
+
+fn shown_rows(decoded: &Decoded, column: usize) -> Vec<String> {
+    let array = &decoded.columns[column];
+    let shown = |row| match array.is_null(row) {
+        true => "NULL".to_string(),
+        false => array_value_to_string(array, row).unwrap(),
+    };
+    (0..array.len()).map(shown).collect()
+}
+
+fn list(element: DataType) -> DataType {
+    DataType::List(Arc::new(nullable("element", element)))
+}
+
+fn map(value: DataType) -> DataType {
+    let pair = vec![
+        Field::new("key", DataType::Utf8View, false),
+        nullable("value", value),
+    ];
+    DataType::Map(
+        Arc::new(Field::new("entries", DataType::Struct(pair.into()), false)),
+        false,
+    )
+}
+
+fn row(fields: Vec<Field>) -> DataType {
+    DataType::Struct(Fields::from(fields))
+}
+
+/// Each case is read as `{"c": value}` into one column of the type, and what the column then
+/// shows, or why the record is bad, is compared.
+fn check(data_type: DataType, cases: &[(&str, Result<&str, &str>)]) {
+    for (value, expected) in cases {
+        let record = format!("{{\"c\": {value}}}");
+        let decoded = decode(vec![nullable("c", data_type.clone())], &[&record]);
+        let found = match decoded.bad.as_slice() {
+            [] => Ok(shown_rows(&decoded, 0).remove(0)),
+            [bad] => {
+                assert_eq!(decoded.rows, 0);
+                Err(bad.reason.clone())
+            }
+            more => panic!("{more:?}"),
+        };
+        let found = found.as_deref().map_err(String::as_str);
+        assert_eq!(found, *expected, "{value} as {data_type}");
+    }
+}
+
+#[test]
+fn strings_take_scalars_and_json_as_text() {
+    check(
+        DataType::Utf8View,
+        &[
+            (r#""""#, Ok("")),
+            (r#""twelve bytes""#, Ok("twelve bytes")),
+            (
+                r#""a text of more than twelve bytes""#,
+                Ok("a text of more than twelve bytes"),
+            ),
+            (
+                r#""\u00fc \ud83d\ude00 \"\\\/\b\f\n\r\t""#,
+                Ok("ü 😀 \"\\/\u{8}\u{c}\n\r\t"),
+            ),
+            (
+                r#""ü 😀 and more than twelve bytes""#,
+                Ok("ü 😀 and more than twelve bytes"),
+            ),
+            (r#""\u0000""#, Ok("\0")),
+            ("null", Ok("NULL")),
+            ("1.50", Ok("1.50")),
+            ("-0", Ok("-0")),
+            ("12345678901234567890123", Ok("12345678901234567890123")),
+            ("1E+2", Ok("1E+2")),
+            ("true", Ok("true")),
+            ("false", Ok("false")),
+            (r#"{ "a" : [ 1 , "x y" ] }"#, Ok(r#"{"a":[1,"x y"]}"#)),
+            (r#"["a",{}]"#, Ok(r#"["a",{}]"#)),
+            ("[]", Ok("[]")),
+        ],
+    );
+}
+
+#[test]
+fn booleans_are_true_and_false() {
+    check(
+        DataType::Boolean,
+        &[
+            ("true", Ok("true")),
+            ("false", Ok("false")),
+            ("null", Ok("NULL")),
+            (r#""true""#, Err("expected BOOLEAN, found string \"true\"")),
+            ("1", Err("expected BOOLEAN, found number 1")),
+            ("[true]", Err("expected BOOLEAN, found an array")),
+        ],
+    );
+}
+
+#[test]
+fn integers_are_whole_numbers_in_range() {
+    check(
+        DataType::Int64,
+        &[
+            ("0", Ok("0")),
+            ("-0", Ok("0")),
+            ("-0.0", Ok("0")),
+            ("9223372036854775807", Ok("9223372036854775807")),
+            ("-9223372036854775808", Ok("-9223372036854775808")),
+            ("9007199254740993.0", Ok("9007199254740993")),
+            ("1.0", Ok("1")),
+            ("1e3", Ok("1000")),
+            ("12300e-2", Ok("123")),
+            ("null", Ok("NULL")),
+            ("1.5", Err("expected BIGINT, found number 1.5")),
+            (
+                "9223372036854775808",
+                Err("expected BIGINT, found number 9223372036854775808"),
+            ),
+            (
+                "-9223372036854775809",
+                Err("expected BIGINT, found number -9223372036854775809"),
+            ),
+            ("1e19", Err("expected BIGINT, found number 1e19")),
+            (r#""12""#, Err("expected BIGINT, found string \"12\"")),
+            ("true", Err("expected BIGINT, found true")),
+            ("{}", Err("expected BIGINT, found an object")),
+        ],
+    );
+    for (data_type, name, max) in [
+        (DataType::Int8, "TINYINT", i64::from(i8::MAX)),
+        (DataType::Int16, "SMALLINT", i64::from(i16::MAX)),
+        (DataType::Int32, "INT", i64::from(i32::MAX)),
+    ] {
+        let (min, max) = (-max - 1, max);
+        let (over, under) = ((max + 1).to_string(), (min - 1).to_string());
+        let reason = |text: &str| format!("expected {name}, found number {text}");
+        check(
+            data_type,
+            &[
+                (&max.to_string(), Ok(&max.to_string())),
+                (&min.to_string(), Ok(&min.to_string())),
+                (&over, Err(&reason(&over))),
+                (&under, Err(&reason(&under))),
+            ],
+        );
+    }
+}
+
+#[test]
+fn floats_are_rounded_once() {
+    check(
+        DataType::Float64,
+        &[
+            ("1", Ok("1.0")),
+            ("-0", Ok("-0.0")),
+            ("0.1", Ok("0.1")),
+            ("18446744073709551615", Ok("1.8446744073709552e19")),
+            ("2.2250738585072011e-308", Ok("2.225073858507201e-308")),
+            ("1e-999", Ok("0.0")),
+            ("1e400", Err("number out of range at line 1 column 11")),
+            (r#""1""#, Err("expected DOUBLE, found string \"1\"")),
+        ],
+    );
+    check(
+        DataType::Float32,
+        &[
+            ("0.1", Ok("0.1")),
+            ("16777217", Ok("16777216.0")),
+            // Halfway between two floats as a double, but above half as it is written.
+            ("1.00000005960464477540", Ok("1.0000001")),
+            ("1e39", Err("expected FLOAT, found number 1e39")),
+        ],
+    );
+}
+
+#[test]
+fn decimals_are_exact() {
+    check(
+        DataType::Decimal128(38, 18),
+        &[
+            (
+                "12345678901234567890.123456789012345678",
+                Ok("12345678901234567890.123456789012345678"),
+            ),
+            ("0.1", Ok("0.100000000000000000")),
+            ("1", Ok("1.000000000000000000")),
+        ],
+    );
+    check(
+        DataType::Decimal128(5, 2),
+        &[
+            ("1.005", Ok("1.01")),
+            ("-1.005", Ok("-1.01")),
+            ("1.0049999999999999999999", Ok("1.00")),
+            ("1e2", Ok("100.00")),
+            ("999.994", Ok("999.99")),
+            (
+                "999.995",
+                Err("expected DECIMAL(5, 2), found number 999.995"),
+            ),
+            ("1000", Err("expected DECIMAL(5, 2), found number 1000")),
+            (
+                r#""1.00""#,
+                Err("expected DECIMAL(5, 2), found string \"1.00\""),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn times_are_strings() {
+    check(
+        DataType::Timestamp(TimeUnit::Microsecond, None),
+        &[
+            (r#""2022-01-01T12:22:25""#, Ok("2022-01-01T12:22:25")),
+            (r#""2022-01-01 12:22:25.5Z""#, Ok("2022-01-01T12:22:25.500")),
+            (r#""2022-01-01\u002012:22:25""#, Ok("2022-01-01T12:22:25")),
+            (
+                r#""yesterday""#,
+                Err("expected TIMESTAMP, found string \"yesterday\""),
+            ),
+            (
+                "1641039745",
+                Err("expected TIMESTAMP, found number 1641039745"),
+            ),
+        ],
+    );
+    check(
+        DataType::Date32,
+        &[
+            (r#""1969-12-31""#, Ok("1969-12-31")),
+            ("-1", Err("expected DATE, found number -1")),
+        ],
+    );
+    check(
+        DataType::Time64(TimeUnit::Microsecond),
+        &[
+            (r#""12:22:25.25""#, Ok("12:22:25.250")),
+            (
+                r#""25:00:00""#,
+                Err("expected TIME, found string \"25:00:00\""),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn bytes_are_base64() {
+    check(
+        DataType::Binary,
+        &[
+            (r#""AAH/""#, Ok("0001ff")),
+            (r#""""#, Ok("")),
+            (r#""AA=""#, Err("expected BYTES, found string \"AA=\"")),
+            (r#""AA==""#, Ok("00")),
+            (r#""!!!!""#, Err("expected BYTES, found string \"!!!!\"")),
+        ],
+    );
+}
+
+#[test]
+fn nested_types() {
+    check(
+        list(DataType::Int64),
+        &[
+            ("[]", Ok("[]")),
+            ("[1, null, 3.0]", Ok("[1, , 3]")),
+            ("null", Ok("NULL")),
+            ("[1, \"2\"]", Err("expected BIGINT, found string \"2\"")),
+            ("1", Err("expected ARRAY, found number 1")),
+            ("{}", Err("expected ARRAY, found an object")),
+        ],
+    );
+    check(
+        map(DataType::Int64),
+        &[
+            ("{}", Ok("{}")),
+            (r#"{"a": 1, "b": null}"#, Ok("{a: 1, b: }")),
+            (r#"{"a": 1, "b": 2, "a": 3}"#, Ok("{b: 2, a: 3}")),
+            (r#"{"a": "x", "a": 3}"#, Ok("{a: 3}")),
+            (
+                r#"{"a": 3, "a": "x"}"#,
+                Err("expected BIGINT, found string \"x\""),
+            ),
+            ("[]", Err("expected MAP, found an array")),
+        ],
+    );
+    check(
+        row(vec![
+            nullable("a", DataType::Int64),
+            nullable("b", list(DataType::Utf8View)),
+        ]),
+        &[
+            (
+                r#"{"a": 1, "b": ["x"], "c": {"a": 2}}"#,
+                Ok("{a: 1, b: [x]}"),
+            ),
+            ("{}", Ok("{a: , b: }")),
+            ("null", Ok("NULL")),
+            (r#"{"a": "x", "a": 1}"#, Ok("{a: 1, b: }")),
+            ("[]", Err("expected ROW, found an array")),
+            ("\"\"", Err("expected ROW, found string \"\"")),
+        ],
+    );
+}
+
+#[test]
+fn a_bad_record_names_its_field_by_path() {
+    let inner = row(vec![Field::new("d", list(map(DataType::Int8)), false)]);
+    let fields = vec![nullable("a", row(vec![nullable("b", list(inner))]))];
+    let decoded = decode(
+        fields,
+        &[
+            r#"{"a":{"b":[{"d":[{"k":1}]},{"d":[{"k":1},{"k":300}]}]}}"#,
+            r#"{"a":{"b":[{"d":null}]}}"#,
+            r#"{"a":{"b":[{}]}}"#,
+            r#"{"a":{"b":[{"d":[{"k":1}]}]}}"#,
+        ],
+    );
+    let bad: Vec<_> = decoded
+        .bad
+        .iter()
+        .map(|b| (b.record, b.field.as_deref().unwrap(), b.reason.as_str()))
+        .collect();
+    assert_eq!(
+        bad,
+        [
+            (
+                0,
+                "a.b.element.d.element.value",
+                "expected TINYINT, found number 300"
+            ),
+            (
+                1,
+                "a.b.element.d",
+                "expected ARRAY, found null, but it is NOT NULL"
+            ),
+            (2, "a.b.element.d", "missing field, but it is NOT NULL"),
+        ]
+    );
+    assert_eq!(shown_rows(&decoded, 0), ["{b: [{d: [{k: 1}]}]}"]);
+    assert_eq!(decoded.records, Some(vec![3]));
+}
+
+#[test]
+fn missing_fields_and_nulls() {
+    let fields = || {
+        vec![
+            nullable("a", DataType::Int64),
+            Field::new("b", DataType::Int64, false),
+        ]
+    };
+    let records = [
+        r#"{"b":1}"#,
+        r#"{"a":null,"b":1}"#,
+        r#"{"a":1}"#,
+        r#"{"a":1,"b":null}"#,
+        "{}",
+    ];
+    let decoded = decode(fields(), &records);
+    assert_eq!(decoded.records, Some(vec![0, 1]));
+    assert_eq!(shown_rows(&decoded, 0), ["NULL", "NULL"]);
+    let strict = decoder_of(fields(), true)
+        .decode(&texts(&records), 0..5)
+        .unwrap();
+    assert_eq!(strict.records, Some(vec![1]));
+    assert_eq!(strict.bad[0].field.as_deref(), Some("a"));
+    assert_eq!(strict.bad[0].reason, "missing field");
+}
+
+#[test]
+fn the_last_of_equal_keys_counts() {
+    let fields = vec![
+        nullable("a", DataType::Int64),
+        nullable("b", row(vec![nullable("c", DataType::Int64)])),
+    ];
+    let decoded = decode(
+        fields,
+        &[
+            r#"{"a":1,"a":2,"b":{"c":1},"b":{}}"#,
+            r#"{"a":"bad","\u0061":3,"b":{"c":"bad"},"b":null}"#,
+            r#"{"a":1,"a":"bad"}"#,
+            r#"{"b":{"c":1,"c":"bad"},"b":{"c":"bad","c":4}}"#,
+        ],
+    );
+    assert_eq!(shown_rows(&decoded, 0), ["2", "3", "NULL"]);
+    assert_eq!(shown_rows(&decoded, 1), ["{c: }", "NULL", "{c: 4}"]);
+    assert_eq!(decoded.bad.len(), 1);
+    assert_eq!(decoded.bad[0].record, 2);
+}
+
+#[test]
+fn one_record_is_one_row_or_one_bad_record_or_a_tombstone() {
+    let records: Vec<Option<&[u8]>> = vec![
+        Some(b"{\"a\":1}"),
+        None,
+        Some(b""),
+        Some(b"{\"a\":2}{\"a\":3}"),
+        Some(b"{\"a\":4"),
+        Some(b",\"b\":5}"),
+        Some(b"[{\"a\":6}]"),
+        Some(b"\"a\""),
+        Some(b"null"),
+        Some(b"{\"a\":7} x"),
+        Some(b"{\"b\":\"\xff\"}"),
+        // One character in two records.
+        Some(b"{\"b\":\"\xc3"),
+        Some(b"\xbc\"}"),
+        Some(b" {\"a\":8} \n"),
+    ];
+    let payload = blobs(records.iter().copied());
+    let mut decoder = decoder_of(vec![nullable("a", DataType::Int64)], false);
+    let decoded = decoder.decode(&payload, 0..records.len()).unwrap();
+    assert_eq!(shown_rows(&decoded, 0), ["1", "8"]);
+    assert_eq!(decoded.records, Some(vec![0, 13]));
+    let bad: Vec<u32> = decoded.bad.iter().map(|b| b.record).collect();
+    assert_eq!(bad, (2..13).collect::<Vec<_>>());
+    assert_eq!(
+        decoded.bad[0].reason,
+        "EOF while parsing a value at line 1 column 0"
+    );
+    assert_eq!(
+        decoded.bad[1].reason,
+        "trailing characters at line 1 column 8"
+    );
+    assert_eq!(decoded.bad[8].reason, "invalid UTF-8 at byte 7");
+    // Without the neighbours that are no UTF-8, the split character has only itself to blame.
+    let split = decoder.decode(&payload, 11..13).unwrap();
+    assert_eq!((split.rows, split.bad.len()), (0, 2));
+    assert!(
+        split
+            .bad
+            .iter()
+            .all(|b| b.reason.starts_with("invalid UTF-8"))
+    );
+    let all_rows = decoder.decode(&payload, 13..14).unwrap();
+    assert_eq!((all_rows.rows, all_rows.records), (1, None));
+    let empty = decoder.decode(&payload, 14..14).unwrap();
+    assert_eq!((empty.rows, empty.columns[0].len()), (0, 0));
+}
+
+#[test]
+fn rows_without_columns_are_counted_and_validated() {
+    let decoded = decode(vec![], &["{}", "{\"a\":1}", "{\"a\":}"]);
+    assert_eq!((decoded.rows, decoded.bad.len()), (2, 1));
+}
+
+#[test]
+fn long_strings_are_not_copied() {
+    let payload = texts(&[r#"{"a":"a text of more than twelve bytes"}"#]);
+    let mut decoder = decoder_of(vec![nullable("a", DataType::Utf8View)], false);
+    let decoded = decoder.decode(&payload, 0..1).unwrap();
+    use arrow::array::AsArray;
+    let buffers = decoded.columns[0].as_string_view().data_buffers();
+    assert_eq!(buffers[0].as_ptr(), payload.data.as_ptr());
+}
+
+#[test]
+fn types_that_no_record_delivers_are_refused() {
+    for data_type in [
+        DataType::UInt64,
+        DataType::Utf8,
+        list(DataType::Duration(TimeUnit::Second)),
+    ] {
+        let schema = Arc::new(Schema::new(vec![nullable("a", data_type)]));
+        let error = JsonDecoder::new(schema, JsonOptions::default())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("column 'a") && error.contains("cannot be read from JSON"),
+            "{error}"
+        );
+    }
+}
+
+/// Found by the model: what a later key replaces may hold a value that its type cannot have.
+#[test]
+fn replaced_values_of_not_null_types_leave_no_trace() {
+    let element = Arc::new(Field::new("element", DataType::Int64, false));
+    let inner = row(vec![Field::new("l", DataType::List(element), false)]);
+    let decoded = decode(
+        vec![nullable("a", map(inner))],
+        &[
+            r#"{"a":{"k":{"l":[null]},"k":{"l":[1]}}}"#,
+            r#"{"a":{"k":{"l":null},"j":null,"k":null}}"#,
+            r#"{"a":{"k":{"l":[null]}}}"#,
+            r#"{"a":{"k":{},"k":{"l":[]}}}"#,
+        ],
+    );
+    assert_eq!(
+        shown_rows(&decoded, 0),
+        ["{k: {l: [1]}}", "{j: , k: }", "{k: {l: []}}"]
+    );
+    assert_eq!(decoded.bad.len(), 1);
+}
+
+/// The classes of cases of the public JSON parsing suites, written anew.
+fn suite() -> Vec<Vec<u8>> {
+    let mut cases: Vec<Vec<u8>> = [
+        // Structure.
+        "",
+        " ",
+        "[",
+        "]",
+        "{",
+        "}",
+        "[]",
+        "{}",
+        "[ ]",
+        "{ }",
+        "[1]",
+        "[1,2]",
+        "[1,]",
+        "[,1]",
+        "[1,,2]",
+        "[1 2]",
+        "[1",
+        "[1,",
+        "[1}",
+        "{]",
+        "[[]",
+        "[]]",
+        "[[]]",
+        "[{}]",
+        "[1:2]",
+        "(1)",
+        "<null>",
+        "[\"a\"",
+        "[\u{c}]",
+        r#"{"a"}"#,
+        r#"{"a":}"#,
+        r#"{:1}"#,
+        r#"{"a" 1}"#,
+        r#"{"a":1"#,
+        r#"{"a":1,}"#,
+        r#"{,"a":1}"#,
+        r#"{"a":1,,"b":2}"#,
+        r#"{"a":1 "b":2}"#,
+        r#"{"a"::1}"#,
+        r#"{"a","b"}"#,
+        r#"{a:1}"#,
+        r#"{'a':1}"#,
+        r#"{1:1}"#,
+        r#"{null:1}"#,
+        r#"{"a":1}}"#,
+        r#"{"a":1}]"#,
+        r#"{"":1}"#,
+        r#"{"a":1,"a":2}"#,
+        r#"{"a":{"b":[{}]}}"#,
+        // Literals.
+        "null",
+        "true",
+        "false",
+        "nul",
+        "nulll",
+        "tru",
+        "True",
+        "FALSE",
+        "NULL",
+        "undefined",
+        "nan",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "[true false]",
+        "truefalse",
+        // Numbers.
+        "0",
+        "-0",
+        "1",
+        "-1",
+        "12",
+        "01",
+        "-01",
+        "00",
+        "-",
+        "+1",
+        "--1",
+        "- 1",
+        "1.",
+        ".5",
+        "-.5",
+        "1.5",
+        "1.50",
+        "0.0",
+        "1..5",
+        "1.5.2",
+        "1e5",
+        "1E5",
+        "1e+5",
+        "1e-5",
+        "1e",
+        "1e+",
+        "e5",
+        "1e5.5",
+        "1.e5",
+        "0e0",
+        "0e",
+        "1 e5",
+        "0x10",
+        "1_000",
+        "1,000",
+        "１",
+        "1f",
+        "9223372036854775807",
+        "9223372036854775808",
+        "18446744073709551615",
+        "18446744073709551616",
+        "-9223372036854775809",
+        "1e308",
+        "1e309",
+        "-1e309",
+        "1e-400",
+        "1e99999999999999999999",
+        "1e-99999999999999999999",
+        "0e99999999999999999999",
+        "123456789012345678901234567890",
+        "0.1e1",
+        "-0e+1",
+        // Strings.
+        r#""""#,
+        r#""a"#,
+        r#"a""#,
+        r#"'a'"#,
+        r#""\""#,
+        r#""\\""#,
+        r#""\"""#,
+        r#""\/""#,
+        r#""\b\f\n\r\t""#,
+        r#""\a""#,
+        r#""\x41""#,
+        r#""\'""#,
+        r#""\u0041""#,
+        r#""\u004""#,
+        r#""\u00G1""#,
+        r#""\U0041""#,
+        r#""\u""#,
+        r#""\u0000""#,
+        r#""\ud83d\ude00""#,
+        r#""\ud83d""#,
+        r#""\ude00""#,
+        r#""\ud83d\ud83d""#,
+        r#""\ude00\ud83d""#,
+        r#""\ud83dx""#,
+        r#""\ud83d\n""#,
+        r#""\uFFFF""#,
+        r#""\uDBFF\uDFFF""#,
+        "\"\t\"",
+        "\"\n\"",
+        "\"\u{0}\"",
+        "\"\u{1f}\"",
+        "\"\u{7f}\"",
+        "\"\u{2028}\"",
+        "\"ü😀\"",
+        "\"\u{feff}\"",
+        "\"a\" \"b\"",
+        "\"a\"b",
+        // Blanks and comments.
+        " 1 ",
+        "\t1\r\n",
+        "\u{a0}1",
+        "\u{c}1",
+        "\u{b}1",
+        "\u{feff}1",
+        "1\u{0}",
+        "/**/1",
+        "1//",
+        "#1",
+        "1;",
+        "\u{2003}1",
+    ]
+    .iter()
+    .map(|case| case.as_bytes().to_vec())
+    .collect();
+    // Bytes that are no UTF-8: alone, cut short, overlong, surrogates, beyond the last character.
+    for bytes in [
+        &b"\xff"[..],
+        b"\xc3",
+        b"\xc0\xaf",
+        b"\xe0\x80\xaf",
+        b"\xed\xa0\x80",
+        b"\xf4\x90\x80\x80",
+        b"\x80",
+    ] {
+        cases.push([b"\"", bytes, b"\""].concat());
+        cases.push([b"{\"", bytes, b"\":1}"].concat());
+        cases.push(bytes.to_vec());
+    }
+    for depth in [100, 125, 126, 127, 128, 129, 100_000] {
+        cases.push(["[".repeat(depth), "]".repeat(depth)].concat().into_bytes());
+        cases.push(
+            ["{\"a\":".repeat(depth), "1".into(), "}".repeat(depth)]
+                .concat()
+                .into_bytes(),
+        );
+        cases.push("[".repeat(depth).into_bytes());
+    }
+    cases.push(format!("1{}", "0".repeat(400)).into_bytes());
+    cases.push(format!("0.{}1", "0".repeat(400)).into_bytes());
+    cases
+}
+
+/// What is JSON does not depend on who wants it: wanted, of another type, or not wanted at all.
+#[test]
+fn json_is_what_serde_json_takes_for_it() {
+    let types = || {
+        vec![
+            DataType::Utf8View,
+            DataType::Int64,
+            DataType::Decimal128(10, 2),
+            DataType::Boolean,
+            list(list(DataType::Utf8View)),
+            map(map(DataType::Utf8View)),
+            row(vec![nullable("a", DataType::Utf8View)]),
+        ]
+    };
+    let names = ["wanted", "other"];
+    let (mut good, mut bad) = (0, 0);
+    for case in suite() {
+        for (name, data_type) in names
+            .iter()
+            .flat_map(|n| types().into_iter().map(move |t| (n, t)))
+        {
+            let record = [
+                b"{\"before\":\"x\", \"wanted\" :".as_slice(),
+                &case,
+                b",\"after\": [1]}",
+            ]
+            .concat();
+            let is_json = serde_json::from_slice::<serde_json::Value>(&record).is_ok();
+            let mut decoder = decoder_of(vec![nullable(name, data_type.clone())], false);
+            let payload = blobs([Some(b"{}".as_slice()), Some(record.as_slice()), Some(b"{}")]);
+            let decoded = decoder.decode(&payload, 0..3).unwrap();
+            // JSON of the wrong type is bad too, but then it has a field.
+            let rejected = decoded.bad.iter().any(|b| b.field.is_none());
+            let shown = String::from_utf8_lossy(&record[..record.len().min(300)]);
+            assert_eq!(
+                !rejected, is_json,
+                "{shown} as {data_type} in {name}: {:?}",
+                decoded.bad
+            );
+            assert_eq!(decoded.rows + decoded.bad.len(), 3, "{shown}");
+            assert!(decoded.rows >= 2);
+            if is_json { good += 1 } else { bad += 1 }
+        }
+    }
+    assert!(
+        good > 500 && bad > 1000,
+        "{good} good, {bad} bad: the table has lost its cases"
+    );
+}
+
+/// A record as a whole, objects only.
+#[test]
+fn a_record_is_an_object_that_serde_json_takes() {
+    for case in suite() {
+        let value = serde_json::from_slice::<serde_json::Value>(&case);
+        let expected = value.is_ok_and(|value| value.is_object());
+        let mut decoder = decoder_of(vec![nullable("z", DataType::Int64)], false);
+        let decoded = decoder
+            .decode(&blobs([Some(case.as_slice())]), 0..1)
+            .unwrap();
+        let shown = String::from_utf8_lossy(&case[..case.len().min(300)]);
+        assert_eq!(
+            (decoded.rows, decoded.bad.len()),
+            if expected { (1, 0) } else { (0, 1) },
+            "{shown}"
+        );
+    }
+}

@@ -1,0 +1,155 @@
+//! String columns without copies: views into the payload where the text stands there as it is.
+
+use super::column::take_same_capacity;
+use arrow::array::{ArrayRef, StringViewArray, make_view};
+use arrow::buffer::{Buffer, NullBuffer};
+use std::sync::Arc;
+
+/// Views of a [`StringViewArray`] under construction.
+///
+/// A string of more than twelve bytes lies in buffer 0, the payload itself, or, where it had to
+/// be unescaped, in buffers of our own. So an array with long strings keeps its payload alive.
+#[derive(Debug, Default)]
+pub(super) struct Strings {
+    views: Vec<u128>,
+    /// The payload of the batch, unless it is too long to be borrowed from.
+    source: Option<Buffer>,
+    /// Whether some view refers to `source`.
+    borrowed: bool,
+    /// Full buffers of our own, and the one that grows.
+    full: Vec<Buffer>,
+    own: Vec<u8>,
+}
+
+/// A buffer of our own is full at this size: well within Arrow's signed 32-bit offsets.
+const OWN_BYTES: usize = 1 << 30;
+
+impl Strings {
+    /// Starts a batch. A payload in which signed 32-bit offsets do not reach every byte is
+    /// copied from instead of borrowed.
+    pub(super) fn begin(&mut self, source: &Buffer) {
+        self.views.clear();
+        self.full.clear();
+        self.own.clear();
+        self.borrowed = false;
+        self.source = (source.len() <= i32::MAX as usize).then(|| source.clone());
+    }
+
+    /// Forgets all strings from `len` on.
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.views.truncate(len);
+    }
+
+    /// Appends `text`: by reference when it is a part of the payload.
+    #[inline]
+    pub(super) fn push(&mut self, text: &str) {
+        // A view of up to twelve bytes holds them itself and refers to no buffer.
+        let view = if text.len() <= 12 {
+            make_view(text.as_bytes(), 0, 0)
+        } else if let Some(position) = self.position_in_source(text) {
+            self.borrowed = true;
+            make_view(text.as_bytes(), 0, position)
+        } else {
+            self.push_own(text)
+        };
+        self.views.push(view);
+    }
+
+    #[inline]
+    fn position_in_source(&self, text: &str) -> Option<u32> {
+        let source = self.source.as_ref()?;
+        let position = (text.as_ptr() as usize).checked_sub(source.as_ptr() as usize)?;
+        (position <= source.len().checked_sub(text.len())?).then_some(position as u32)
+    }
+
+    fn push_own(&mut self, text: &str) -> u128 {
+        if self.own.len() + text.len() > OWN_BYTES && !self.own.is_empty() {
+            self.full
+                .push(Buffer::from_vec(std::mem::take(&mut self.own)));
+        }
+        let position = self.own.len() as u32;
+        self.own.extend_from_slice(text.as_bytes());
+        make_view(text.as_bytes(), 1 + self.full.len() as u32, position)
+    }
+
+    /// All strings as an array; the column is empty afterwards and no batch has begun.
+    pub(super) fn finish(&mut self, nulls: Option<NullBuffer>) -> ArrayRef {
+        let views = take_same_capacity(&mut self.views);
+        let source = self
+            .source
+            .take()
+            .filter(|_| self.borrowed)
+            .unwrap_or_default();
+        let own = Buffer::from_vec(std::mem::take(&mut self.own));
+        let mut buffers = vec![source];
+        buffers.append(&mut self.full);
+        buffers.push(own);
+        // SAFETY: every view was made by `push` from a `&str`. It either holds the text itself
+        // or refers to bytes of that same text: in `source`, within whose bounds the text was
+        // found and which nobody can change while we hold it, or in a buffer of our own, to
+        // which the text was appended at that position and which only grew since. `begin`
+        // clears the views together with what they refer to. `nulls` is as long as the views:
+        // `Scalar` appends to both or to none.
+        Arc::new(unsafe { StringViewArray::new_unchecked(views.into(), buffers, nulls) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Array, AsArray};
+
+    const LONG: &str = "a text of more than twelve bytes";
+
+    /// Pushes, and checks the array by Arrow's own full validation.
+    fn array(source: &Buffer, texts: &[&str]) -> StringViewArray {
+        let mut strings = Strings::default();
+        strings.begin(source);
+        texts.iter().for_each(|t| strings.push(t));
+        let array = strings.finish(None);
+        array.to_data().validate_full().unwrap();
+        assert_eq!(
+            array.as_string_view().iter().flatten().collect::<Vec<_>>(),
+            texts
+        );
+        array.as_string_view().clone()
+    }
+
+    #[test]
+    fn parts_of_the_payload_are_borrowed_and_others_copied() {
+        let source = Buffer::from(LONG.as_bytes());
+        let inside = std::str::from_utf8(&source).unwrap();
+        let array = array(
+            &source,
+            &[inside, &inside[2..], &inside[..12], LONG, "", "short"],
+        );
+        assert_eq!(array.data_buffers()[0].as_ptr(), source.as_ptr());
+        assert_eq!(array.data_buffers()[1].as_slice(), LONG.as_bytes());
+    }
+
+    #[test]
+    fn short_strings_do_not_keep_the_payload_alive() {
+        let source = Buffer::from(LONG.as_bytes());
+        let array = array(&source, &[&std::str::from_utf8(&source).unwrap()[..12]]);
+        assert!(array.data_buffers().iter().all(|b| b.is_empty()));
+    }
+
+    #[test]
+    fn a_batch_does_not_see_the_one_before() {
+        let source = Buffer::from(LONG.as_bytes());
+        let mut strings = Strings::default();
+        strings.begin(&source);
+        strings.push(LONG);
+        strings.begin(&Buffer::from(b"".as_slice()));
+        strings.push("another text that is copied");
+        strings.truncate(0);
+        strings.push("the text that stays in the end");
+        let array = strings.finish(None);
+        array.to_data().validate_full().unwrap();
+        assert_eq!(
+            array.as_string_view().value(0),
+            "the text that stays in the end"
+        );
+        assert_eq!(array.len(), 1);
+    }
+}

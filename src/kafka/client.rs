@@ -1,0 +1,471 @@
+//! The first client behind the batch contract: librdkafka's C call for batches.
+//!
+//! Each reader has a client of its own with `assign()` over its partitions and reads the
+//! client's consumer queue. Offsets are kept by the engine; nothing is committed here.
+//!
+//! This file is one of those that may hold `unsafe`: each block says why it is sound. What the
+//! blocks rely on: `rk` and `queue` are non-null from `new` to `drop`, `KafkaReader` is used by
+//! one thread at a time (`&mut self`), and `state` (which the callbacks are given by address) is
+//! boxed and outlives `rk`.
+
+use crate::error::{Error, Result};
+use crate::source::{Assignment, BlobsBuilder, Chunk, Headers, Polled, ReadRequest, Reader};
+use rdkafka::ClientConfig;
+use rdkafka_sys as sys;
+use std::collections::{HashMap, VecDeque};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Messages of one call: the pointers fit a page or two, the payloads the second-level cache.
+const BATCH_MESSAGES_MAX: usize = 8192;
+
+/// What the callbacks leave for `poll`.
+#[derive(Default)]
+struct State {
+    /// The last error of the client as a whole.
+    error: Mutex<Option<(c_int, String)>>,
+}
+
+struct Partition {
+    assignment: Assignment,
+    topic: CString,
+    position: i64,
+    ended: bool,
+}
+
+pub struct KafkaReader {
+    rk: *mut sys::rd_kafka_t,
+    queue: *mut sys::rd_kafka_queue_t,
+    state: Box<State>,
+    partitions: Vec<Partition>,
+    /// From the topic handle and partition of a message to the index in `partitions`.
+    index: HashMap<(usize, i32), usize>,
+    messages: Vec<*mut sys::rd_kafka_message_t>,
+    ready: VecDeque<Polled>,
+    keys: bool,
+    headers: bool,
+    bootstrap: String,
+    away: bool,
+}
+
+// SAFETY: librdkafka's handles may be used from any thread; this type is not `Sync`, so one
+// thread at a time does.
+unsafe impl Send for KafkaReader {}
+
+/// Sets what matters to how the data path reads; the user's own properties win.
+fn tune(config: &mut ClientConfig) {
+    for (key, value) in [
+        // A fetcher that finds its queue full sleeps so long: the default of 1 s is ruinous.
+        ("fetch.queue.backoff.ms", "2"),
+        // Bounds of what waits in memory. They count payloads alone; each waiting message costs
+        // some 250 bytes more.
+        ("queued.min.messages", "20000"),
+        ("queued.max.messages.kbytes", "8192"),
+        ("fetch.wait.max.ms", "100"),
+        ("check.crcs", "true"),
+        // A broker that is away is tried again soon.
+        ("reconnect.backoff.max.ms", "2000"),
+    ] {
+        if config.get(key).is_none() {
+            config.set(key, value);
+        }
+    }
+    config.set("enable.partition.eof", "true").set("auto.offset.reset", "error").set("enable.auto.commit", "false");
+}
+
+/// Text of an error code.
+fn error_text(code: c_int) -> String {
+    // SAFETY: `rd_kafka_err2str` takes any code of the enum and returns a static string; codes
+    // come from librdkafka itself.
+    unsafe { CStr::from_ptr(sys::rd_kafka_err2str(std::mem::transmute::<c_int, sys::rd_kafka_resp_err_t>(code))) }
+        .to_string_lossy()
+        .into_owned()
+}
+
+unsafe extern "C" fn on_error(_: *mut sys::rd_kafka_t, code: c_int, reason: *const c_char, opaque: *mut c_void) {
+    // SAFETY: `opaque` is the address of the reader's `State`, alive as long as the client;
+    // `reason` is a string that librdkafka owns during the call, or null.
+    let (state, reason) = unsafe {
+        let text = if reason.is_null() { String::new() } else { CStr::from_ptr(reason).to_string_lossy().into_owned() };
+        (&*(opaque as *const State), text)
+    };
+    *state.error.lock().unwrap_or_else(PoisonError::into_inner) = Some((code, reason));
+}
+
+unsafe extern "C" fn on_log(_: *const sys::rd_kafka_t, _: c_int, facility: *const c_char, text: *const c_char) {
+    // SAFETY: both are strings that librdkafka owns during the call, or null.
+    let (facility, text) = unsafe {
+        let read = |p: *const c_char| if p.is_null() { String::new() } else { CStr::from_ptr(p).to_string_lossy().into_owned() };
+        (read(facility), read(text))
+    };
+    tracing::debug!(target: "librdkafka", "{facility}: {text}");
+}
+
+impl KafkaReader {
+    /// Connects in the background and starts to fetch.
+    pub fn new(config: &ClientConfig, bootstrap: &str, partitions: &[Assignment], request: &ReadRequest) -> Result<Self> {
+        let mut config = config.clone();
+        tune(&mut config);
+        let native = config.create_native_config().map_err(|e| Error::env(format!("Kafka client: {e}")))?;
+        let state = Box::new(State::default());
+        let mut reason = [0 as c_char; 512];
+        // SAFETY: `native` is a valid configuration; the duplicate is ours until `rd_kafka_new`
+        // takes it, which it does not when it fails: then it is destroyed here. `state` outlives
+        // the client (see the top of the file). The handles are checked before use.
+        let (rk, queue) = unsafe {
+            let conf = sys::rd_kafka_conf_dup(native.ptr());
+            sys::rd_kafka_conf_set_opaque(conf, &*state as *const State as *mut c_void);
+            sys::rd_kafka_conf_set_error_cb(conf, Some(on_error));
+            sys::rd_kafka_conf_set_log_cb(conf, Some(on_log));
+            let rk = sys::rd_kafka_new(sys::rd_kafka_type_t::RD_KAFKA_CONSUMER, conf, reason.as_mut_ptr(), reason.len());
+            if rk.is_null() {
+                sys::rd_kafka_conf_destroy(conf);
+                let text = CStr::from_ptr(reason.as_ptr()).to_string_lossy();
+                return Err(Error::env(format!("cannot make a Kafka client: {text}")));
+            }
+            // Errors of the client then arrive with the messages, in this thread.
+            sys::rd_kafka_poll_set_consumer(rk);
+            (rk, sys::rd_kafka_queue_get_consumer(rk))
+        };
+        let mut reader = Self {
+            rk,
+            queue,
+            state,
+            partitions: Vec::new(),
+            index: HashMap::new(),
+            messages: vec![std::ptr::null_mut(); BATCH_MESSAGES_MAX],
+            ready: VecDeque::new(),
+            keys: request.keys,
+            headers: request.headers,
+            bootstrap: bootstrap.to_string(),
+            away: false,
+        };
+        if reader.queue.is_null() {
+            return Err(Error::bug("librdkafka has no consumer queue"));
+        }
+        reader.add(partitions)?;
+        Ok(reader)
+    }
+
+    /// Gives the client the partitions, with their offsets, in addition to those it has.
+    fn assign(&mut self, partitions: &[Partition]) -> Result<()> {
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: the list is made, filled and destroyed here; names are valid C strings that
+        // librdkafka copies; an error object is destroyed after its text was copied.
+        let failed = unsafe {
+            let list = sys::rd_kafka_topic_partition_list_new(partitions.len() as c_int);
+            for p in partitions {
+                let entry = sys::rd_kafka_topic_partition_list_add(list, p.topic.as_ptr(), p.assignment.partition);
+                (*entry).offset = p.position;
+            }
+            let error = sys::rd_kafka_incremental_assign(self.rk, list);
+            sys::rd_kafka_topic_partition_list_destroy(list);
+            if error.is_null() {
+                None
+            } else {
+                let text = CStr::from_ptr(sys::rd_kafka_error_string(error)).to_string_lossy().into_owned();
+                sys::rd_kafka_error_destroy(error);
+                Some(text)
+            }
+        };
+        match failed {
+            None => Ok(()),
+            Some(text) => Err(Error::env(format!("Kafka does not assign the partitions: {text}"))),
+        }
+    }
+
+    /// Takes the messages that are there; waits for the first at most `timeout`. A batch call
+    /// waits until it is full, so waiting is done for one message alone.
+    fn receive(&mut self, timeout: Duration) -> usize {
+        let mut call = |from: usize, count: usize, timeout_ms: c_int| -> usize {
+            let room = &mut self.messages[from..from + count];
+            // SAFETY: `queue` is valid; `room` has `count` places, and librdkafka fills at most
+            // so many and returns how many.
+            let filled = unsafe { sys::rd_kafka_consume_batch_queue(self.queue, timeout_ms, room.as_mut_ptr(), room.len()) };
+            usize::try_from(filled).unwrap_or(0)
+        };
+        let ready = call(0, BATCH_MESSAGES_MAX, 0);
+        if ready > 0 || timeout.is_zero() {
+            return ready;
+        }
+        let first = call(0, 1, timeout.as_millis().clamp(1, 1000) as c_int);
+        if first == 0 {
+            return 0;
+        }
+        first + call(1, BATCH_MESSAGES_MAX - 1, 0)
+    }
+
+    /// Sorts a batch of messages into chunks and events.
+    fn sort(&mut self, count: usize) -> Result<()> {
+        let mut building: Vec<Option<Building>> = (0..self.partitions.len()).map(|_| None).collect();
+        let mut result = Ok(());
+        for i in 0..count {
+            let message = self.messages[i];
+            if result.is_ok() {
+                result = self.message(message, &mut building, count - i);
+            }
+            // SAFETY: librdkafka gave us this message; it is destroyed once, here, and not used
+            // afterwards: everything was copied.
+            unsafe { sys::rd_kafka_message_destroy(message) };
+        }
+        result?;
+        for (p, building) in building.into_iter().enumerate() {
+            if let Some(building) = building {
+                let chunk = self.chunk(p, building);
+                self.partitions[p].position = chunk.next_offset;
+                self.ready.push_back(Polled::Chunk(chunk));
+            }
+            self.end_if_reached(p);
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, message: *mut sys::rd_kafka_message_t, building: &mut [Option<Building>], left: usize) -> Result<()> {
+        // SAFETY: the message is valid until it is destroyed, after this call.
+        let m = unsafe { &*message };
+        let code = m.err as c_int;
+        let partition = self.partition_of(m);
+        if code != 0 {
+            return self.event(code, m, partition);
+        }
+        let Some(p) = partition else { return Ok(()) };
+        let known = &self.partitions[p];
+        if known.ended || m.offset < known.position || known.assignment.end.is_some_and(|e| m.offset >= e) {
+            // Behind the end, or before the start (a batch may begin below the asked offset).
+            if known.assignment.end.is_some_and(|e| m.offset >= e) {
+                self.partitions[p].position = self.partitions[p].position.max(m.offset);
+            }
+            return Ok(());
+        }
+        let (keys, headers) = (self.keys, self.headers);
+        let b = building[p].get_or_insert_with(|| Building::new(left, keys, headers));
+        // SAFETY: payload and key point to `len` bytes that the message owns, or are null;
+        // the timestamp is read of a valid message.
+        unsafe {
+            b.payload.push(bytes(m.payload, m.len));
+            if let Some(list) = &mut b.keys {
+                list.push(bytes(m.key, m.key_len));
+            }
+            let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+            let timestamp = sys::rd_kafka_message_timestamp(message, &mut kind);
+            b.timestamps_ms.push(timestamp);
+            b.log_append_time = kind == sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME;
+        }
+        if let Some(list) = &mut b.headers {
+            list.push(read_headers(message));
+        }
+        b.offsets.push(m.offset);
+        Ok(())
+    }
+
+    /// The index of a message's partition; `None` for one that is not (or no more) ours.
+    fn partition_of(&mut self, m: &sys::rd_kafka_message_t) -> Option<usize> {
+        if m.rkt.is_null() {
+            return None;
+        }
+        let key = (m.rkt as usize, m.partition);
+        if let Some(p) = self.index.get(&key) {
+            return Some(*p);
+        }
+        // SAFETY: `rkt` is a valid topic handle while the message lives; its name is copied.
+        let topic = unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(m.rkt)) }.to_owned();
+        let found = self.partitions.iter().position(|p| p.topic == topic && p.assignment.partition == m.partition)?;
+        self.index.insert(key, found);
+        Some(found)
+    }
+
+    /// A message that is an event: the end of a partition, or an error.
+    fn event(&mut self, code: c_int, m: &sys::rd_kafka_message_t, partition: Option<usize>) -> Result<()> {
+        use sys::rd_kafka_resp_err_t as E;
+        if code == E::RD_KAFKA_RESP_ERR__PARTITION_EOF as c_int {
+            if let Some(p) = partition {
+                // Behind control records and compacted ones the position is past the last record.
+                self.partitions[p].position = self.partitions[p].position.max(m.offset);
+            }
+            return Ok(());
+        }
+        let place = match partition {
+            Some(p) => format!("{}/{} offset {}", self.partitions[p].assignment.topic, m.partition, self.partitions[p].position),
+            None => self.bootstrap.clone(),
+        };
+        // SAFETY: the text belongs to the message, which is valid here, and is copied.
+        let text = unsafe {
+            let text = sys::rd_kafka_message_errstr(m);
+            if text.is_null() { error_text(code) } else { CStr::from_ptr(text).to_string_lossy().into_owned() }
+        };
+        let is = |codes: &[E]| codes.iter().any(|c| *c as c_int == code);
+        if is(&[E::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET, E::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE]) {
+            return Err(Error::env(format!("{place} is not in the log any more: {text}"))
+                .with_hint("retention has overtaken the query; start at 'scan.startup.mode' = 'earliest-offset' to go on with what is left"));
+        }
+        if is(&[E::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, E::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC, E::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION]) {
+            return Err(Error::env(format!("{place} does not exist any more: {text}")).with_hint("was the topic deleted?"));
+        }
+        if is(&[E::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, E::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED]) {
+            return Err(Error::env(format!("not allowed to read {place}: {text}")).with_hint("the user needs the ACL Read on the topic and its group"));
+        }
+        if is(&[E::RD_KAFKA_RESP_ERR__BAD_MSG, E::RD_KAFKA_RESP_ERR__BAD_COMPRESSION]) {
+            return Err(Error::env(format!("corrupt data at {place}: {text}")));
+        }
+        // Everything else is passing: librdkafka tries again.
+        self.set_away(&text);
+        Ok(())
+    }
+
+    fn set_away(&mut self, why: &str) {
+        if !self.away {
+            self.away = true;
+            self.ready.push_back(Polled::Notice(format!("waiting for Kafka at {}: {why}", self.bootstrap)));
+        }
+    }
+
+    /// What the error callback left.
+    fn client_error(&mut self) -> Result<()> {
+        use sys::rd_kafka_resp_err_t as E;
+        let Some((code, reason)) = self.state.error.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
+        let is = |c: E| c as c_int == code;
+        if is(E::RD_KAFKA_RESP_ERR__FATAL) {
+            return Err(Error::env(format!("Kafka client at {}: {reason}", self.bootstrap)));
+        }
+        if is(E::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
+            self.set_away(&reason);
+        } else {
+            tracing::debug!("Kafka at {}: {}: {reason}", self.bootstrap, error_text(code));
+        }
+        Ok(())
+    }
+
+    fn chunk(&self, p: usize, b: Building) -> Chunk {
+        let partition = &self.partitions[p];
+        let last = b.offsets.last().copied().unwrap_or(partition.position);
+        Chunk {
+            id: partition.assignment.id,
+            topic: partition.assignment.topic.clone(),
+            partition: partition.assignment.partition,
+            next_offset: (last + 1).max(partition.position),
+            offsets: b.offsets,
+            payload: b.payload.finish(),
+            timestamps_ms: b.timestamps_ms,
+            log_append_time: b.log_append_time,
+            keys: b.keys.map(BlobsBuilder::finish),
+            headers: b.headers,
+            high_watermark: self.high_watermark(p),
+        }
+    }
+
+    fn high_watermark(&self, p: usize) -> Option<i64> {
+        let partition = &self.partitions[p];
+        let (mut low, mut high) = (-1, -1);
+        // SAFETY: reads the client's cached figures into two integers; asks no broker.
+        unsafe { sys::rd_kafka_get_watermark_offsets(self.rk, partition.topic.as_ptr(), partition.assignment.partition, &mut low, &mut high) };
+        let high = partition.assignment.end.or((high >= 0).then_some(high));
+        high.map(|h| h.max(partition.position))
+    }
+
+    fn end_if_reached(&mut self, p: usize) {
+        let partition = &mut self.partitions[p];
+        if !partition.ended && partition.assignment.end.is_some_and(|e| partition.position >= e) {
+            partition.ended = true;
+            self.ready.push_back(Polled::End { id: partition.assignment.id });
+        }
+    }
+}
+
+impl Reader for KafkaReader {
+    fn poll(&mut self, timeout: Duration) -> Result<Polled> {
+        if let Some(ready) = self.ready.pop_front() {
+            return Ok(ready);
+        }
+        let count = self.receive(timeout);
+        self.client_error()?;
+        if count > 0 {
+            self.sort(count)?;
+            let data = self.ready.iter().any(|r| matches!(r, Polled::Chunk(_)));
+            if self.away && data {
+                self.away = false;
+                self.ready.push_front(Polled::Notice(format!("Kafka at {} answers again", self.bootstrap)));
+            }
+        }
+        Ok(self.ready.pop_front().unwrap_or(Polled::Idle))
+    }
+
+    fn add(&mut self, partitions: &[Assignment]) -> Result<()> {
+        let mut new = Vec::new();
+        for a in partitions {
+            let topic = CString::new(a.topic.as_bytes()).map_err(|_| Error::env(format!("topic name {:?} holds a zero byte", a.topic)))?;
+            let partition = Partition { assignment: a.clone(), topic, position: a.start, ended: false };
+            if a.end.is_some_and(|e| a.start >= e) {
+                self.ready.push_back(Polled::End { id: a.id });
+                self.partitions.push(Partition { ended: true, ..partition });
+            } else {
+                new.push(partition);
+            }
+        }
+        self.assign(&new)?;
+        self.partitions.extend(new);
+        Ok(())
+    }
+}
+
+impl Drop for KafkaReader {
+    fn drop(&mut self) {
+        // SAFETY: both handles are ours, valid, and not used again. No group was joined, so
+        // there is nothing to leave: closing would only wait.
+        unsafe {
+            sys::rd_kafka_queue_destroy(self.queue);
+            sys::rd_kafka_destroy_flags(self.rk, sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE as c_int);
+        }
+    }
+}
+
+/// The chunk of one partition while a batch is sorted.
+struct Building {
+    offsets: Vec<i64>,
+    payload: BlobsBuilder,
+    timestamps_ms: Vec<i64>,
+    log_append_time: bool,
+    keys: Option<BlobsBuilder>,
+    headers: Option<Vec<Headers>>,
+}
+
+impl Building {
+    fn new(messages: usize, keys: bool, headers: bool) -> Self {
+        Self {
+            offsets: Vec::with_capacity(messages),
+            payload: BlobsBuilder::with_capacity(messages, messages * 128),
+            timestamps_ms: Vec::with_capacity(messages),
+            log_append_time: false,
+            keys: keys.then(BlobsBuilder::default),
+            headers: headers.then(Vec::new),
+        }
+    }
+}
+
+/// # Safety
+/// `pointer` is null or points to `length` bytes that live as long as the result is used.
+unsafe fn bytes<'a>(pointer: *const c_void, length: usize) -> Option<&'a [u8]> {
+    // SAFETY: as the caller promises.
+    (!pointer.is_null()).then(|| unsafe { std::slice::from_raw_parts(pointer as *const u8, length) })
+}
+
+fn read_headers(message: *mut sys::rd_kafka_message_t) -> Headers {
+    let mut list = Headers::new();
+    // SAFETY: the message is valid during the call and owns its headers; each name and value is
+    // copied before the next call.
+    unsafe {
+        let mut headers = std::ptr::null_mut();
+        if sys::rd_kafka_message_headers(message, &mut headers) as c_int != 0 {
+            return list;
+        }
+        let (mut name, mut value, mut size) = (std::ptr::null(), std::ptr::null(), 0);
+        while sys::rd_kafka_header_get_all(headers, list.len(), &mut name, &mut value, &mut size) as c_int == 0 {
+            let text = CStr::from_ptr(name).to_string_lossy().into_owned();
+            list.push((text, bytes(value, size).map(<[u8]>::to_vec)));
+        }
+    }
+    list
+}
+

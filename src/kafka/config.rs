@@ -1,0 +1,197 @@
+//! Client properties: the Java client's names, or librdkafka's own, become librdkafka's.
+
+use crate::error::{Error, Result, nearest};
+use rdkafka::ClientConfig;
+
+/// Java names whose librdkafka name differs.
+const RENAMED: &[(&str, &str)] = &[
+    ("fetch.max.wait.ms", "fetch.wait.max.ms"),
+    ("max.block.ms", "message.timeout.ms"),
+    ("delivery.timeout.ms", "message.timeout.ms"),
+    ("max.request.size", "message.max.bytes"),
+    ("ssl.ca", "ssl.ca.pem"),
+];
+
+/// Java names that mean nothing here: accepted, so that a working configuration goes on working.
+const IGNORED: &[&str] = &[
+    "key.deserializer",
+    "value.deserializer",
+    "key.serializer",
+    "value.serializer",
+    "enable.auto.commit",
+    "auto.commit.interval.ms",
+    "auto.offset.reset",
+    "max.poll.records",
+    "flink.partition-discovery.interval-millis",
+    "partition.assignment.strategy",
+    "sasl.client.callback.handler.class",
+    "sasl.login.callback.handler.class",
+    "ssl.truststore.type",
+    "ssl.keystore.type",
+    "schema.registry.url",
+    "interceptor.classes",
+];
+
+/// librdkafka's names that users pass most; for the nearest name of a misspelt one.
+const KNOWN: &[&str] = &[
+    "bootstrap.servers",
+    "group.id",
+    "client.id",
+    "security.protocol",
+    "sasl.mechanism",
+    "sasl.jaas.config",
+    "sasl.username",
+    "sasl.password",
+    "ssl.ca.location",
+    "ssl.certificate.location",
+    "ssl.key.location",
+    "ssl.key.password",
+    "ssl.truststore.location",
+    "ssl.keystore.location",
+    "isolation.level",
+    "fetch.min.bytes",
+    "fetch.max.bytes",
+    "fetch.message.max.bytes",
+    "session.timeout.ms",
+    "request.timeout.ms",
+    "socket.timeout.ms",
+    "acks",
+    "compression.type",
+    "linger.ms",
+    "batch.size",
+    "retries",
+    "enable.idempotence",
+    "transaction.timeout.ms",
+];
+
+/// Builds a configuration from `properties.*` (without that prefix).
+pub fn client_config<'a>(properties: impl Iterator<Item = (&'a str, &'a str)>) -> Result<ClientConfig> {
+    let mut config = ClientConfig::new();
+    for (key, value) in properties {
+        if IGNORED.contains(&key) {
+            tracing::debug!("client property {key} has no meaning here and is ignored");
+            continue;
+        }
+        match key {
+            "sasl.jaas.config" => jaas(value, &mut config)?,
+            "sasl.mechanism" => {
+                config.set("sasl.mechanisms", value);
+            }
+            "security.protocol" => {
+                config.set(key, value.to_lowercase());
+            }
+            "ssl.truststore.location" => {
+                config.set("ssl.ca.location", pem(key, value)?);
+            }
+            "ssl.keystore.location" => {
+                config.set("ssl.keystore.location", pkcs12(key, value)?);
+            }
+            "ssl.truststore.password" => {}
+            "buffer.memory" => {
+                let bytes: u64 = value.parse().map_err(|_| invalid(key, value))?;
+                config.set("queue.buffering.max.kbytes", (bytes / 1024).max(1).to_string());
+            }
+            _ => {
+                let name = RENAMED.iter().find(|(java, _)| *java == key).map_or(key, |(_, name)| name);
+                config.set(name, value);
+            }
+        }
+    }
+    check(&config)?;
+    Ok(config)
+}
+
+/// Lets librdkafka judge the names and values.
+fn check(config: &ClientConfig) -> Result<()> {
+    let Err(e) = config.create_native_config() else { return Ok(()) };
+    let rdkafka::error::KafkaError::ClientConfig(_, reason, key, value) = &e else {
+        return Err(Error::sql(format!("client properties: {e}")));
+    };
+    let error = Error::sql(format!("client property '{key}' = '{value}': {}", reason.trim()));
+    Err(match nearest(key, KNOWN.iter().copied()) {
+        Some(hint) => error.with_hint(hint),
+        None => error.with_hint("properties.* takes the Java client's names and librdkafka's"),
+    })
+}
+
+fn invalid(key: &str, value: &str) -> Error {
+    Error::sql(format!("client property '{key}' = '{value}' is no number"))
+}
+
+/// `…PlainLoginModule required username="u" password="p";`
+fn jaas(text: &str, config: &mut ClientConfig) -> Result<()> {
+    let field = |name: &str| -> Option<String> {
+        let (_, rest) = text.split_once(&format!("{name}="))?;
+        let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+        rest[1..].split_once(quote).map(|(value, _)| value.to_string())
+    };
+    if !text.contains("PlainLoginModule") && !text.contains("ScramLoginModule") {
+        return Err(Error::sql("sasl.jaas.config: only PlainLoginModule and ScramLoginModule are understood")
+            .with_hint("or set properties.sasl.username and properties.sasl.password"));
+    }
+    match (field("username"), field("password")) {
+        (Some(user), Some(password)) => {
+            config.set("sasl.username", user).set("sasl.password", password);
+            Ok(())
+        }
+        _ => Err(Error::sql("sasl.jaas.config holds no username=\"…\" password=\"…\"")),
+    }
+}
+
+fn pem<'a>(key: &str, value: &'a str) -> Result<&'a str> {
+    if value.ends_with(".jks") || value.ends_with(".p12") {
+        return Err(Error::sql(format!("client property '{key}': {value} is a Java key store, which only Java reads"))
+            .with_hint("export it: keytool -exportcert -rfc -keystore … > ca.pem, and set properties.ssl.ca.location"));
+    }
+    Ok(value)
+}
+
+fn pkcs12<'a>(key: &str, value: &'a str) -> Result<&'a str> {
+    if value.ends_with(".jks") {
+        return Err(Error::sql(format!("client property '{key}': {value} is a Java key store, which only Java reads"))
+            .with_hint("convert it: keytool -importkeystore -deststoretype PKCS12, or set properties.ssl.certificate.location and ssl.key.location"));
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(pairs: &[(&str, &str)]) -> Result<ClientConfig> {
+        client_config(pairs.iter().copied())
+    }
+
+    #[test]
+    fn java_names_become_librdkafka_names() {
+        let config = of(&[
+            ("bootstrap.servers", "h:9092"),
+            ("security.protocol", "SASL_SSL"),
+            ("sasl.mechanism", "PLAIN"),
+            ("sasl.jaas.config", "org.apache.kafka.common.security.plain.PlainLoginModule required username=\"ann\" password=\"s=1;\";"),
+            ("fetch.max.wait.ms", "100"),
+            ("max.poll.records", "500"),
+            ("ssl.truststore.location", "/etc/ca.pem"),
+        ])
+        .unwrap();
+        for (key, value) in [
+            ("security.protocol", "sasl_ssl"),
+            ("sasl.mechanisms", "PLAIN"),
+            ("sasl.username", "ann"),
+            ("sasl.password", "s=1;"),
+            ("fetch.wait.max.ms", "100"),
+            ("ssl.ca.location", "/etc/ca.pem"),
+        ] {
+            assert_eq!(config.get(key), Some(value), "{key}");
+        }
+        assert_eq!(config.get("max.poll.records"), None);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let error = of(&[("bootstrap.server", "h:1")]).unwrap_err();
+        assert_eq!(error.hint(), Some("did you mean 'bootstrap.servers'?"));
+        assert!(of(&[("ssl.truststore.location", "trust.jks")]).unwrap_err().hint().unwrap().contains("keytool"));
+        assert!(of(&[("sasl.jaas.config", "com.sun.Krb5LoginModule required;")]).is_err());
+    }
+}

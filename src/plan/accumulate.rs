@@ -1,0 +1,180 @@
+//! Groups and accumulators of one aggregation, on DataFusion's `GroupValues` and
+//! `GroupsAccumulator`: the adapter behind [`crate::window::Aggregate`].
+
+use super::errors::internal;
+use crate::error::Result;
+use crate::window::{Aggregate, Input, Store};
+use arrow::array::ArrayRef;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+use datafusion::physical_expr::GroupsAccumulatorAdapter;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
+use datafusion::physical_plan::aggregates::order::GroupOrdering;
+use std::sync::Arc;
+
+/// What one `GROUP BY` keeps: the key types and the aggregate functions.
+#[derive(Debug)]
+pub struct AggregateSpec {
+    /// Group keys without the window's columns.
+    key_schema: SchemaRef,
+    functions: Vec<Arc<AggregateFunctionExpr>>,
+    /// State columns of each function.
+    state_widths: Vec<usize>,
+}
+
+impl AggregateSpec {
+    pub fn try_new(key_schema: SchemaRef, functions: Vec<Arc<AggregateFunctionExpr>>) -> Result<Self> {
+        let state_widths =
+            functions.iter().map(|f| f.state_fields().map(|s| s.len())).collect::<Result<_, _>>().map_err(internal)?;
+        Ok(Self { key_schema, functions, state_widths })
+    }
+
+    fn accumulators(&self) -> Result<Vec<Box<dyn GroupsAccumulator>>> {
+        self.functions
+            .iter()
+            .map(|f| {
+                if f.groups_accumulator_supported() {
+                    return f.create_groups_accumulator();
+                }
+                let f = f.clone();
+                Ok(Box::new(GroupsAccumulatorAdapter::new(move || f.create_accumulator())) as _)
+            })
+            .collect::<datafusion::common::Result<_>>()
+            .map_err(internal)
+    }
+}
+
+/// The factory that the window tables are given.
+#[derive(Debug, Clone)]
+pub struct AggregateFactory(pub Arc<AggregateSpec>);
+
+impl Aggregate for AggregateFactory {
+    fn store(&self) -> Result<Box<dyn Store>> {
+        let groups = if self.is_keyless() {
+            None
+        } else {
+            Some(new_group_values(self.0.key_schema.clone(), &GroupOrdering::None).map_err(internal)?)
+        };
+        Ok(Box::new(GroupStore {
+            accumulators: self.0.accumulators()?,
+            spec: self.0.clone(),
+            groups,
+            ids: Vec::new(),
+        }))
+    }
+
+    fn is_keyless(&self) -> bool {
+        self.0.key_schema.fields().is_empty()
+    }
+}
+
+struct GroupStore {
+    spec: Arc<AggregateSpec>,
+    /// Keys to dense ids; `None` without keys: then there is one group, number 0.
+    groups: Option<Box<dyn GroupValues>>,
+    accumulators: Vec<Box<dyn GroupsAccumulator>>,
+    /// The group id of each row of the batch at hand; kept to reuse its memory.
+    ids: Vec<usize>,
+}
+
+impl GroupStore {
+    fn intern(&mut self, keys: &[ArrayRef], rows: usize) -> Result<()> {
+        match &mut self.groups {
+            Some(groups) => groups.intern(keys, &mut self.ids).map_err(internal),
+            None => {
+                self.ids.clear();
+                self.ids.resize(rows, 0);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes the keys out. (`GroupValuesRows::emit` panics when empty, hence the check.)
+    fn emit_keys(&mut self) -> Result<Vec<ArrayRef>> {
+        match &mut self.groups {
+            Some(groups) if !groups.is_empty() => groups.emit(EmitTo::All).map_err(internal),
+            Some(_) => {
+                Ok(self.spec.key_schema.fields().iter().map(|f| arrow::array::new_empty_array(f.data_type())).collect())
+            }
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// An accumulator that has never seen a batch holds no group: give the single group of a
+    /// keyless aggregation its initial state.
+    fn ensure_keyless_group(&mut self) -> Result<()> {
+        if self.groups.is_some() {
+            return Ok(());
+        }
+        for (accumulator, function) in self.accumulators.iter_mut().zip(&self.spec.functions) {
+            let fields = function.state_fields().map_err(internal)?;
+            let empty: Vec<ArrayRef> = fields.iter().map(|f| arrow::array::new_empty_array(f.data_type())).collect();
+            accumulator.merge_batch(&empty, &[], 1).map_err(internal)?;
+        }
+        Ok(())
+    }
+}
+
+impl Store for GroupStore {
+    fn update(&mut self, input: &Input) -> Result<()> {
+        self.intern(&input.keys, input.rows)?;
+        let groups = self.groups();
+        for ((accumulator, args), filter) in self.accumulators.iter_mut().zip(&input.args).zip(&input.filters) {
+            accumulator.update_batch(args, &self.ids, filter.as_ref(), groups).map_err(internal)?;
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, segment: &RecordBatch) -> Result<()> {
+        let key_count = self.spec.key_schema.fields().len();
+        let columns = segment.columns();
+        self.intern(&columns[..key_count], segment.num_rows())?;
+        let groups = self.groups();
+        let mut at = key_count;
+        for (accumulator, width) in self.accumulators.iter_mut().zip(&self.spec.state_widths) {
+            accumulator.merge_batch(&columns[at..at + width], &self.ids, groups).map_err(internal)?;
+            at += width;
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self) -> Result<RecordBatch> {
+        self.ensure_keyless_group()?;
+        let rows = self.groups();
+        let mut columns = self.emit_keys()?;
+        for accumulator in &mut self.accumulators {
+            columns.extend(accumulator.state(EmitTo::All).map_err(internal)?);
+        }
+        self.accumulators = self.spec.accumulators()?;
+        batch_of(columns, rows)
+    }
+
+    fn evaluate(&mut self) -> Result<RecordBatch> {
+        self.ensure_keyless_group()?;
+        let rows = self.groups();
+        let mut columns = self.emit_keys()?;
+        for accumulator in &mut self.accumulators {
+            columns.push(accumulator.evaluate(EmitTo::All).map_err(internal)?);
+        }
+        self.accumulators = self.spec.accumulators()?;
+        batch_of(columns, rows)
+    }
+
+    fn groups(&self) -> usize {
+        self.groups.as_ref().map_or(1, |g| g.len())
+    }
+
+    fn bytes(&self) -> usize {
+        self.groups.as_ref().map_or(0, |g| g.size()) + self.accumulators.iter().map(|a| a.size()).sum::<usize>()
+    }
+}
+
+/// Columns by number; the row count is explicit because there may be no column at all.
+fn batch_of(columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let fields: Vec<Field> =
+        columns.iter().enumerate().map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true)).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
+}

@@ -1,0 +1,64 @@
+//! DataFusion's errors as windrow's: who must act, and where in the file.
+
+use super::tokens::Tokens;
+use crate::error::{At, Error, nearest};
+use datafusion::common::{DataFusionError, SchemaError};
+
+/// A failure inside a running plan. Resources and user data surface here as well, so the
+/// message alone is kept: it names the expression.
+pub fn internal(error: DataFusionError) -> Error {
+    Error::Data(first_line(&error.strip_backtrace()))
+}
+
+/// A failure to plan one statement: finds the position by the error's own span, else by the
+/// name that it complains about.
+pub fn planning(error: DataFusionError, tokens: &Tokens) -> Error {
+    let span = error.diagnostic().and_then(|d| d.span).map(|s| At { line: s.start.line, column: s.start.column });
+    let root = error.find_root();
+    let (message, hint, name) = match root {
+        DataFusionError::SchemaError(schema_error, _) => schema_message(schema_error),
+        other => {
+            let text = first_line(&other.strip_backtrace());
+            let name = quoted_name(&text);
+            (text, None, name)
+        }
+    };
+    let at = span
+        .filter(|at| at.line > 0)
+        .map(|at| tokens.original(at))
+        .or_else(|| name.as_deref().and_then(|n| tokens.find_word(n)))
+        .unwrap_or_else(|| tokens.start());
+    Error::Sql { message, hint, at: Some(at) }
+}
+
+fn schema_message(error: &SchemaError) -> (String, Option<String>, Option<String>) {
+    match error {
+        SchemaError::FieldNotFound { field, valid_fields } => {
+            let names: Vec<&str> = valid_fields.iter().map(|c| c.name.as_str()).filter(|n| !n.starts_with("__")).collect();
+            let list = || format!("there are: {}", names.join(", "));
+            let hint = nearest(&field.name, names.iter().copied()).unwrap_or_else(list);
+            (format!("unknown column '{}'", field.name), Some(hint), Some(field.name.clone()))
+        }
+        SchemaError::AmbiguousReference { field } => {
+            (format!("column '{}' is in more than one table", field.name), Some("write table.column".into()), Some(field.name.clone()))
+        }
+        other => (other.to_string(), None, None),
+    }
+}
+
+/// The first line without DataFusion's "… error: " prefixes.
+fn first_line(error: &str) -> String {
+    let mut text = error.lines().next().unwrap_or_default().trim();
+    for prefix in ["Error during planning: ", "Execution error: ", "SQL error: ", "Arrow error: ", "External error: ", "Invalid argument error: ", "Cast error: ", "This feature is not implemented: ", "Optimizer rule", "Compute error: "] {
+        text = text.strip_prefix(prefix).unwrap_or(text);
+    }
+    text.to_string()
+}
+
+/// The first name in quotes of a message.
+fn quoted_name(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once(['\'', '"', '`'])?;
+    let (name, _) = rest.split_once(['\'', '"', '`'])?;
+    let last = name.rsplit('.').next()?;
+    (!last.is_empty()).then(|| last.to_string())
+}

@@ -1,0 +1,150 @@
+//! What a query does, stage by stage, for people.
+
+use super::cut::Chain;
+use super::leaf::{Leaf, LeafKind};
+use super::query::{Body, QueryPlan, QuerySink};
+use super::script::Job;
+use super::stages::Stage;
+use crate::sink::OutputMode;
+use crate::table::TableDef;
+use crate::time::format_us;
+use crate::window::Assign;
+use datafusion::physical_plan::displayable;
+use std::fmt::Write;
+
+/// The whole job as text.
+pub fn job_text(job: &Job) -> String {
+    let mut out = job.explained.join("\n");
+    for source in &job.sources {
+        let def = &source.def;
+        let _ = writeln!(out, "source {} ({})", def.name, def.connector());
+        let _ = writeln!(out, "  read     {}", place(def));
+        let _ = writeln!(out, "  decode   {}", or_none(&source.decode.join(", ")));
+        for (computed, field) in source.computed.iter().zip(source.schema.fields().iter().skip(source.decode.len() + source.metadata.len())) {
+            let _ = writeln!(out, "  compute  {} = {computed:?}", field.name());
+        }
+        match (&def.watermark, source.event_time) {
+            (Some(w), Some(_)) => {
+                let _ = writeln!(out, "  watermark {} - {}", w.column, duration(w.delay_us));
+            }
+            _ => {
+                let _ = writeln!(out, "  watermark not needed");
+            }
+        }
+        for query in job.queries.iter().filter(|q| std::ptr::eq(&job.sources[q.source], source)) {
+            out.push_str(&query_text(query, def));
+        }
+    }
+    out
+}
+
+/// One query as text.
+pub fn query_text(query: &QueryPlan, def: &TableDef) -> String {
+    let mut out = String::new();
+    let _ = writeln!(out, "{} (line {})", query.name, query.at.line);
+    let _ = writeln!(out, "  from     {}", def.name);
+    match &query.body {
+        Body::Stateless(plan) => {
+            chain_text(&mut out, &plan.chain);
+            if let Some(limit) = plan.limit {
+                let _ = writeln!(out, "  end      after {limit} rows");
+            }
+        }
+        Body::Windowed(plan) => {
+            for aggregate in &plan.aggregates {
+                chain_text(&mut out, &aggregate.chain);
+                let _ = writeln!(out, "  keep     {}", windows_text(&aggregate.assign));
+                let _ = writeln!(out, "           {}", aggregate.text);
+            }
+            let above = displayable(plan.finish.as_ref()).indent(false).to_string();
+            let bare = plan.finish.downcast_ref::<Leaf>().is_some_and(|l| matches!(l.kind, LeafKind::Aggregate(_)));
+            if !bare {
+                for (i, line) in above.lines().enumerate() {
+                    let _ = writeln!(out, "  {} {line}", if i == 0 { "finish  " } else { "        " });
+                }
+            }
+        }
+    }
+    let mode = match query.mode {
+        OutputMode::Append => "append",
+        OutputMode::Update => "update",
+        OutputMode::Complete => "complete",
+    };
+    let sink = match &query.sink {
+        QuerySink::Console => "standard output".to_string(),
+        QuerySink::Table(def) => format!("{} ({})", def.name, place(def)),
+    };
+    let _ = writeln!(out, "  write    {sink}, mode {mode}");
+    if let Some(late) = &query.late {
+        let _ = writeln!(out, "  late     rows go to {}", late.def.name);
+    }
+    out
+}
+
+fn chain_text(out: &mut String, chain: &Chain) {
+    let _ = writeln!(out, "  columns  {}", or_none(&chain.columns.join(", ")));
+    for stage in &chain.stages {
+        match stage {
+            Stage::Filter { predicate, .. } => {
+                let _ = writeln!(out, "  filter   {predicate}");
+            }
+            Stage::Project { exprs, .. } => {
+                let list: Vec<String> = exprs.iter().map(|e| e.to_string()).collect();
+                let _ = writeln!(out, "  project  {}", list.join(", "));
+            }
+            Stage::Lookup(lookup) => {
+                let text = displayable(lookup.table.as_ref()).one_line().to_string();
+                let _ = writeln!(out, "  look up  {}", text.trim());
+            }
+        }
+    }
+}
+
+fn windows_text(assign: &Assign) -> String {
+    match *assign {
+        Assign::Global => "all groups, for ever".into(),
+        Assign::Fixed { size, slide, offset } => {
+            let kind = if size == slide {
+                format!("tumbling windows of {}", duration(size))
+            } else {
+                format!("windows of {} every {} (panes of {})", duration(size), duration(slide), duration(assign.pane_size()))
+            };
+            if offset == 0 { kind } else { format!("{kind}, offset {}", duration(offset)) }
+        }
+    }
+}
+
+fn duration(us: i64) -> String {
+    for (unit, length) in [("d", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000), ("ms", 1000)] {
+        if us != 0 && us % length == 0 {
+            return format!("{} {unit}", us / length);
+        }
+    }
+    if us == 0 { "0 s".into() } else { format!("{us} us") }
+}
+
+fn or_none(text: &str) -> &str {
+    if text.is_empty() { "(none)" } else { text }
+}
+
+fn place(def: &TableDef) -> String {
+    let option = |k: &str| def.options.get(k).unwrap_or_default().to_string();
+    match def.connector() {
+        "kafka" => {
+            let topic = def.options.get("topic").or(def.options.get("topic-pattern")).unwrap_or_default();
+            let start = def.options.get("scan.startup.mode").map(|m| format!(", from {m}")).unwrap_or_default();
+            format!("topic {topic} at {}{start}", option("properties.bootstrap.servers"))
+        }
+        "filesystem" => format!("{} files in {}", option("format"), option("path")),
+        other => other.to_string(),
+    }
+}
+
+/// A watermark for people.
+pub fn watermark_text(us: i64) -> String {
+    match us {
+        crate::watermark::NONE => "none".into(),
+        i64::MAX => "end".into(),
+        us => format_us(us),
+    }
+}

@@ -1,0 +1,27 @@
+//! From a SQL file to queries that can run. The only place that names DataFusion.
+//!
+//! `tokens` (positions) → `windows` and `ddl` (Flink's and Spark's forms) → DataFusion's planner
+//! → `cut` (below, at and above the aggregate) → [`Job`].
+
+mod accumulate;
+mod cut;
+mod ddl;
+mod errors;
+pub mod explain;
+mod finish;
+mod functions;
+mod leaf;
+mod lookup;
+mod markers;
+mod query;
+mod script;
+mod session;
+mod settings;
+mod stages;
+mod tokens;
+mod windows;
+
+pub use query::{Body, Computed, QueryPlan, QuerySink, RunFinish, SourcePlan, WindowedPlan};
+pub use script::{Job, plan_script};
+pub use settings::{Settings, Trigger, parse_output_mode, parse_trigger};
+pub use stages::{Prepared, run_isolating};

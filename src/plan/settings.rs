@@ -1,0 +1,110 @@
+//! `SET 'key' = 'value'`, and the command line's flags over them.
+
+use crate::error::{At, Error, Result, nearest};
+use crate::options::parse_duration;
+use crate::sink::OutputMode;
+use std::time::Duration;
+
+/// When results leave for the sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    /// As soon as a window is final.
+    WindowClose,
+    /// At fixed intervals of processing time.
+    Every(Duration),
+    /// Once, at the end of a bounded run.
+    AvailableNow,
+}
+
+/// What a file and the command line say about how to run.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    pub output_mode: Option<OutputMode>,
+    pub trigger: Option<Trigger>,
+    pub workers: Option<usize>,
+    /// Read to the offsets that are the latest now, then stop.
+    pub until_end: bool,
+    /// Takes the late rows of the file's windowed queries.
+    pub late_table: Option<String>,
+    /// Rows of one batch (tests vary it; results never depend on it).
+    pub batch_rows: Option<usize>,
+    /// Things worth knowing that are no errors.
+    pub notices: Vec<String>,
+}
+
+const KEYS: &[&str] = &[
+    "output.mode",
+    "trigger",
+    "parallelism.default",
+    "execution.runtime-mode",
+    "late.table",
+    "pipeline.name",
+    "table.local-time-zone",
+    "execution.batch-rows",
+    "execution.checkpointing.interval",
+    "state.checkpoints.dir",
+    "table.exec.state.ttl",
+    "sql-client.execution.result-mode",
+    "table.dml-sync",
+];
+
+pub fn parse_output_mode(value: &str) -> Option<OutputMode> {
+    match value.to_lowercase().as_str() {
+        "append" => Some(OutputMode::Append),
+        "update" => Some(OutputMode::Update),
+        "complete" => Some(OutputMode::Complete),
+        _ => None,
+    }
+}
+
+/// `10 seconds`, `available-now`, `window-close`.
+pub fn parse_trigger(value: &str) -> Option<Trigger> {
+    let text = value.trim().to_lowercase();
+    match text.as_str() {
+        "available-now" | "availablenow" | "once" => Some(Trigger::AvailableNow),
+        "window-close" | "on-window-close" => Some(Trigger::WindowClose),
+        other => {
+            let other = other.strip_prefix("processing-time").map_or(other, |r| r.trim_start_matches([' ', '=', ':']));
+            parse_duration(other).filter(|d| !d.is_zero()).map(Trigger::Every)
+        }
+    }
+}
+
+impl Settings {
+    /// Applies one SET.
+    pub fn set(&mut self, key: &str, value: &str, at: At) -> Result<()> {
+        let bad = |expected: &str| Error::sql(format!("'{value}' is no value of '{key}'")).or_at(at).with_hint(format!("it takes {expected}"));
+        match key {
+            "output.mode" => self.output_mode = Some(parse_output_mode(value).ok_or_else(|| bad("append, update or complete"))?),
+            "trigger" => {
+                self.trigger = Some(parse_trigger(value).ok_or_else(|| bad("a time like '10 seconds', available-now or window-close"))?)
+            }
+            "parallelism.default" => {
+                self.workers = Some(value.parse().ok().filter(|n| *n > 0).ok_or_else(|| bad("a whole number from 1"))?)
+            }
+            "execution.batch-rows" => {
+                self.batch_rows = Some(value.parse().ok().filter(|n| *n > 0).ok_or_else(|| bad("a whole number from 1"))?)
+            }
+            "execution.runtime-mode" => match value.to_lowercase().as_str() {
+                "streaming" => {}
+                "batch" => self.until_end = true,
+                _ => return Err(bad("streaming or batch")),
+            },
+            "late.table" => self.late_table = Some(value.to_string()),
+            "pipeline.name" | "sql-client.execution.result-mode" | "table.dml-sync" => {}
+            "table.local-time-zone" => {
+                if !["UTC", "Etc/UTC", "GMT", "Z"].contains(&value) {
+                    return Err(bad("UTC").with_hint("windrow computes in UTC; convert in the query"));
+                }
+            }
+            "execution.checkpointing.interval" | "state.checkpoints.dir" | "table.exec.state.ttl" => {
+                self.notices.push(format!("SET '{key}' has no effect yet: this version keeps no checkpoints and no state TTL"));
+            }
+            _ => {
+                let hint = nearest(key, KEYS.iter().copied()).unwrap_or_else(|| format!("there are: {}", KEYS.join(", ")));
+                return Err(Error::sql(format!("unknown setting '{key}'")).or_at(at).with_hint(hint));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,259 @@
+//! A SQL file as tokens with positions: substitution, splitting into statements, searching.
+
+use crate::error::{At, Error, Result};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Word};
+use std::sync::Arc;
+
+/// Where `${NAME}` was replaced: on `line`, from column `from` (in the replaced text) on,
+/// columns are `shift` to the right of the original.
+#[derive(Debug, Clone, Copy)]
+struct Shift {
+    line: u64,
+    from: u64,
+    shift: i64,
+}
+
+/// The significant tokens of one statement, with positions in the substituted text.
+#[derive(Debug, Clone)]
+pub struct Tokens {
+    pub list: Vec<TokenWithSpan>,
+    shifts: Arc<Vec<Shift>>,
+}
+
+/// Replaces `${NAME}` and cuts the text at each `;` that ends a statement.
+pub fn statements(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Tokens>> {
+    let (text, shifts) = substitute(text, variable)?;
+    let shifts = Arc::new(shifts);
+    let dialect = GenericDialect {};
+    let all = Tokenizer::new(&dialect, &text).tokenize_with_location().map_err(|e| {
+        let at = original(&shifts, At { line: e.location.line, column: e.location.column });
+        Error::sql(e.message).or_at(at)
+    })?;
+    let mut result = Vec::new();
+    let mut list = Vec::new();
+    for token in all {
+        match token.token {
+            Token::Whitespace(_) => {}
+            Token::SemiColon if !list.is_empty() => {
+                result.push(Tokens { list: std::mem::take(&mut list), shifts: shifts.clone() });
+            }
+            Token::SemiColon | Token::EOF => {}
+            _ => list.push(token),
+        }
+    }
+    if !list.is_empty() {
+        result.push(Tokens { list, shifts });
+    }
+    Ok(result)
+}
+
+fn substitute(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<(String, Vec<Shift>)> {
+    let mut out = String::with_capacity(text.len());
+    let mut shifts = Vec::new();
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let line_number = number as u64 + 1;
+        let (mut rest, mut shift, mut column) = (line, 0i64, 1u64);
+        let comment = line.trim_start().starts_with("--");
+        while let Some(start) = rest.find("${").filter(|_| !comment) {
+            let at = At { line: line_number, column: (column as i64 + rest[..start].chars().count() as i64 - shift) as u64 };
+            let Some(length) = rest[start..].find('}') else {
+                return Err(Error::sql("'${' without '}'").or_at(at));
+            };
+            let name = &rest[start + 2..start + length];
+            let Some(value) = variable(name) else {
+                return Err(Error::sql(format!("variable {name} is not set")).or_at(at).with_hint(format!(
+                    "pass --set {name}=VALUE, or set the environment variable {name}"
+                )));
+            };
+            out.push_str(&rest[..start]);
+            out.push_str(&value);
+            column += (rest[..start].chars().count() + value.chars().count()) as u64;
+            shift += value.chars().count() as i64 - (name.chars().count() as i64 + 3);
+            shifts.push(Shift { line: line_number, from: column, shift });
+            rest = &rest[start + length + 1..];
+        }
+        out.push_str(rest);
+    }
+    Ok((out, shifts))
+}
+
+fn original(shifts: &[Shift], at: At) -> At {
+    let shift = shifts.iter().rfind(|s| s.line == at.line && at.column >= s.from).map_or(0, |s| s.shift);
+    At { line: at.line, column: (at.column as i64 - shift).max(1) as u64 }
+}
+
+impl Tokens {
+    /// A position in the file as the user wrote it.
+    pub fn original(&self, at: At) -> At {
+        original(&self.shifts, at)
+    }
+
+    /// Position of token `i`, or of the last one.
+    pub fn at(&self, i: usize) -> At {
+        let token = self.list.get(i).or(self.list.last());
+        let at = token.map_or(At { line: 1, column: 1 }, |t| At {
+            line: t.span.start.line,
+            column: t.span.start.column,
+        });
+        self.original(at)
+    }
+
+    pub fn start(&self) -> At {
+        self.at(0)
+    }
+
+    /// The same tokens from `from` to `to` (exclusive).
+    pub fn slice(&self, from: usize, to: usize) -> Tokens {
+        Tokens { list: self.list[from.min(to)..to].to_vec(), shifts: self.shifts.clone() }
+    }
+
+    pub fn with(&self, list: Vec<TokenWithSpan>) -> Tokens {
+        Tokens { list, shifts: self.shifts.clone() }
+    }
+
+    /// Position of the last word that reads `name` (names are usually misspelt where they are
+    /// used, which is after where they could be declared).
+    pub fn find_word(&self, name: &str) -> Option<At> {
+        let matches = |t: &TokenWithSpan| match &t.token {
+            Token::Word(w) => w.value.eq_ignore_ascii_case(name),
+            Token::SingleQuotedString(s) => s == name,
+            _ => false,
+        };
+        self.list.iter().position(|t| matches(t) && t.span.start.line > 0).map(|i| self.at(i))
+    }
+
+    pub fn is_word(&self, i: usize, word: &str) -> bool {
+        self.list.get(i).is_some_and(|t| is_word(&t.token, word))
+    }
+
+    /// True when the tokens from `i` on read `words`.
+    pub fn are_words(&self, i: usize, words: &[&str]) -> bool {
+        words.iter().enumerate().all(|(k, w)| self.is_word(i + k, w))
+    }
+
+    pub fn is(&self, i: usize, token: &Token) -> bool {
+        self.list.get(i).is_some_and(|t| t.token == *token)
+    }
+
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The index behind the parenthesis that closes the one at `open`.
+    pub fn close(&self, open: usize) -> Result<usize> {
+        let mut depth = 0usize;
+        for (i, t) in self.list.iter().enumerate().skip(open) {
+            match t.token {
+                Token::LParen => depth += 1,
+                Token::RParen if depth == 1 => return Ok(i),
+                Token::RParen => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        Err(Error::sql("this parenthesis is not closed").or_at(self.at(open)))
+    }
+
+    /// Ranges of the parts between commas at the depth of `from..to`. Angle brackets of types
+    /// are not counted: the caller's types hold their commas inside `( )` or `< >`.
+    pub fn split_commas(&self, from: usize, to: usize, angles: bool) -> Vec<(usize, usize)> {
+        let mut parts = Vec::new();
+        let (mut depth, mut start) = (0i32, from);
+        for i in from..to {
+            match &self.list[i].token {
+                Token::LParen | Token::LBracket => depth += 1,
+                Token::RParen | Token::RBracket => depth -= 1,
+                Token::Lt if angles => depth += 1,
+                Token::Gt if angles => depth -= 1,
+                Token::ShiftRight if angles => depth -= 2,
+                Token::Comma if depth == 0 => {
+                    parts.push((start, i));
+                    start = i + 1;
+                }
+                _ => {}
+            }
+        }
+        if start < to {
+            parts.push((start, to));
+        }
+        parts
+    }
+
+    /// The tokens as text that parses to the same tokens.
+    pub fn text(&self) -> String {
+        self.list.iter().map(|t| t.token.to_string()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// An unquoted or quoted name at `i`.
+    pub fn name(&self, i: usize, what: &str) -> Result<String> {
+        match self.list.get(i).map(|t| &t.token) {
+            Some(Token::Word(w)) => Ok(w.value.clone()),
+            Some(other) => Err(Error::sql(format!("expected {what}, found {other}")).or_at(self.at(i))),
+            None => Err(Error::sql(format!("expected {what}, but the statement ends here")).or_at(self.at(i))),
+        }
+    }
+
+    /// `'text'` at `i`.
+    pub fn string(&self, i: usize, what: &str) -> Result<String> {
+        match self.list.get(i).map(|t| &t.token) {
+            Some(Token::SingleQuotedString(s)) => Ok(s.clone()),
+            Some(other) => Err(Error::sql(format!("expected {what} in single quotes, found {other}")).or_at(self.at(i))),
+            None => Err(Error::sql(format!("expected {what} in single quotes, but the statement ends here")).or_at(self.at(i))),
+        }
+    }
+
+    pub fn expect(&self, i: usize, token: &Token) -> Result<()> {
+        if self.is(i, token) {
+            return Ok(());
+        }
+        let found = self.list.get(i).map_or("the end of the statement".to_string(), |t| t.token.to_string());
+        Err(Error::sql(format!("expected '{token}', found {found}")).or_at(self.at(i)))
+    }
+}
+
+pub fn is_word(token: &Token, word: &str) -> bool {
+    matches!(token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word))
+}
+
+/// A token that stands where `at` stands.
+pub fn token_at(token: Token, at: &TokenWithSpan) -> TokenWithSpan {
+    TokenWithSpan { token, span: at.span }
+}
+
+/// A keyword or plain name.
+pub fn word(text: &str) -> Token {
+    Token::make_keyword(text)
+}
+
+/// A name that is never taken for a keyword.
+pub fn quoted(text: &str) -> Token {
+    Token::Word(Word { value: text.to_string(), quote_style: Some('"'), keyword: Keyword::NoKeyword })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn substitution_keeps_positions() {
+        let vars = |n: &str| (n == "LONG").then(|| "a-rather-long-value".to_string());
+        let list = statements("SELECT '${LONG}', x\n, y;", &vars).unwrap();
+        let tokens = &list[0];
+        assert_eq!(tokens.find_word("x"), Some(At { line: 1, column: 19 }));
+        assert_eq!(tokens.find_word("y"), Some(At { line: 2, column: 3 }));
+        let error = statements("SELECT 1,\n  ${NONE}", &vars).unwrap_err();
+        assert!(matches!(error, Error::Sql { at: Some(At { line: 2, column: 3 }), .. }), "{error:?}");
+    }
+
+    #[test]
+    fn statements_end_at_semicolons_outside_strings() {
+        let list = statements("SELECT ';'; -- no; end\nSELECT 2 /* ; */;;", &|_| None).unwrap();
+        assert_eq!(list.len(), 2);
+        assert_eq!(list[1].start(), At { line: 2, column: 1 });
+    }
+}

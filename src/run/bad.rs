@@ -1,0 +1,175 @@
+//! What happens to a record that is no row.
+
+use crate::decode::Bad;
+use crate::error::{At, Error, Result};
+use crate::kafka::sink::RawProducer;
+use crate::options::Options;
+use crate::sink::Sink;
+use crate::sink::files::FileSink;
+use crate::source::Chunk;
+use crate::table::{Column, ColumnKind, TableDef};
+use arrow::array::{Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, TimeUnit};
+use std::sync::Arc;
+
+/// The bad-record policy of one table, in one worker.
+pub enum BadRecords {
+    /// The first one ends the query.
+    Fail,
+    /// Counted and shown.
+    Skip,
+    /// Raw bytes and headers to a topic.
+    Topic(RawProducer),
+    /// One JSON object each to files in a folder.
+    Folder { sink: FileSink, def: TableDef },
+}
+
+/// Where a bad record stood.
+pub struct Place<'a> {
+    pub topic: &'a str,
+    pub partition: i32,
+    pub offset: i64,
+    pub timestamp_ms: i64,
+    pub payload: Option<&'a [u8]>,
+}
+
+impl<'a> Place<'a> {
+    pub fn in_chunk(chunk: &'a Chunk, record: u32) -> Self {
+        let i = record as usize;
+        Place {
+            topic: &chunk.topic,
+            partition: chunk.partition,
+            offset: chunk.offsets[i],
+            timestamp_ms: chunk.timestamps_ms[i],
+            payload: chunk.payload.get(i),
+        }
+    }
+}
+
+impl BadRecords {
+    /// From the options `bad-records`, `dead-letter.*` and `….ignore-parse-errors`.
+    pub fn open(def: &TableDef, worker: usize) -> Result<Self> {
+        let options = &def.options;
+        let ignore = options.bool("json.ignore-parse-errors")?.or(options.bool("csv.ignore-parse-errors")?);
+        match (options.get("bad-records"), ignore) {
+            (Some("fail"), _) | (None, Some(false)) => Ok(BadRecords::Fail),
+            (Some("dead-letter"), _) => Self::open_dead_letter(def, worker),
+            _ => Ok(BadRecords::Skip),
+        }
+    }
+
+    fn open_dead_letter(def: &TableDef, worker: usize) -> Result<Self> {
+        if let Some(topic) = def.options.get("dead-letter.topic") {
+            let properties: Vec<(&str, &str)> = def.options.with_prefix("properties.").filter(|(k, _)| *k != "group.id").collect();
+            if properties.is_empty() {
+                return Err(def.options.invalid("dead-letter.topic", "the table has no properties.bootstrap.servers").with_hint("use dead-letter.path"));
+            }
+            return Ok(BadRecords::Topic(RawProducer::new(properties.into_iter(), topic)?));
+        }
+        let Some(path) = def.options.get("dead-letter.path") else {
+            return Err(def.options.invalid("bad-records", "needs dead-letter.topic or dead-letter.path"));
+        };
+        let def = folder_table(path)?;
+        Ok(BadRecords::Folder { sink: FileSink::new(&def, &format!("bad-{worker}"))?, def })
+    }
+
+    /// Applies the policy to one record. An error ends the query.
+    pub fn take(&mut self, place: &Place, bad: &Bad) -> Result<()> {
+        let field = bad.field.as_deref().unwrap_or("");
+        match self {
+            BadRecords::Fail => Err(Error::Data(format!(
+                "bad record at {}/{} offset {}: {}",
+                place.topic,
+                place.partition,
+                place.offset,
+                describe(bad)
+            ))),
+            BadRecords::Skip => Ok(()),
+            BadRecords::Topic(producer) => {
+                let (partition, offset, timestamp) = (place.partition.to_string(), place.offset.to_string(), place.timestamp_ms.to_string());
+                let headers: [(&str, &[u8]); 6] = [
+                    ("topic", place.topic.as_bytes()),
+                    ("partition", partition.as_bytes()),
+                    ("offset", offset.as_bytes()),
+                    ("timestamp", timestamp.as_bytes()),
+                    ("field", field.as_bytes()),
+                    ("reason", bad.reason.as_bytes()),
+                ];
+                producer.send(None, place.payload, &headers, None, None)
+            }
+            BadRecords::Folder { sink, def } => sink.write(0, &folder_row(def, place, bad)?),
+        }
+    }
+
+    /// Makes everything taken so far safe.
+    pub fn flush(&mut self) -> Result<()> {
+        match self {
+            BadRecords::Fail | BadRecords::Skip => Ok(()),
+            BadRecords::Topic(producer) => producer.flush(),
+            BadRecords::Folder { sink, .. } => sink.commit(0),
+        }
+    }
+
+    pub fn close(&mut self) -> Result<()> {
+        self.flush()?;
+        match self {
+            BadRecords::Folder { sink, .. } => sink.close(),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// `column 'n': expected BIGINT, found string "x"`.
+pub fn describe(bad: &Bad) -> String {
+    match &bad.field {
+        Some(field) => format!("column '{field}': {}", bad.reason),
+        None => bad.reason.clone(),
+    }
+}
+
+/// The files of a dead-letter folder: `payload` holds text, `payload_base64` what is not UTF-8.
+fn folder_table(path: &str) -> Result<TableDef> {
+    let at = At { line: 1, column: 1 };
+    let mut options = Options::default();
+    for (key, value) in [("connector", "filesystem"), ("path", path), ("format", "json"), ("json.encode.ignore-null-fields", "true")] {
+        options.insert("filesystem", key, value, at)?;
+    }
+    let column = |name: &str, data_type: DataType, ltz: bool| Column { name: name.into(), data_type, nullable: true, kind: ColumnKind::Physical, ltz, at };
+    Ok(TableDef {
+        name: "dead letters".into(),
+        columns: vec![
+            column("topic", DataType::Utf8, false),
+            column("partition", DataType::Int32, false),
+            column("offset", DataType::Int64, false),
+            column("timestamp", DataType::Timestamp(TimeUnit::Microsecond, None), true),
+            column("field", DataType::Utf8, false),
+            column("reason", DataType::Utf8, false),
+            column("payload", DataType::Utf8, false),
+            column("payload_base64", DataType::Binary, false),
+        ],
+        watermark: None,
+        primary_key: Vec::new(),
+        partitioned_by: Vec::new(),
+        options,
+        at,
+    })
+}
+
+fn folder_row(def: &TableDef, place: &Place, bad: &Bad) -> Result<RecordBatch> {
+    let text = place.payload.and_then(|p| std::str::from_utf8(p).ok());
+    let binary = if text.is_some() { None } else { place.payload };
+    let timestamp = Some(place.timestamp_ms).filter(|t| *t >= 0).map(|t| t * 1000);
+    Ok(RecordBatch::try_new(
+        def.schema(),
+        vec![
+            Arc::new(StringArray::from(vec![place.topic])),
+            Arc::new(Int32Array::from(vec![place.partition])),
+            Arc::new(Int64Array::from(vec![place.offset])),
+            Arc::new(TimestampMicrosecondArray::from(vec![timestamp])),
+            Arc::new(StringArray::from(vec![bad.field.as_deref()])),
+            Arc::new(StringArray::from(vec![bad.reason.as_str()])),
+            Arc::new(StringArray::from(vec![text])),
+            Arc::new(arrow::array::BinaryArray::from(vec![binary])),
+        ],
+    )?)
+}

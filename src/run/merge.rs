@@ -1,0 +1,319 @@
+//! The merge of one query: takes what its workers send, finishes closed windows, writes.
+
+use super::QuerySummary;
+use super::stats::{QueryStats, Stats};
+use super::worker::Message;
+use crate::error::{Error, Result};
+use crate::plan::{Body, QueryPlan, RunFinish, Trigger};
+use crate::sink::{OutputMode, Sink};
+use crate::watermark::NONE;
+use crate::window::{Aggregate, Assign};
+use crate::window::assign::NEVER;
+use crate::window::merge::{Scope, WindowMerge, WindowResult};
+use arrow::record_batch::RecordBatch;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// How far one worker is.
+#[derive(Debug, Clone, Copy)]
+struct WorkerState {
+    /// `None`: idle.
+    watermark: Option<i64>,
+    trigger: u64,
+    /// `Some(true)`: all its partitions were read to their end.
+    ended: Option<bool>,
+}
+
+struct Windows {
+    assign: Assign,
+    factories: Vec<Arc<dyn Aggregate>>,
+    merges: Vec<WindowMerge>,
+    finish: RunFinish,
+}
+
+pub struct Merge {
+    query: Arc<QueryPlan>,
+    /// Number in the job.
+    index: usize,
+    job_stats: Arc<Stats>,
+    trigger: Trigger,
+    sink: Box<dyn Sink>,
+    late: Option<Box<dyn Sink>>,
+    windows: Option<Windows>,
+    workers: Vec<WorkerState>,
+    epoch: u64,
+    /// Rows were written since the last commit.
+    dirty: bool,
+    late_dirty: bool,
+    /// Rows that a LIMIT still lets through.
+    left: Option<usize>,
+}
+
+impl Merge {
+    /// `index` is the query's number in the job; `workers` the number of its source's workers.
+    pub fn new(
+        query: Arc<QueryPlan>,
+        index: usize,
+        job_stats: Arc<Stats>,
+        trigger: Trigger,
+        workers: usize,
+        sink: Box<dyn Sink>,
+        late: Option<Box<dyn Sink>>,
+    ) -> Result<Self> {
+        let left = match &query.body {
+            Body::Stateless(plan) => plan.limit,
+            Body::Windowed(_) => None,
+        };
+        let windows = match RunFinish::new(&query)? {
+            None => None,
+            Some(finish) => {
+                let plan = finish.plan()?;
+                let factories: Vec<_> = (0..plan.aggregates()).map(|a| plan.factory(a)).collect();
+                let assign = plan.assign();
+                let merges = factories.iter().map(|f| WindowMerge::new(assign, f.clone())).collect();
+                Some(Windows { assign, factories, merges, finish })
+            }
+        };
+        let state = WorkerState { watermark: Some(NONE), trigger: 0, ended: None };
+        let workers = vec![state; workers];
+        Ok(Self { query, index, job_stats, trigger, sink, late, windows, workers, epoch: 0, dirty: false, late_dirty: false, left })
+    }
+
+    fn stats(&self) -> &QueryStats {
+        &self.job_stats.queries[self.index]
+    }
+
+    /// Handles one message. Returns true when every worker has ended and all is written.
+    pub fn handle(&mut self, message: Message) -> Result<bool> {
+        match message {
+            Message::Segments { aggregate, segments } => {
+                let Some(windows) = &mut self.windows else { return Err(Error::bug("segments without windows")) };
+                for segment in segments {
+                    let late = windows.merges[aggregate].absorb(segment)?;
+                    self.job_stats.queries[self.index].late.fetch_add(late, Relaxed);
+                }
+            }
+            Message::Rows(batch) => self.rows(batch)?,
+            Message::Late(batch) => {
+                if let Some(late) = &mut self.late {
+                    late.write(self.epoch, &batch)?;
+                    self.late_dirty = true;
+                }
+            }
+            Message::Watermark { worker, watermark } => {
+                self.workers[worker].watermark = watermark;
+                self.advance()?;
+            }
+            Message::Trigger { worker, number } => {
+                self.workers[worker].trigger = number;
+                let asked = self.stats().trigger.load(Relaxed);
+                if number == asked && self.workers.iter().all(|w| w.trigger == asked || w.ended.is_some()) {
+                    self.emit_changes()?;
+                    self.commit()?;
+                }
+            }
+            Message::Ended { worker, complete } => {
+                self.workers[worker].ended = Some(complete);
+                if complete {
+                    self.workers[worker].watermark = Some(NEVER);
+                }
+                return self.ended();
+            }
+        }
+        Ok(false)
+    }
+
+    /// A tick of the processing-time trigger.
+    pub fn tick(&mut self) -> Result<()> {
+        if self.query.mode == OutputMode::Append {
+            return self.commit();
+        }
+        // The workers send their changes and answer; then they are written (see `handle`).
+        let answered = self.workers.iter().all(|w| w.ended.is_some() || w.trigger == self.stats().trigger.load(Relaxed));
+        if answered {
+            self.stats().trigger.fetch_add(1, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// What was written, for the closing lines.
+    pub fn summary(&self) -> QuerySummary {
+        QuerySummary {
+            name: self.query.name.clone(),
+            sink: self.sink.describe(),
+            rows: self.stats().written.load(Relaxed),
+            late: self.stats().late.load(Relaxed),
+            open_windows: self.windows.iter().flat_map(|w| &w.merges).map(|m| m.open_windows()).sum(),
+        }
+    }
+
+    fn ended(&mut self) -> Result<bool> {
+        if self.workers.iter().any(|w| w.ended.is_none()) {
+            if self.workers.iter().all(|w| w.ended != Some(false)) {
+                self.advance()?;
+            }
+            return Ok(false);
+        }
+        let complete = self.workers.iter().all(|w| w.ended == Some(true));
+        if complete {
+            self.advance()?;
+        }
+        if self.query.mode != OutputMode::Append {
+            self.emit_changes()?;
+        }
+        if complete {
+            self.empty_result()?;
+        }
+        self.commit()?;
+        self.sink.close()?;
+        if let Some(late) = &mut self.late {
+            late.close()?;
+        }
+        Ok(true)
+    }
+
+    fn rows(&mut self, batch: RecordBatch) -> Result<()> {
+        let batch = match &mut self.left {
+            None => batch,
+            Some(left) => {
+                let taken = batch.slice(0, batch.num_rows().min(*left));
+                *left -= taken.num_rows();
+                if *left == 0 {
+                    self.stats().done.store(true, Relaxed);
+                }
+                taken
+            }
+        };
+        self.write(&batch)?;
+        if self.trigger == Trigger::WindowClose {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        if batch.num_rows() > 0 {
+            self.sink.write(self.epoch, batch)?;
+            self.stats().written.fetch_add(batch.num_rows() as u64, Relaxed);
+            self.dirty = true;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        if self.late_dirty
+            && let Some(late) = &mut self.late
+        {
+            late.commit(self.epoch)?;
+            self.late_dirty = false;
+        }
+        if self.dirty {
+            self.sink.commit(self.epoch)?;
+            self.epoch += 1;
+            self.dirty = false;
+        }
+        Ok(())
+    }
+
+    /// Finishes the windows that the workers' watermarks have closed.
+    fn advance(&mut self) -> Result<()> {
+        // All idle: nobody says how far time has come, so it stays.
+        let watermark = self.workers.iter().filter_map(|w| w.watermark).min().unwrap_or(NONE);
+        let all_idle_or_ended = watermark == NEVER && self.workers.iter().any(|w| w.watermark.is_none());
+        if watermark <= self.stats().watermark.load(Relaxed) || all_idle_or_ended {
+            return Ok(());
+        }
+        if self.windows.as_ref().is_none_or(|w| w.assign == Assign::Global) {
+            return Ok(());
+        }
+        if self.query.mode == OutputMode::Complete {
+            // Nothing is ever final: the whole result is shown at each trigger.
+            return Ok(());
+        }
+        // Rows that arrive from now on for these windows are late.
+        self.stats().watermark.store(watermark, Relaxed);
+        let Some(windows) = &mut self.windows else { return Ok(()) };
+        let ends: BTreeSet<i64> = match self.query.mode {
+            OutputMode::Append => windows.merges.iter().flat_map(|m| m.due(watermark)).collect(),
+            _ => windows.merges.iter().flat_map(|m| m.changed()).filter(|e| *e <= watermark).collect(),
+        };
+        let scope = if self.query.mode == OutputMode::Append { Scope::All } else { Scope::Changed };
+        for end in ends {
+            self.finish_window(end, scope)?;
+        }
+        let Some(windows) = &mut self.windows else { return Ok(()) };
+        for merge in &mut windows.merges {
+            merge.finalise(watermark);
+        }
+        let open = windows.merges.iter().map(|m| m.open_windows() as u64).sum();
+        self.stats().open_windows.store(open, Relaxed);
+        if self.trigger == Trigger::WindowClose {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    fn finish_window(&mut self, end: i64, scope: Scope) -> Result<()> {
+        let Some(windows) = &mut self.windows else { return Ok(()) };
+        let mut results = Vec::with_capacity(windows.merges.len());
+        for merge in &mut windows.merges {
+            results.push(merge.evaluate(end, scope)?.into_iter().collect::<Vec<WindowResult>>());
+        }
+        for batch in windows.finish.run(&results)? {
+            self.write(&batch)?;
+        }
+        Ok(())
+    }
+
+    /// Output modes update (changed groups) and complete (everything, if anything changed).
+    fn emit_changes(&mut self) -> Result<()> {
+        let Some(windows) = &mut self.windows else { return Ok(()) };
+        let changed: BTreeSet<i64> = windows.merges.iter().flat_map(|m| m.changed()).collect();
+        if changed.is_empty() || self.query.mode == OutputMode::Append {
+            return Ok(());
+        }
+        if self.query.mode == OutputMode::Update {
+            for end in changed {
+                self.finish_window(end, Scope::Changed)?;
+            }
+        } else {
+            let mut results = Vec::new();
+            for merge in &mut windows.merges {
+                let ends = merge.pending();
+                let all: Result<Vec<_>> = ends.into_iter().map(|e| merge.evaluate(e, Scope::All)).collect();
+                results.push(all?.into_iter().flatten().collect());
+            }
+            for batch in windows.finish.run(&results)? {
+                self.write(&batch)?;
+            }
+            // The whole result is shown even when HAVING leaves nothing of it.
+            self.dirty = true;
+        }
+        let Some(windows) = &mut self.windows else { return Ok(()) };
+        for merge in &mut windows.merges {
+            merge.settle()?;
+        }
+        Ok(())
+    }
+
+    /// An aggregate without keys over no rows at all has one row (`count(*)` is 0).
+    fn empty_result(&mut self) -> Result<()> {
+        let Some(windows) = &mut self.windows else { return Ok(()) };
+        if windows.assign != Assign::Global || windows.merges.iter().any(|m| !m.pending().is_empty()) {
+            return Ok(());
+        }
+        let mut results = Vec::new();
+        for factory in &windows.factories {
+            let mut rows = Vec::new();
+            if factory.is_keyless() {
+                rows.push(WindowResult { start: 0, end: NEVER, batch: factory.store()?.evaluate()? });
+            }
+            results.push(rows);
+        }
+        for batch in windows.finish.run(&results)? {
+            self.write(&batch)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! Open windows: assignment, the worker's table of panes, and the merge of closed windows.
+//!
+//! Knows no I/O, no clock and no SQL: the accumulators come from outside as [`Aggregate`].
+//!
+//! **Pane.** Windows of one query overlap when they slide; the smallest span that every window
+//! either holds wholly or not at all is a pane (gcd of size and slide). A row is added once, to
+//! one pane; a window is the merge of its panes.
+//!
+//! **Segment.** State can be taken out of an accumulator but not copied. So a pane's store is
+//! *sealed*: its keys and state columns become one immutable batch, and a fresh store goes on.
+
+pub mod assign;
+pub mod merge;
+pub mod table;
+
+pub use assign::Assign;
+
+use crate::error::Result;
+use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
+use arrow::compute;
+use arrow::record_batch::RecordBatch;
+
+/// What one batch of rows brings to an aggregate, already evaluated, all of length `rows`.
+#[derive(Debug, Clone)]
+pub struct Input {
+    pub rows: usize,
+    /// Group keys without the window itself.
+    pub keys: Vec<ArrayRef>,
+    /// For each aggregate its arguments.
+    pub args: Vec<Vec<ArrayRef>>,
+    /// For each aggregate its `FILTER (WHERE …)`; NULL is false.
+    pub filters: Vec<Option<BooleanArray>>,
+}
+
+impl Input {
+    /// The rows at `indices`, in that order.
+    pub fn take(&self, indices: &UInt32Array) -> Result<Input> {
+        let take = |a: &ArrayRef| compute::take(a.as_ref(), indices, None);
+        let take_all = |v: &Vec<ArrayRef>| v.iter().map(take).collect::<Result<Vec<_>, _>>();
+        let mut filters = Vec::with_capacity(self.filters.len());
+        for filter in &self.filters {
+            filters.push(match filter {
+                Some(f) => Some(arrow::array::AsArray::as_boolean(&compute::take(f, indices, None)?).clone()),
+                None => None,
+            });
+        }
+        Ok(Input {
+            rows: indices.len(),
+            keys: take_all(&self.keys)?,
+            args: self.args.iter().map(take_all).collect::<Result<_, _>>()?,
+            filters,
+        })
+    }
+}
+
+/// Groups and their accumulators: the smallest thing that can still produce the result.
+pub trait Store: Send {
+    /// Adds rows.
+    fn update(&mut self, input: &Input) -> Result<()>;
+
+    /// Adds the groups of a segment that [`Store::seal`] made.
+    fn merge(&mut self, segment: &RecordBatch) -> Result<()>;
+
+    /// Takes everything out as one segment (keys, then state columns). Leaves the store empty.
+    fn seal(&mut self) -> Result<RecordBatch>;
+
+    /// Takes everything out as results (keys, then one column per aggregate). Leaves the store
+    /// empty.
+    fn evaluate(&mut self) -> Result<RecordBatch>;
+
+    /// Number of groups.
+    fn groups(&self) -> usize;
+
+    /// Memory held, in bytes.
+    fn bytes(&self) -> usize;
+}
+
+/// Makes stores of one aggregation.
+pub trait Aggregate: Send + Sync {
+    fn store(&self) -> Result<Box<dyn Store>>;
+
+    /// True when there are no group keys: then even an empty input has one result row
+    /// (`SELECT count(*)` of nothing is 0).
+    fn is_keyless(&self) -> bool;
+}
+
+/// One sealed store on its way from a worker to the merge.
+#[derive(Debug, Clone)]
+pub struct Segment {
+    /// Start of the pane, microseconds.
+    pub pane: i64,
+    /// Only windows that end here or later take this segment (see [`table`]).
+    pub from_end: i64,
+    /// Rows that were added, for counting.
+    pub rows: u64,
+    pub batch: RecordBatch,
+}

@@ -1,0 +1,146 @@
+//! A worker's open panes.
+//!
+//! **Invariant.** A row counts in exactly those of its windows that end after the watermark of
+//! its own partition, as it was before the row. A window that has closed for a partition never
+//! changes by a row of that partition, even while another partition holds its emission back.
+//!
+//! The delicate case is a sliding row whose pane serves windows that have closed for its
+//! partition and others that have not. So a store is named by `(from_end, pane)`: only windows
+//! that end at `from_end` or later take it. For a row, `from_end` is the end of the first of its
+//! windows that is still open for its partition. Thus the outcome depends on each partition's
+//! log alone, not on batches, workers, or the interleaving of partitions.
+//!
+//! A store is shipped when the worker's watermark (the smallest of its partitions) reaches its
+//! `from_end`: no later row of any of its partitions can have that name again. Each row is
+//! touched once, each store sealed once; the number of stores is at most (panes of one window
+//! plus the span of disorder) times the windows a pane is in.
+
+use super::{Aggregate, Assign, Input, Segment, Store};
+use crate::error::Result;
+use crate::watermark::{Before, NONE};
+use arrow::array::UInt32Array;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+struct Open {
+    store: Box<dyn Store>,
+    rows: u64,
+}
+
+/// The open panes of one aggregate of one query in one worker.
+pub struct WindowTable {
+    assign: Assign,
+    aggregate: Arc<dyn Aggregate>,
+    /// By `(from_end, pane)`.
+    open: BTreeMap<(i64, i64), Open>,
+}
+
+impl WindowTable {
+    pub fn new(assign: Assign, aggregate: Arc<dyn Aggregate>) -> Self {
+        Self { assign, aggregate, open: BTreeMap::new() }
+    }
+
+    pub fn assign(&self) -> &Assign {
+        &self.assign
+    }
+
+    /// Adds rows with their event times (empty for [`Assign::Global`]) and the watermarks of
+    /// their partition before each of them; `floor` is a watermark below which the query is
+    /// final already (rows of a partition that was idle). Returns the indices of late rows.
+    pub fn update(&mut self, input: &Input, times: &[i64], before: &Before, floor: i64) -> Result<Vec<u32>> {
+        if input.rows == 0 {
+            return Ok(Vec::new());
+        }
+        if self.assign == Assign::Global {
+            self.add((super::assign::NEVER, 0), input)?;
+            return Ok(Vec::new());
+        }
+        if let Some(name) = self.one_store(times, before, floor) {
+            self.add(name, input)?;
+            return Ok(Vec::new());
+        }
+        self.update_by_row(input, times, before, floor)
+    }
+
+    /// The store that takes every row of the batch, in the common case that there is one.
+    fn one_store(&self, times: &[i64], before: &Before, floor: i64) -> Option<(i64, i64)> {
+        let Before::AtMost { highest } = before else { return None };
+        let (mut min, mut max) = (i64::MAX, i64::MIN);
+        for &t in times {
+            min = min.min(t);
+            max = max.max(t);
+        }
+        let pane = self.assign.pane_of(min);
+        let first = self.assign.first_end(pane);
+        let open = first > (*highest).max(floor);
+        (open && pane == self.assign.pane_of(max)).then_some((first, pane))
+    }
+
+    fn update_by_row(&mut self, input: &Input, times: &[i64], before: &Before, floor: i64) -> Result<Vec<u32>> {
+        let mut late = Vec::new();
+        let mut stores: BTreeMap<(i64, i64), Vec<u32>> = BTreeMap::new();
+        for (i, &t) in times.iter().enumerate() {
+            let watermark = match before {
+                // No row of the batch is late or partly late, whatever its own watermark was.
+                Before::AtMost { .. } => NONE,
+                Before::Each(each) => each[i],
+            };
+            let pane = self.assign.pane_of(t);
+            match self.assign.next_end(pane, watermark.max(floor)) {
+                Some(end) => stores.entry((end, pane)).or_default().push(i as u32),
+                None => late.push(i as u32),
+            }
+        }
+        for (name, rows) in stores {
+            if rows.len() == input.rows {
+                self.add(name, input)?;
+            } else {
+                self.add(name, &input.take(&UInt32Array::from(rows))?)?;
+            }
+        }
+        Ok(late)
+    }
+
+    fn add(&mut self, name: (i64, i64), input: &Input) -> Result<()> {
+        let open = match self.open.entry(name) {
+            std::collections::btree_map::Entry::Occupied(o) => o.into_mut(),
+            std::collections::btree_map::Entry::Vacant(v) => v.insert(Open { store: self.aggregate.store()?, rows: 0 }),
+        };
+        open.rows += input.rows as u64;
+        open.store.update(input)
+    }
+
+    /// True when a row at `ts` needs its own watermark: some of its windows may have closed.
+    /// Monotone as [`crate::watermark::PartitionWatermark::observe`] asks.
+    pub fn may_be_late(assign: &Assign, ts: i64, watermark: i64) -> bool {
+        *assign != Assign::Global && assign.first_end(assign.pane_of(ts)) <= watermark
+    }
+
+    /// Seals and takes the stores that a watermark closes. `NEVER` takes all.
+    pub fn ship(&mut self, watermark: i64) -> Result<Vec<Segment>> {
+        let mut segments = Vec::new();
+        while let Some(entry) = self.open.first_entry() {
+            if entry.key().0 > watermark {
+                break;
+            }
+            let ((from_end, pane), mut open) = entry.remove_entry();
+            segments.push(Segment { pane, from_end, rows: open.rows, batch: open.store.seal()? });
+        }
+        Ok(segments)
+    }
+
+    /// Number of open stores.
+    pub fn stores(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Groups over all open stores.
+    pub fn groups(&self) -> usize {
+        self.open.values().map(|o| o.store.groups()).sum()
+    }
+
+    /// Memory held by the open stores, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.open.values().map(|o| o.store.bytes()).sum()
+    }
+}

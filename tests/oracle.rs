@@ -1,0 +1,163 @@
+//! The oracle: a streaming result equals DataFusion's batch query over the same rows, for random
+//! rows, disorder, partitions, batch sizes, workers and interleavings. Which rows are late is
+//! decided by a model that follows the words of the definition.
+
+use crate::support::sim::{Matrix, Row, Sim};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use datafusion::prelude::SessionContext;
+use proptest::prelude::*;
+use std::sync::Arc;
+use windrow::plan::{Settings, Trigger};
+
+const PARTITIONS: i32 = 3;
+const DELAY_S: i64 = 4;
+
+/// Event time in seconds, key, value.
+type Event = (i64, Option<u8>, Option<i64>);
+
+/// A windowed query for the stream, and the same over a table `w(s, e, ts, k, v)` that holds each
+/// row once for each of its windows, with the window's start and end.
+struct Case {
+    size: i64,
+    slide: i64,
+    stream: &'static str,
+    batch: &'static str,
+}
+
+const CASES: &[Case] = &[
+    Case {
+        size: 10,
+        slide: 10,
+        stream: "SELECT window_start, k, count(*) c, sum(v) s, min(v) lo, max(v) hi, avg(v) a, count(DISTINCT v) d FROM TUMBLE(t, ts, INTERVAL '10' SECOND) GROUP BY window_start, window_end, k",
+        batch: "SELECT s, k, count(*) c, sum(v), min(v), max(v), avg(v), count(DISTINCT v) FROM w GROUP BY s, e, k",
+    },
+    Case {
+        size: 12,
+        slide: 4,
+        stream: "SELECT window_start, k, count(*) c, sum(v) s, count(v) n, max(v) hi FROM HOP(t, ts, INTERVAL '4' SECOND, INTERVAL '12' SECOND) GROUP BY window_start, window_end, k",
+        batch: "SELECT s, k, count(*), sum(v), count(v), max(v) FROM w GROUP BY s, e, k",
+    },
+    Case {
+        size: 10,
+        slide: 4,
+        stream: "SELECT window_start, window_end, count(*) c, median(v) m, count(*) FILTER (WHERE v > 0) p FROM HOP(t, ts, INTERVAL '4' SECOND, INTERVAL '10' SECOND) WHERE v IS NULL OR v <> 3 GROUP BY window_start, window_end",
+        batch: "SELECT s, e, count(*), median(v), count(*) FILTER (WHERE v > 0) FROM w WHERE v IS NULL OR v <> 3 GROUP BY s, e",
+    },
+    Case {
+        size: 10,
+        slide: 10,
+        stream: "SELECT window_start, k, c FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY c DESC, k) r FROM (SELECT window_start, window_end, k, count(*) c FROM TUMBLE(t, ts, INTERVAL '10' SECOND) WHERE k IS NOT NULL GROUP BY window_start, window_end, k)) WHERE r <= 2",
+        batch: "SELECT s, k, c FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY s ORDER BY c DESC, k) r FROM (SELECT s, k, count(*) c FROM w WHERE k IS NOT NULL GROUP BY s, k)) WHERE r <= 2",
+    },
+    Case {
+        size: 10,
+        slide: 10,
+        stream: "SELECT window_start, count(*) keys, sum(c) rows, max(x) x FROM (SELECT window_start, window_end, k, count(*) c, sum(v) x FROM TUMBLE(t, ts, INTERVAL '10' SECOND) GROUP BY window_start, window_end, k HAVING count(*) > 1) GROUP BY window_start, window_end",
+        batch: "SELECT s, count(*), sum(c), max(x) FROM (SELECT s, k, count(*) c, sum(v) x FROM w GROUP BY s, k HAVING count(*) > 1) GROUP BY s",
+    },
+];
+
+const SECOND: i64 = 1_000_000;
+
+/// Each row with each window it counts in: straight from the definition.
+fn windows(partitions: &[Vec<Event>], size: i64, slide: i64) -> Vec<(i64, i64, Event)> {
+    let mut out = Vec::new();
+    for events in partitions {
+        let mut watermark = i64::MIN;
+        for event in events {
+            let mut start = event.0.div_euclid(slide) * slide;
+            while start + size > event.0 {
+                if start + size > watermark {
+                    out.push((start, start + size, *event));
+                }
+                start -= slide;
+            }
+            watermark = watermark.max(event.0 - DELAY_S);
+        }
+    }
+    out
+}
+
+fn batch_rows(case: &Case, partitions: &[Vec<Event>]) -> Vec<Row> {
+    let rows = windows(partitions, case.size, case.slide);
+    let time = |f: &dyn Fn(&(i64, i64, Event)) -> i64| -> ArrayRef {
+        Arc::new(rows.iter().map(|r| Some(f(r) * SECOND)).collect::<TimestampMicrosecondArray>())
+    };
+    let batch = RecordBatch::try_from_iter(vec![
+        ("s", time(&|r| r.0)),
+        ("e", time(&|r| r.1)),
+        ("ts", time(&|r| r.2.0)),
+        ("k", Arc::new(rows.iter().map(|r| r.2.1.map(|k| format!("k{k}"))).collect::<StringArray>()) as ArrayRef),
+        ("v", Arc::new(rows.iter().map(|r| r.2.2).collect::<Int64Array>()) as ArrayRef),
+    ])
+    .unwrap();
+    let context = SessionContext::new();
+    context.register_batch("w", batch).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let batches = runtime.block_on(async { context.sql(case.batch).await.unwrap().collect().await.unwrap() });
+    let mut sink = crate::support::sim::Collected::default();
+    for batch in batches {
+        windrow::sink::Sink::write(&mut sink, 0, &batch).unwrap();
+    }
+    sink.rows()
+}
+
+fn stream_rows(case: &Case, partitions: &[Vec<Event>], way: Matrix) -> Vec<Row> {
+    let script = format!(
+        "CREATE TABLE t (ts TIMESTAMP(3), k STRING, v BIGINT, WATERMARK FOR ts AS ts - INTERVAL '{DELAY_S}' SECOND)
+         WITH ('connector' = 'kafka', 'topic' = 't', 'properties.bootstrap.servers' = 'x:1', 'format' = 'json');
+         {};",
+        case.stream
+    );
+    let settings = Settings { trigger: Some(Trigger::WindowClose), ..Settings::default() };
+    let mut sim = Sim::new(&script, way, &settings, PARTITIONS).unwrap();
+    for (p, events) in partitions.iter().enumerate() {
+        let records = events.iter().map(|(ts, k, v)| {
+            let record = serde_json::json!({"ts": windrow::time::format_us(ts * SECOND), "k": k.map(|k| format!("k{k}")), "v": v});
+            (Some(record.to_string().into_bytes()), -1)
+        });
+        sim.feed("t", p as i32, records);
+    }
+    sim.end(&["t"], PARTITIONS);
+    sim.settle().unwrap();
+    sim.emitted("query 1")
+}
+
+fn sorted(mut rows: Vec<Row>) -> Vec<String> {
+    rows.sort_by_key(|r| format!("{r:?}"));
+    rows.iter().map(|r| serde_json::to_string(r).unwrap()).collect()
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    // Time drifts forward with disorder, as in a real log; some rows are far too late.
+    let step = (-9i64..12, prop::option::weighted(0.9, 0u8..4), prop::option::weighted(0.8, -5i64..6));
+    prop::collection::vec(step, 0..40).prop_map(|steps| {
+        let mut now = -20;
+        steps
+            .into_iter()
+            .map(|(step, k, v)| {
+                now += step.max(0) / 2;
+                (now + step.min(0), k, v)
+            })
+            .collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn streaming_equals_batch(
+        partitions in prop::collection::vec(events(), PARTITIONS as usize),
+        batch_rows_max in prop::sample::select(vec![1usize, 2, 3, 7, 8192]),
+        workers in 1usize..=4,
+        seed in any::<u64>(),
+    ) {
+        for case in CASES {
+            let way = Matrix { batch_rows: batch_rows_max, workers, seed };
+            let got = sorted(stream_rows(case, &partitions, way));
+            let expected = sorted(batch_rows(case, &partitions));
+            prop_assert_eq!(got, expected, "{}", case.stream);
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! What the tests share: a real broker, a plain client beside the engine's own.
+#![allow(dead_code, reason = "each helper is used by some of the tests")]
+
+pub mod broker;
+pub mod client;
+pub mod sim;
+
+pub use broker::Broker;
