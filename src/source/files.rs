@@ -22,7 +22,7 @@ mod parquet;
 use super::{Assignment, Polled, ReadRequest, Reader, Rows, Source};
 use crate::error::{Error, Result};
 use crate::table::TableDef;
-use ::arrow::record_batch::RecordBatch;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use lines::{LINE_BYTES_MAX, Limits, LineReader, Syntax};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -247,8 +247,7 @@ pub fn read_all(def: &TableDef, columns: &[String]) -> Result<Vec<RecordBatch>> 
                         chunk.topic, bad.reason
                     )));
                 }
-                let rows = ::arrow::record_batch::RecordBatchOptions::new()
-                    .with_row_count(Some(decoded.rows));
+                let rows = RecordBatchOptions::new().with_row_count(Some(decoded.rows));
                 RecordBatch::try_new_with_options(decoder.schema().clone(), decoded.columns, &rows)?
             }
             (Polled::End { .. }, _) => {

@@ -32,7 +32,7 @@ pub(super) enum FileFormat {
     },
     Parquet {
         schema: SchemaRef,
-        properties: WriterProperties,
+        properties: Box<WriterProperties>,
     },
 }
 
@@ -71,7 +71,10 @@ impl FileFormat {
                     .set_compression(compression)
                     .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
                     .build();
-                Ok(FileFormat::Parquet { schema, properties })
+                Ok(FileFormat::Parquet {
+                    schema,
+                    properties: Box::new(properties),
+                })
             }
             Some(_) => Err(options
                 .invalid("format", "cannot be written to files")
@@ -151,7 +154,8 @@ impl OpenFile {
                 }
             }
             FileFormat::Parquet { schema, properties } => {
-                let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties.clone()));
+                let writer =
+                    ArrowWriter::try_new(file, schema.clone(), Some(properties.as_ref().clone()));
                 Body::Parquet(Box::new(
                     writer.map_err(|e| file_error("write Parquet to", &hidden, e))?,
                 ))

@@ -5,6 +5,7 @@
 //! once, wherever the pieces that the file is read in begin and end.
 
 use super::{line_too_long, read_error};
+use crate::encode::csv::character;
 use crate::error::Result;
 use crate::options::Options;
 use crate::source::{Assignment, BlobsBuilder, Chunk};
@@ -30,17 +31,10 @@ impl Syntax {
     };
 
     pub(super) fn csv(options: &Options) -> Result<Syntax> {
-        let character = |key: &str, default| match options.get(key).map(str::as_bytes) {
-            None => Ok(default),
-            Some(br"\t") => Ok(b'\t'),
-            Some(&[byte]) => Ok(byte),
-            Some(_) => Err(options.invalid(key, "expected one ASCII character")),
-        };
+        let delimiter = character(options, "csv.field-delimiter")?.unwrap_or(b',');
+        let quote = character(options, "csv.quote-character")?.unwrap_or(b'"');
         Ok(Syntax {
-            quoting: Some((
-                character("csv.field-delimiter", b',')?,
-                character("csv.quote-character", b'"')?,
-            )),
+            quoting: Some((delimiter, quote)),
             header: options.bool("csv.header")?.unwrap_or(false),
         })
     }
@@ -107,7 +101,11 @@ impl<R: Read> LineReader<R> {
 
     /// The next records; `None` at the end of the file or of the assignment.
     pub(super) fn chunk(&mut self, limits: Limits) -> Result<Option<Chunk>> {
-        let mut payload = BlobsBuilder::with_capacity(limits.records.min(1024), limits.bytes);
+        if self.start == self.buffer.len() && !self.at_end {
+            self.fill(limits.bytes)?;
+        }
+        let bytes = limits.bytes.min(self.buffer.len() - self.start);
+        let mut payload = BlobsBuilder::with_capacity(limits.records.min(bytes), bytes);
         let mut offsets = Vec::new();
         let end = self.assignment.end.unwrap_or(i64::MAX);
         while payload.bytes() < limits.bytes && offsets.len() < limits.records && self.line < end {
@@ -194,6 +192,14 @@ impl<R: Read> LineReader<R> {
             self.scanned = found.unwrap_or(self.buffer.len());
             return found;
         };
+        // Most records have no quote at all.
+        if self.scanned == self.start {
+            let rest = &self.buffer[self.start..];
+            let line = memchr::memchr(b'\n', rest).map(|length| &rest[..length]);
+            if let Some(line) = line.filter(|line| memchr::memchr(quote, line).is_none()) {
+                return Some(self.start + line.len());
+            }
+        }
         let mut state = self.state;
         let mut i = self.scanned;
         while let Some(&byte) = self.buffer.get(i) {

@@ -2,8 +2,8 @@ use super::*;
 use crate::error::At;
 use crate::options::Options;
 use crate::table::{Column, ColumnKind};
-use ::arrow::array::*;
-use ::arrow::datatypes::{DataType, TimeUnit};
+use arrow::array::*;
+use arrow::datatypes::{DataType, TimeUnit};
 use tempfile::TempDir;
 
 const AT: At = At { line: 1, column: 1 };
@@ -334,7 +334,7 @@ fn parquet_values_from_the_folders() {
     );
     def.partitioned_by = vec!["day".into(), "h".into()];
     let batches = read_all(&def, &["h".into(), "day".into(), "a".into()]).unwrap();
-    let all = ::arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap();
+    let all = arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap();
     assert_eq!(
         all.column(0).as_ref(),
         &Int32Array::from(vec![Some(5), Some(5), None, None]) as &dyn Array
