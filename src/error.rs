@@ -48,11 +48,18 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub fn sql(message: impl Into<String>) -> Self {
-        Error::Sql { message: message.into(), hint: None, at: None }
+        Error::Sql {
+            message: message.into(),
+            hint: None,
+            at: None,
+        }
     }
 
     pub fn env(message: impl Into<String>) -> Self {
-        Error::Environment { message: message.into(), hint: None }
+        Error::Environment {
+            message: message.into(),
+            hint: None,
+        }
     }
 
     pub fn bug(message: impl Into<String>) -> Self {

@@ -36,62 +36,362 @@ const fn def(
     values: &'static str,
     doc: &'static str,
 ) -> OptionDef {
-    OptionDef { name, alias, connectors, values, doc }
+    OptionDef {
+        name,
+        alias,
+        connectors,
+        values,
+        doc,
+    }
 }
 
 const ALL: &str = "kafka filesystem datagen print console blackhole";
 
 /// Every option of every connector.
 pub const OPTIONS: &[OptionDef] = &[
-    def("connector", None, ALL, "kafka | filesystem | datagen | print | console | blackhole", "where the table is"),
-    def("topic", Some("subscribe"), "kafka", "names separated by ;", "topics to read, or the topic to write"),
-    def("topic-pattern", Some("subscribePattern"), "kafka", "regular expression", "topics to read"),
-    def("properties.*", Some("kafka.*"), "kafka", "text", "client properties, by the Java client's or librdkafka's names"),
-    def("scan.startup.mode", Some("startingOffsets"), "kafka", "earliest-offset | latest-offset | group-offsets | timestamp | specific-offsets", "where reading starts (default group-offsets with a group.id, else latest-offset)"),
-    def("scan.startup.timestamp-millis", None, "kafka", "milliseconds", "for mode timestamp"),
-    def("scan.startup.specific-offsets", None, "kafka", "partition:0,offset:42;partition:1,offset:300", "for mode specific-offsets"),
-    def("scan.bounded.mode", Some("endingOffsets"), "kafka", "unbounded | latest-offset | group-offsets | timestamp | specific-offsets", "where reading ends (default unbounded)"),
-    def("scan.bounded.timestamp-millis", None, "kafka", "milliseconds", "for mode timestamp"),
-    def("scan.bounded.specific-offsets", None, "kafka", "partition:0,offset:42;partition:1,offset:300", "for mode specific-offsets"),
-    def("scan.topic-partition-discovery.interval", None, "kafka", "duration, 0 for never", "how often new partitions are looked for (default 30 s)"),
-    def("scan.watermark.idle-timeout", None, "kafka filesystem datagen", "duration", "a partition without rows for so long does not hold the watermark back (default: never idle)"),
-    def("scan.watermark.max-ahead", None, "kafka", "duration", "a row whose event time is more than this after its record's timestamp does not move the watermark (default 1 day)"),
-    def("late.table", None, "kafka filesystem datagen", "table", "takes the rows that came too late"),
-    def("format", None, "kafka filesystem", "json | csv | raw | parquet", "encoding of the records"),
-    def("value.format", None, "kafka", "json | csv | raw", "encoding of the value"),
-    def("value.fields-include", None, "kafka", "ALL | EXCEPT_KEY", "whether the value holds the key's fields too"),
-    def("key.format", None, "kafka", "json | csv | raw", "encoding of the key"),
-    def("key.fields", None, "kafka", "names separated by ;", "columns that are the key"),
-    def("key.fields-prefix", None, "kafka", "text", "taken off the key columns' names"),
-    def("json.ignore-parse-errors", None, "kafka filesystem", "true | false", "true: same as 'bad-records' = 'skip'"),
-    def("json.fail-on-missing-field", None, "kafka filesystem", "true | false", "true: a record without a field is a bad record"),
-    def("json.timestamp-format.standard", None, "kafka filesystem", "SQL | ISO-8601", "how timestamps are written; both are read"),
-    def("json.encode.ignore-null-fields", None, "kafka filesystem", "true | false", "true: NULL fields are not written"),
-    def("csv.field-delimiter", None, "kafka filesystem", "one character", "default ,"),
-    def("csv.quote-character", None, "kafka filesystem", "one character", "default \""),
-    def("csv.null-literal", None, "kafka filesystem", "text", "read and written for NULL"),
-    def("csv.ignore-parse-errors", None, "kafka filesystem", "true | false", "true: same as 'bad-records' = 'skip'"),
-    def("csv.header", None, "filesystem", "true | false", "the first line of a file holds the names (default false)"),
-    def("bad-records", None, "kafka filesystem", "fail | skip | dead-letter", "what happens to a record that is no row (default skip: counted and shown)"),
-    def("dead-letter.topic", None, "kafka filesystem", "topic", "for 'bad-records' = 'dead-letter'"),
-    def("dead-letter.path", None, "kafka filesystem", "folder", "for 'bad-records' = 'dead-letter'"),
-    def("sink.delivery-guarantee", None, "kafka filesystem", "none | at-least-once | exactly-once", "default at-least-once"),
-    def("sink.transactional-id-prefix", None, "kafka", "text", "for exactly-once"),
-    def("sink.partitioner", None, "kafka", "default | fixed | round-robin", "which partition a row goes to"),
-    def("sink.parallelism", None, "kafka filesystem", "number", "accepted for portability; a query has one writer"),
-    def("path", None, "filesystem", "file or folder", "where the files are"),
-    def("sink.rolling-policy.file-size", None, "filesystem", "size (128MB)", "a file is finished at this size"),
-    def("sink.rolling-policy.rollover-interval", None, "filesystem", "duration (30 min)", "a file is finished after this time"),
-    def("sink.rolling-policy.check-interval", None, "filesystem", "duration", "how often the interval is checked"),
-    def("parquet.compression", None, "filesystem", "SNAPPY | ZSTD | LZ4 | GZIP | UNCOMPRESSED", "default SNAPPY"),
-    def("truncate", None, "console", "true | false | number", "cut cells at 20 (or so many) characters; false left-aligns"),
-    def("numRows", None, "console", "number", "rows shown of each batch (default 20)"),
-    def("print-identifier", None, "print", "text", "prefix of each line"),
-    def("standard-error", None, "print", "true | false", "write to standard error"),
-    def("rows-per-second", None, "datagen", "number", "default 10000"),
-    def("number-of-rows", None, "datagen", "number", "default unbounded"),
-    def("seed", None, "datagen", "number", "same seed, same rows (default 0)"),
-    def("fields.*", None, "datagen", "text", "fields.<name>.kind | min | max | length | start | end | max-past | null-rate"),
+    def(
+        "connector",
+        None,
+        ALL,
+        "kafka | filesystem | datagen | print | console | blackhole",
+        "where the table is",
+    ),
+    def(
+        "topic",
+        Some("subscribe"),
+        "kafka",
+        "names separated by ;",
+        "topics to read, or the topic to write",
+    ),
+    def(
+        "topic-pattern",
+        Some("subscribePattern"),
+        "kafka",
+        "regular expression",
+        "topics to read",
+    ),
+    def(
+        "properties.*",
+        Some("kafka.*"),
+        "kafka",
+        "text",
+        "client properties, by the Java client's or librdkafka's names",
+    ),
+    def(
+        "scan.startup.mode",
+        Some("startingOffsets"),
+        "kafka",
+        "earliest-offset | latest-offset | group-offsets | timestamp | specific-offsets",
+        "where reading starts (default group-offsets with a group.id, else latest-offset)",
+    ),
+    def(
+        "scan.startup.timestamp-millis",
+        None,
+        "kafka",
+        "milliseconds",
+        "for mode timestamp",
+    ),
+    def(
+        "scan.startup.specific-offsets",
+        None,
+        "kafka",
+        "partition:0,offset:42;partition:1,offset:300",
+        "for mode specific-offsets",
+    ),
+    def(
+        "scan.bounded.mode",
+        Some("endingOffsets"),
+        "kafka",
+        "unbounded | latest-offset | group-offsets | timestamp | specific-offsets",
+        "where reading ends (default unbounded)",
+    ),
+    def(
+        "scan.bounded.timestamp-millis",
+        None,
+        "kafka",
+        "milliseconds",
+        "for mode timestamp",
+    ),
+    def(
+        "scan.bounded.specific-offsets",
+        None,
+        "kafka",
+        "partition:0,offset:42;partition:1,offset:300",
+        "for mode specific-offsets",
+    ),
+    def(
+        "scan.topic-partition-discovery.interval",
+        None,
+        "kafka",
+        "duration, 0 for never",
+        "how often new partitions are looked for (default 30 s)",
+    ),
+    def(
+        "scan.watermark.idle-timeout",
+        None,
+        "kafka filesystem datagen",
+        "duration",
+        "a partition without rows for so long does not hold the watermark back (default: never idle)",
+    ),
+    def(
+        "scan.watermark.max-ahead",
+        None,
+        "kafka",
+        "duration",
+        "a row whose event time is more than this after its record's timestamp does not move the watermark (default 1 day)",
+    ),
+    def(
+        "late.table",
+        None,
+        "kafka filesystem datagen",
+        "table",
+        "takes the rows that came too late",
+    ),
+    def(
+        "format",
+        None,
+        "kafka filesystem",
+        "json | csv | raw | parquet",
+        "encoding of the records",
+    ),
+    def(
+        "value.format",
+        None,
+        "kafka",
+        "json | csv | raw",
+        "encoding of the value",
+    ),
+    def(
+        "value.fields-include",
+        None,
+        "kafka",
+        "ALL | EXCEPT_KEY",
+        "whether the value holds the key's fields too",
+    ),
+    def(
+        "key.format",
+        None,
+        "kafka",
+        "json | csv | raw",
+        "encoding of the key",
+    ),
+    def(
+        "key.fields",
+        None,
+        "kafka",
+        "names separated by ;",
+        "columns that are the key",
+    ),
+    def(
+        "key.fields-prefix",
+        None,
+        "kafka",
+        "text",
+        "taken off the key columns' names",
+    ),
+    def(
+        "json.ignore-parse-errors",
+        None,
+        "kafka filesystem",
+        "true | false",
+        "true: same as 'bad-records' = 'skip'",
+    ),
+    def(
+        "json.fail-on-missing-field",
+        None,
+        "kafka filesystem",
+        "true | false",
+        "true: a record without a field is a bad record",
+    ),
+    def(
+        "json.timestamp-format.standard",
+        None,
+        "kafka filesystem",
+        "SQL | ISO-8601",
+        "how timestamps are written; both are read",
+    ),
+    def(
+        "json.encode.ignore-null-fields",
+        None,
+        "kafka filesystem",
+        "true | false",
+        "true: NULL fields are not written",
+    ),
+    def(
+        "csv.field-delimiter",
+        None,
+        "kafka filesystem",
+        "one character",
+        "default ,",
+    ),
+    def(
+        "csv.quote-character",
+        None,
+        "kafka filesystem",
+        "one character",
+        "default \"",
+    ),
+    def(
+        "csv.null-literal",
+        None,
+        "kafka filesystem",
+        "text",
+        "read and written for NULL",
+    ),
+    def(
+        "csv.ignore-parse-errors",
+        None,
+        "kafka filesystem",
+        "true | false",
+        "true: same as 'bad-records' = 'skip'",
+    ),
+    def(
+        "csv.header",
+        None,
+        "filesystem",
+        "true | false",
+        "the first line of a file holds the names (default false)",
+    ),
+    def(
+        "bad-records",
+        None,
+        "kafka filesystem",
+        "fail | skip | dead-letter",
+        "what happens to a record that is no row (default skip: counted and shown)",
+    ),
+    def(
+        "dead-letter.topic",
+        None,
+        "kafka filesystem",
+        "topic",
+        "for 'bad-records' = 'dead-letter'",
+    ),
+    def(
+        "dead-letter.path",
+        None,
+        "kafka filesystem",
+        "folder",
+        "for 'bad-records' = 'dead-letter'",
+    ),
+    def(
+        "sink.delivery-guarantee",
+        None,
+        "kafka filesystem",
+        "none | at-least-once | exactly-once",
+        "default at-least-once",
+    ),
+    def(
+        "sink.transactional-id-prefix",
+        None,
+        "kafka",
+        "text",
+        "for exactly-once",
+    ),
+    def(
+        "sink.partitioner",
+        None,
+        "kafka",
+        "default | fixed | round-robin",
+        "which partition a row goes to",
+    ),
+    def(
+        "sink.parallelism",
+        None,
+        "kafka filesystem",
+        "number",
+        "accepted for portability; a query has one writer",
+    ),
+    def(
+        "path",
+        None,
+        "filesystem",
+        "file or folder",
+        "where the files are",
+    ),
+    def(
+        "sink.rolling-policy.file-size",
+        None,
+        "filesystem",
+        "size (128MB)",
+        "a file is finished at this size",
+    ),
+    def(
+        "sink.rolling-policy.rollover-interval",
+        None,
+        "filesystem",
+        "duration (30 min)",
+        "a file is finished after this time",
+    ),
+    def(
+        "sink.rolling-policy.check-interval",
+        None,
+        "filesystem",
+        "duration",
+        "how often the interval is checked",
+    ),
+    def(
+        "parquet.compression",
+        None,
+        "filesystem",
+        "SNAPPY | ZSTD | LZ4 | GZIP | UNCOMPRESSED",
+        "default SNAPPY",
+    ),
+    def(
+        "truncate",
+        None,
+        "console",
+        "true | false | number",
+        "cut cells at 20 (or so many) characters; false left-aligns",
+    ),
+    def(
+        "numRows",
+        None,
+        "console",
+        "number",
+        "rows shown of each batch (default 20)",
+    ),
+    def(
+        "print-identifier",
+        None,
+        "print",
+        "text",
+        "prefix of each line",
+    ),
+    def(
+        "standard-error",
+        None,
+        "print",
+        "true | false",
+        "write to standard error",
+    ),
+    def(
+        "rows-per-second",
+        None,
+        "datagen",
+        "number",
+        "default 10000",
+    ),
+    def(
+        "number-of-rows",
+        None,
+        "datagen",
+        "number",
+        "default unbounded",
+    ),
+    def(
+        "seed",
+        None,
+        "datagen",
+        "number",
+        "same seed, same rows (default 0)",
+    ),
+    def(
+        "fields.*",
+        None,
+        "datagen",
+        "text",
+        "fields.<name>.kind | min | max | length | start | end | max-past | null-rate",
+    ),
 ];
 
 impl Options {
@@ -104,11 +404,20 @@ impl Options {
             }
             match_name(def.name, key)
                 .map(|rest| (def, rest))
-                .or_else(|| def.alias.and_then(|a| match_name(a, key)).map(|rest| (def, rest)))
+                .or_else(|| {
+                    def.alias
+                        .and_then(|a| match_name(a, key))
+                        .map(|rest| (def, rest))
+                })
         });
         let Some((def, rest)) = found else {
-            let error = Error::sql(format!("unknown option '{key}' for connector '{connector}'")).or_at(at);
-            let known = OPTIONS.iter().filter(|d| d.connectors.split(' ').any(|c| c == connector));
+            let error = Error::sql(format!(
+                "unknown option '{key}' for connector '{connector}'"
+            ))
+            .or_at(at);
+            let known = OPTIONS
+                .iter()
+                .filter(|d| d.connectors.split(' ').any(|c| c == connector));
             let names = known.flat_map(|d| std::iter::once(d.name).chain(d.alias));
             return Err(match nearest(key, names) {
                 Some(hint) => error.with_hint(hint),
@@ -121,21 +430,38 @@ impl Options {
             ("scan.startup.mode" | "scan.bounded.mode", "latest") => "latest-offset",
             (_, v) => v,
         };
-        let closed = def.values.contains(" | ") && !def.values.contains("number") && name != "connector" && !name.starts_with("fields.");
-        if closed && !def.values.split(" | ").any(|v| v.eq_ignore_ascii_case(value)) {
-            return Err(Error::sql(format!("'{value}' is no value of option '{key}'"))
-                .or_at(at)
-                .with_hint(format!("it takes {}", def.values)));
+        let closed = def.values.contains(" | ")
+            && !def.values.contains("number")
+            && name != "connector"
+            && !name.starts_with("fields.");
+        if closed
+            && !def
+                .values
+                .split(" | ")
+                .any(|v| v.eq_ignore_ascii_case(value))
+        {
+            return Err(
+                Error::sql(format!("'{value}' is no value of option '{key}'"))
+                    .or_at(at)
+                    .with_hint(format!("it takes {}", def.values)),
+            );
         }
         if self.get(&name).is_some() {
             return Err(Error::sql(format!("option '{name}' is given twice")).or_at(at));
         }
-        self.entries.push(Entry { key: name, value: value.to_string(), at });
+        self.entries.push(Entry {
+            key: name,
+            value: value.to_string(),
+            at,
+        });
         Ok(())
     }
 
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.entries.iter().find(|e| e.key == key).map(|e| e.value.as_str())
+        self.entries
+            .iter()
+            .find(|e| e.key == key)
+            .map(|e| e.value.as_str())
     }
 
     /// The option's position, for errors about its value.
@@ -145,7 +471,9 @@ impl Options {
 
     /// Options that start with `prefix`, without it.
     pub fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.entries.iter().filter_map(move |e| e.key.strip_prefix(prefix).map(|k| (k, e.value.as_str())))
+        self.entries
+            .iter()
+            .filter_map(move |e| e.key.strip_prefix(prefix).map(|k| (k, e.value.as_str())))
     }
 
     /// An error about the value of `key`, at its position.
@@ -168,17 +496,30 @@ impl Options {
     }
 
     pub fn integer(&self, key: &str) -> Result<Option<i64>> {
-        self.get(key).map(|v| v.trim().parse().map_err(|_| self.invalid(key, "expected a whole number"))).transpose()
+        self.get(key)
+            .map(|v| {
+                v.trim()
+                    .parse()
+                    .map_err(|_| self.invalid(key, "expected a whole number"))
+            })
+            .transpose()
     }
 
     /// `10 s`, `500ms`, `1 min`, `2 h`, `1 d`; a bare number is milliseconds.
     pub fn duration(&self, key: &str) -> Result<Option<Duration>> {
-        self.get(key).map(|v| parse_duration(v).ok_or_else(|| self.invalid(key, "expected a duration like '10 s' or '5 min'"))).transpose()
+        self.get(key)
+            .map(|v| {
+                parse_duration(v)
+                    .ok_or_else(|| self.invalid(key, "expected a duration like '10 s' or '5 min'"))
+            })
+            .transpose()
     }
 
     /// `128MB`, `64 kb`, `1g`; a bare number is bytes.
     pub fn size(&self, key: &str) -> Result<Option<u64>> {
-        self.get(key).map(|v| parse_size(v).ok_or_else(|| self.invalid(key, "expected a size like '128MB'"))).transpose()
+        self.get(key)
+            .map(|v| parse_size(v).ok_or_else(|| self.invalid(key, "expected a size like '128MB'")))
+            .transpose()
     }
 }
 
@@ -192,7 +533,9 @@ fn match_name<'a>(pattern: &str, key: &'a str) -> Option<&'a str> {
 
 fn split_unit(text: &str) -> Option<(f64, String)> {
     let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let number = text[..digits].parse().ok()?;
     Some((number, text[digits..].trim().to_lowercase()))
 }
@@ -234,7 +577,9 @@ mod tests {
 
     #[test]
     fn unknown_option_names_the_nearest() {
-        let error = Options::default().insert("kafka", "scan.statup.mode", "x", AT).unwrap_err();
+        let error = Options::default()
+            .insert("kafka", "scan.statup.mode", "x", AT)
+            .unwrap_err();
         assert_eq!(error.hint(), Some("did you mean 'scan.startup.mode'?"));
         assert_eq!(error.exit_code(), 2);
     }
@@ -243,8 +588,12 @@ mod tests {
     fn spark_names_become_flink_names() {
         let mut options = Options::default();
         options.insert("kafka", "subscribe", "clicks", AT).unwrap();
-        options.insert("kafka", "kafka.bootstrap.servers", "h:1", AT).unwrap();
-        options.insert("kafka", "startingOffsets", "earliest", AT).unwrap();
+        options
+            .insert("kafka", "kafka.bootstrap.servers", "h:1", AT)
+            .unwrap();
+        options
+            .insert("kafka", "startingOffsets", "earliest", AT)
+            .unwrap();
         assert_eq!(options.get("topic"), Some("clicks"));
         assert_eq!(options.get("properties.bootstrap.servers"), Some("h:1"));
         assert_eq!(options.get("scan.startup.mode"), Some("earliest-offset"));
@@ -253,7 +602,9 @@ mod tests {
 
     #[test]
     fn values_are_checked() {
-        let error = Options::default().insert("kafka", "scan.startup.mode", "sooner", AT).unwrap_err();
+        let error = Options::default()
+            .insert("kafka", "scan.startup.mode", "sooner", AT)
+            .unwrap_err();
         assert!(error.hint().unwrap().contains("earliest-offset"));
         assert_eq!(parse_duration("10 s"), Some(Duration::from_secs(10)));
         assert_eq!(parse_duration("1.5min"), Some(Duration::from_secs(90)));

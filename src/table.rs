@@ -76,7 +76,9 @@ pub struct WatermarkDef {
 impl TableDef {
     /// All columns as an Arrow schema, in the order of the declaration.
     pub fn schema(&self) -> SchemaRef {
-        Arc::new(Schema::new(self.columns.iter().map(Column::field).collect::<Vec<_>>()))
+        Arc::new(Schema::new(
+            self.columns.iter().map(Column::field).collect::<Vec<_>>(),
+        ))
     }
 
     /// The columns that a sink writes: physical ones and metadata that is not virtual.

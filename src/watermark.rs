@@ -27,12 +27,19 @@ pub enum Before {
 
 impl PartitionWatermark {
     pub fn new(delay_us: i64) -> Self {
-        Self { max_us: NONE, delay_us }
+        Self {
+            max_us: NONE,
+            delay_us,
+        }
     }
 
     /// The watermark after all rows observed; [`NONE`] before the first.
     pub fn current(&self) -> i64 {
-        if self.max_us == NONE { NONE } else { self.max_us.saturating_sub(self.delay_us) }
+        if self.max_us == NONE {
+            NONE
+        } else {
+            self.max_us.saturating_sub(self.delay_us)
+        }
     }
 
     /// Takes the event times of the next rows. `future` rows do not move the watermark.
@@ -47,7 +54,9 @@ impl PartitionWatermark {
         mut is_late: impl FnMut(i64, i64) -> bool,
     ) -> Before {
         let Some((min, max)) = min_max(times, future) else {
-            return Before::AtMost { highest: self.current() };
+            return Before::AtMost {
+                highest: self.current(),
+            };
         };
         let before = *self;
         self.max_us = self.max_us.max(max);
@@ -72,7 +81,13 @@ fn min_max(times: &[i64], future: Option<&[bool]>) -> Option<(i64, i64)> {
     let min = *times.iter().min()?;
     let max = match future {
         None => *times.iter().max()?,
-        Some(future) => times.iter().zip(future).filter(|(_, f)| !**f).map(|(t, _)| *t).max().unwrap_or(NONE),
+        Some(future) => times
+            .iter()
+            .zip(future)
+            .filter(|(_, f)| !**f)
+            .map(|(t, _)| *t)
+            .max()
+            .unwrap_or(NONE),
     };
     Some((min, max))
 }
@@ -85,7 +100,13 @@ mod tests {
     /// Watermark before each row, straight from the definition.
     fn model(times: &[i64], future: &[bool], delay: i64) -> Vec<i64> {
         (0..times.len())
-            .map(|i| (0..i).filter(|j| !future[*j]).map(|j| times[j] - delay).max().unwrap_or(NONE))
+            .map(|i| {
+                (0..i)
+                    .filter(|j| !future[*j])
+                    .map(|j| times[j] - delay)
+                    .max()
+                    .unwrap_or(NONE)
+            })
             .collect()
     }
 
@@ -119,7 +140,9 @@ mod tests {
     fn one_future_row_does_not_make_the_rest_late() {
         // The story of a rival's bug: one time stamp in the future dropped everything after it.
         let mut watermark = PartitionWatermark::new(0);
-        watermark.observe(&[10, 1_000_000, 11], Some(&[false, true, false]), |_, _| true);
+        watermark.observe(&[10, 1_000_000, 11], Some(&[false, true, false]), |_, _| {
+            true
+        });
         assert_eq!(watermark.current(), 11);
     }
 }

@@ -26,8 +26,15 @@ struct Failed(String);
 impl Driver {
     fn sim(&mut self) -> Result<&mut Sim, Failed> {
         if self.sim.is_none() {
-            let trigger = if self.ticking { Trigger::Every(Duration::from_secs(1)) } else { Trigger::WindowClose };
-            let settings = Settings { trigger: Some(trigger), ..Settings::default() };
+            let trigger = if self.ticking {
+                Trigger::Every(Duration::from_secs(1))
+            } else {
+                Trigger::WindowClose
+            };
+            let settings = Settings {
+                trigger: Some(trigger),
+                ..Settings::default()
+            };
             let sim = Sim::new(&self.script, self.way, &settings, PARTITIONS).map_err(failed)?;
             self.sim = Some(sim);
         }
@@ -36,7 +43,10 @@ impl Driver {
 
     fn feed(&mut self, words: &[&str], lines: &str) -> Result<(), Failed> {
         let number = |w: Option<&&str>| w.and_then(|w| w.parse::<i64>().ok());
-        let (table, partition) = (words[1].to_string(), number(words.get(3)).unwrap_or(0) as i32);
+        let (table, partition) = (
+            words[1].to_string(),
+            number(words.get(3)).unwrap_or(0) as i32,
+        );
         let at_ms = number(words.get(5)).unwrap_or(-1);
         let records: Vec<_> = lines
             .lines()
@@ -54,7 +64,11 @@ impl Driver {
         let name = words[1..].join(" ");
         let sim = self.sim()?;
         sim.settle().map_err(failed)?;
-        let rows = if words[0] == "LATE" { sim.late(&name) } else { sim.emitted(&name) };
+        let rows = if words[0] == "LATE" {
+            sim.late(&name)
+        } else {
+            sim.emitted(&name)
+        };
         let text = |v: &serde_json::Value| match v {
             serde_json::Value::String(s) if s.is_empty() => "(empty)".to_string(),
             serde_json::Value::String(s) => s.clone(),
@@ -112,11 +126,20 @@ impl sqllogictest::DB for Driver {
                 let sim = self.sim()?;
                 sim.settle().map_err(failed)?;
                 let s = &sim.stats;
-                return Ok(output(vec![vec![s.late().to_string(), s.bad().to_string(), s.future().to_string()]]));
+                return Ok(output(vec![vec![
+                    s.late().to_string(),
+                    s.bad().to_string(),
+                    s.future().to_string(),
+                ]]));
             }
             "CHECK" => {
                 // Only plans: for errors.
-                windrow::plan::plan_script(&format!("{}\n{rest}", self.script), &|_| None, &Settings::default()).map_err(failed)?;
+                windrow::plan::plan_script(
+                    &format!("{}\n{rest}", self.script),
+                    &|_| None,
+                    &Settings::default(),
+                )
+                .map_err(failed)?;
             }
             _ => {
                 self.script.push_str(sql);
@@ -140,10 +163,20 @@ fn golden_files() {
     for file in &files {
         for way in matrix() {
             let mut runner = sqllogictest::Runner::new(|| async {
-                Ok(Driver { way, script: String::new(), sim: None, tables: Vec::new(), ticking: false })
+                Ok(Driver {
+                    way,
+                    script: String::new(),
+                    sim: None,
+                    tables: Vec::new(),
+                    ticking: false,
+                })
             });
             if let Err(e) = runner.run_file(file) {
-                failures.push(format!("{} with {way:?}\n{}", file.display(), e.display(false)));
+                failures.push(format!(
+                    "{} with {way:?}\n{}",
+                    file.display(),
+                    e.display(false)
+                ));
                 break;
             }
         }

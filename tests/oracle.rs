@@ -81,20 +81,44 @@ fn windows(partitions: &[Vec<Event>], size: i64, slide: i64) -> Vec<(i64, i64, E
 fn batch_rows(case: &Case, partitions: &[Vec<Event>]) -> Vec<Row> {
     let rows = windows(partitions, case.size, case.slide);
     let time = |f: &dyn Fn(&(i64, i64, Event)) -> i64| -> ArrayRef {
-        Arc::new(rows.iter().map(|r| Some(f(r) * SECOND)).collect::<TimestampMicrosecondArray>())
+        Arc::new(
+            rows.iter()
+                .map(|r| Some(f(r) * SECOND))
+                .collect::<TimestampMicrosecondArray>(),
+        )
     };
     let batch = RecordBatch::try_from_iter(vec![
         ("s", time(&|r| r.0)),
         ("e", time(&|r| r.1)),
         ("ts", time(&|r| r.2.0)),
-        ("k", Arc::new(rows.iter().map(|r| r.2.1.map(|k| format!("k{k}"))).collect::<StringArray>()) as ArrayRef),
-        ("v", Arc::new(rows.iter().map(|r| r.2.2).collect::<Int64Array>()) as ArrayRef),
+        (
+            "k",
+            Arc::new(
+                rows.iter()
+                    .map(|r| r.2.1.map(|k| format!("k{k}")))
+                    .collect::<StringArray>(),
+            ) as ArrayRef,
+        ),
+        (
+            "v",
+            Arc::new(rows.iter().map(|r| r.2.2).collect::<Int64Array>()) as ArrayRef,
+        ),
     ])
     .unwrap();
     let context = SessionContext::new();
     context.register_batch("w", batch).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let batches = runtime.block_on(async { context.sql(case.batch).await.unwrap().collect().await.unwrap() });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let batches = runtime.block_on(async {
+        context
+            .sql(case.batch)
+            .await
+            .unwrap()
+            .collect()
+            .await
+            .unwrap()
+    });
     let mut sink = crate::support::sim::Collected::default();
     for batch in batches {
         windrow::sink::Sink::write(&mut sink, 0, &batch).unwrap();
@@ -109,7 +133,10 @@ fn stream_rows(case: &Case, partitions: &[Vec<Event>], way: Matrix) -> Vec<Row> 
          {};",
         case.stream
     );
-    let settings = Settings { trigger: Some(Trigger::WindowClose), ..Settings::default() };
+    let settings = Settings {
+        trigger: Some(Trigger::WindowClose),
+        ..Settings::default()
+    };
     let mut sim = Sim::new(&script, way, &settings, PARTITIONS).unwrap();
     for (p, events) in partitions.iter().enumerate() {
         let records = events.iter().map(|(ts, k, v)| {
@@ -125,12 +152,18 @@ fn stream_rows(case: &Case, partitions: &[Vec<Event>], way: Matrix) -> Vec<Row> 
 
 fn sorted(mut rows: Vec<Row>) -> Vec<String> {
     rows.sort_by_key(|r| format!("{r:?}"));
-    rows.iter().map(|r| serde_json::to_string(r).unwrap()).collect()
+    rows.iter()
+        .map(|r| serde_json::to_string(r).unwrap())
+        .collect()
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
     // Time drifts forward with disorder, as in a real log; some rows are far too late.
-    let step = (-9i64..12, prop::option::weighted(0.9, 0u8..4), prop::option::weighted(0.8, -5i64..6));
+    let step = (
+        -9i64..12,
+        prop::option::weighted(0.9, 0u8..4),
+        prop::option::weighted(0.8, -5i64..6),
+    );
     prop::collection::vec(step, 0..40).prop_map(|steps| {
         let mut now = -20;
         steps

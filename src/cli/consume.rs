@@ -63,25 +63,49 @@ pub fn run(args: Args, stop: &AtomicBool) -> Result<()> {
         !stop.load(Ordering::Relaxed)
     })?;
     let out: Box<dyn Write> = match &args.output {
-        Some(path) => Box::new(File::create(path).map_err(|e| Error::env(format!("cannot write {}: {e}", path.display())))?),
+        Some(path) => Box::new(
+            File::create(path)
+                .map_err(|e| Error::env(format!("cannot write {}: {e}", path.display())))?,
+        ),
         None => Box::new(std::io::stdout()),
     };
-    let mut printer = Printer { out: BufWriter::with_capacity(1 << 16, out), args: &args, left: args.max.unwrap_or(u64::MAX), written: 0 };
+    let mut printer = Printer {
+        out: BufWriter::with_capacity(1 << 16, out),
+        args: &args,
+        left: args.max.unwrap_or(u64::MAX),
+        written: 0,
+    };
     let mut positions: BTreeMap<usize, i64> = BTreeMap::new();
     let result = copy(&source, &partitions, &mut printer, &mut positions, stop);
     let written = printer.written;
     result?;
     if args.group.is_some() {
-        let list: Vec<(Assignment, i64)> = partitions.into_iter().filter_map(|p| positions.get(&p.id).map(|o| (p.clone(), *o))).collect();
+        let list: Vec<(Assignment, i64)> = partitions
+            .into_iter()
+            .filter_map(|p| positions.get(&p.id).map(|o| (p.clone(), *o)))
+            .collect();
         source.commit(&list)?;
     }
-    let to = args.output.as_ref().map(|p| format!(" to {}", p.display())).unwrap_or_default();
-    tracing::info!("consumed {} records of {}{to}", grouped(written), args.topic);
+    let to = args
+        .output
+        .as_ref()
+        .map(|p| format!(" to {}", p.display()))
+        .unwrap_or_default();
+    tracing::info!(
+        "consumed {} records of {}{to}",
+        grouped(written),
+        args.topic
+    );
     Ok(())
 }
 
 fn request(args: &Args) -> ReadRequest {
-    ReadRequest { columns: Vec::new(), keys: args.print.contains(&Field::Key), headers: args.print.contains(&Field::Headers), until_end: false }
+    ReadRequest {
+        columns: Vec::new(),
+        keys: args.print.contains(&Field::Key),
+        headers: args.print.contains(&Field::Headers),
+        until_end: false,
+    }
 }
 
 fn table(args: &Args) -> Result<TableDef> {
@@ -100,10 +124,24 @@ fn table(args: &Args) -> Result<TableDef> {
     if let Some(group) = &args.group {
         options.insert("kafka", "properties.group.id", group, at)?;
     }
-    Ok(TableDef { name: args.topic.clone(), columns: Vec::new(), watermark: None, primary_key: Vec::new(), partitioned_by: Vec::new(), options, at })
+    Ok(TableDef {
+        name: args.topic.clone(),
+        columns: Vec::new(),
+        watermark: None,
+        primary_key: Vec::new(),
+        partitioned_by: Vec::new(),
+        options,
+        at,
+    })
 }
 
-fn copy(source: &KafkaSource, partitions: &[Assignment], printer: &mut Printer, positions: &mut BTreeMap<usize, i64>, stop: &AtomicBool) -> Result<()> {
+fn copy(
+    source: &KafkaSource,
+    partitions: &[Assignment],
+    printer: &mut Printer,
+    positions: &mut BTreeMap<usize, i64>,
+    stop: &AtomicBool,
+) -> Result<()> {
     let mut reader = source.reader(partitions)?;
     let timeout = printer.args.timeout_ms.map(Duration::from_millis);
     let mut last = Instant::now();
@@ -151,19 +189,33 @@ impl Printer<'_> {
     fn record(&mut self, chunk: &Chunk, i: usize) -> std::io::Result<()> {
         for field in &self.args.print {
             match field {
-                Field::Key => self.out.write_all(chunk.keys.as_ref().and_then(|k| k.get(i)).unwrap_or(b"null"))?,
+                Field::Key => self.out.write_all(
+                    chunk
+                        .keys
+                        .as_ref()
+                        .and_then(|k| k.get(i))
+                        .unwrap_or(b"null"),
+                )?,
                 Field::Partition => write!(self.out, "{}", chunk.partition)?,
                 Field::Offset => write!(self.out, "{}", chunk.offsets[i])?,
                 Field::Timestamp => write!(self.out, "{}", chunk.timestamps_ms[i])?,
                 Field::Headers => {
                     let headers = chunk.headers.iter().flat_map(|h| &h[i]);
-                    let list: Vec<String> = headers.map(|(k, v)| format!("{k}:{}", String::from_utf8_lossy(v.as_deref().unwrap_or(b"null")))).collect();
+                    let list: Vec<String> = headers
+                        .map(|(k, v)| {
+                            format!(
+                                "{k}:{}",
+                                String::from_utf8_lossy(v.as_deref().unwrap_or(b"null"))
+                            )
+                        })
+                        .collect();
                     self.out.write_all(list.join(",").as_bytes())?;
                 }
             }
             self.out.write_all(b"\t")?;
         }
-        self.out.write_all(chunk.payload.get(i).unwrap_or(b"null"))?;
+        self.out
+            .write_all(chunk.payload.get(i).unwrap_or(b"null"))?;
         self.out.write_all(b"\n")
     }
 

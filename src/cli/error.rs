@@ -14,7 +14,9 @@ pub fn text(error: &Error, source: Option<(&Path, &str)>) -> String {
             // Tabs keep their width, so that the caret stands where the terminal shows it.
             let before = line.chars().take((at.column as usize).saturating_sub(1));
             let pad: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-            out.push_str(&format!("\n{margin} |\n{number} | {line}\n{margin} | {pad}^"));
+            out.push_str(&format!(
+                "\n{margin} |\n{number} | {line}\n{margin} | {pad}^"
+            ));
         }
     }
     if let Some(hint) = error.hint().filter(|h| !h.is_empty()) {
@@ -30,8 +32,13 @@ mod tests {
 
     #[test]
     fn shows_the_line_and_a_caret() {
-        let error = Error::sql("unknown column 'pagee'").or_at(At { line: 2, column: 8 }).with_hint("did you mean 'page'?");
-        let shown = text(&error, Some((Path::new("q.sql"), "-- first\nSELECT pagee FROM t")));
+        let error = Error::sql("unknown column 'pagee'")
+            .or_at(At { line: 2, column: 8 })
+            .with_hint("did you mean 'page'?");
+        let shown = text(
+            &error,
+            Some((Path::new("q.sql"), "-- first\nSELECT pagee FROM t")),
+        );
         assert_eq!(
             shown,
             "error: unknown column 'pagee'\n --> q.sql:2:8\n  |\n2 | SELECT pagee FROM t\n  |        ^\nhint: did you mean 'page'?"

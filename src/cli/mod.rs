@@ -66,25 +66,44 @@ pub fn main() -> ExitCode {
         }
     };
     let stop = Arc::new(AtomicBool::new(false));
-    let result = signals(&stop).map_err(Failure::from).and_then(|()| match cli.command {
-        Command::Run(args) => run::run(&args, stop),
-        Command::Check(args) => run::check(&args),
-        Command::Explain(args) => run::explain(&args),
-        Command::Demo(args) => demo::run(&args, stop).map_err(Failure::from),
-        Command::Topics(args) => log_to_stderr().and_then(|()| topics::run(args, &stop)).map_err(Failure::from),
-        Command::Produce(args) => log_to_stderr().and_then(|()| produce::run(args, &stop)).map_err(Failure::from),
-        Command::Consume(args) => log_to_stderr().and_then(|()| consume::run(args, &stop)).map_err(Failure::from),
-        Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "windrow", &mut std::io::stdout());
-            Ok(())
-        }
-    });
+    let result = signals(&stop)
+        .map_err(Failure::from)
+        .and_then(|()| match cli.command {
+            Command::Run(args) => run::run(&args, stop),
+            Command::Check(args) => run::check(&args),
+            Command::Explain(args) => run::explain(&args),
+            Command::Demo(args) => demo::run(&args, stop).map_err(Failure::from),
+            Command::Topics(args) => log_to_stderr()
+                .and_then(|()| topics::run(args, &stop))
+                .map_err(Failure::from),
+            Command::Produce(args) => log_to_stderr()
+                .and_then(|()| produce::run(args, &stop))
+                .map_err(Failure::from),
+            Command::Consume(args) => log_to_stderr()
+                .and_then(|()| consume::run(args, &stop))
+                .map_err(Failure::from),
+            Command::Completions { shell } => {
+                clap_complete::generate(
+                    shell,
+                    &mut Cli::command(),
+                    "windrow",
+                    &mut std::io::stdout(),
+                );
+                Ok(())
+            }
+        });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         // A reader like `head` that has seen enough is no failure.
-        Err(Failure { error: Error::Environment { message, .. }, .. }) if message == OUTPUT_CLOSED => ExitCode::SUCCESS,
+        Err(Failure {
+            error: Error::Environment { message, .. },
+            ..
+        }) if message == OUTPUT_CLOSED => ExitCode::SUCCESS,
         Err(failure) => {
-            let source = failure.source.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
+            let source = failure
+                .source
+                .as_ref()
+                .map(|(path, text)| (path.as_path(), text.as_str()));
             eprintln!("{}", error::text(&failure.error, source));
             ExitCode::from(failure.error.exit_code())
         }
@@ -99,7 +118,10 @@ pub struct Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Failure { error, source: None }
+        Failure {
+            error,
+            source: None,
+        }
     }
 }
 
@@ -108,7 +130,8 @@ fn signals(stop: &Arc<AtomicBool>) -> Result<()> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let failed = |e: std::io::Error| Error::env(format!("cannot handle signals: {e}"));
     for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone()).map_err(failed)?;
+        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
+            .map_err(failed)?;
         signal_hook::flag::register(signal, stop.clone()).map_err(failed)?;
     }
     debug_assert!(!stop.load(Ordering::Relaxed));

@@ -92,20 +92,37 @@ impl GeneratorArgs {
 
 pub fn run(args: Args, stop: &AtomicBool) -> Result<()> {
     let config = args.connection.config()?;
-    if !admin::list(&config)?.iter().any(|t| t.name == args.topic) && admin::create(&config, &args.topic, args.partitions, 1, &[])? {
-        tracing::info!("created topic {} with {} partitions", args.topic, args.partitions);
+    if !admin::list(&config)?.iter().any(|t| t.name == args.topic)
+        && admin::create(&config, &args.topic, args.partitions, 1, &[])?
+    {
+        tracing::info!(
+            "created topic {} with {} partitions",
+            args.topic,
+            args.partitions
+        );
     }
     let pairs = args.connection.pairs()?;
-    let mut producer = RawProducer::new(pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())), &args.topic)?;
+    let mut producer = RawProducer::new(
+        pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())),
+        &args.topic,
+    )?;
     let started = Instant::now();
-    let mut pace = Pace { rate: args.rate, started, stop };
+    let mut pace = Pace {
+        rate: args.rate,
+        started,
+        stop,
+    };
     match args.generate {
         Some(dataset) => generate(dataset, &args.generator, &mut producer, &mut pace)?,
         None => lines(&args, &mut producer, &mut pace)?,
     }
     producer.flush()?;
     let seconds = started.elapsed().as_secs_f64();
-    tracing::info!("produced {} records to {} in {seconds:.2} s", grouped(producer.sent()), args.topic);
+    tracing::info!(
+        "produced {} records to {} in {seconds:.2} s",
+        grouped(producer.sent()),
+        args.topic
+    );
     Ok(())
 }
 
@@ -119,26 +136,36 @@ struct Pace<'a> {
 impl Pace<'_> {
     /// Waits until record number `n` is due. False when told to stop.
     fn wait(&mut self, n: u64, producer: &mut RawProducer) -> Result<bool> {
-        let Some(rate) = self.rate.filter(|r| *r > 0.0) else { return Ok(!self.stop.load(Ordering::Relaxed)) };
+        let Some(rate) = self.rate.filter(|r| *r > 0.0) else {
+            return Ok(!self.stop.load(Ordering::Relaxed));
+        };
         let due = Duration::from_secs_f64(n as f64 / rate);
         while self.started.elapsed() < due {
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(false);
             }
             // The wait is put to use: records that linger are delivered.
-            producer.serve((due - self.started.elapsed().min(due)).min(Duration::from_millis(50)))?;
+            producer
+                .serve((due - self.started.elapsed().min(due)).min(Duration::from_millis(50)))?;
         }
         Ok(!self.stop.load(Ordering::Relaxed))
     }
 }
 
-fn generate(dataset: Dataset, args: &GeneratorArgs, producer: &mut RawProducer, pace: &mut Pace) -> Result<()> {
+fn generate(
+    dataset: Dataset,
+    args: &GeneratorArgs,
+    producer: &mut RawProducer,
+    pace: &mut Pace,
+) -> Result<()> {
     let mut generator = Generator::new(dataset, args.options(dataset));
     let mut row = Vec::with_capacity(256);
     let mut n = 0;
     while pace.wait(n, producer)? {
         row.clear();
-        let Some(record) = generator.next(&mut row) else { break };
+        let Some(record) = generator.next(&mut row) else {
+            break;
+        };
         let key = record.key.map(|k| &row[k]);
         producer.send(key, Some(&row), &[], None, Some(record.produced_us / 1000))?;
         n += 1;
@@ -150,7 +177,8 @@ fn lines(args: &Args, producer: &mut RawProducer, pace: &mut Pace) -> Result<()>
     let path = args.file.as_ref().or(args.file_option.as_ref());
     let mut input: Box<dyn BufRead> = match path {
         Some(p) if p.as_os_str() != "-" => {
-            let file = std::fs::File::open(p).map_err(|e| Error::Usage(format!("cannot read {}: {e}", p.display())))?;
+            let file = std::fs::File::open(p)
+                .map_err(|e| Error::Usage(format!("cannot read {}: {e}", p.display())))?;
             Box::new(BufReader::with_capacity(1 << 20, file))
         }
         _ => Box::new(BufReader::new(std::io::stdin())),
@@ -159,7 +187,9 @@ fn lines(args: &Args, producer: &mut RawProducer, pace: &mut Pace) -> Result<()>
     let mut n = 0;
     while pace.wait(n, producer)? {
         line.clear();
-        let read = input.read_until(b'\n', &mut line).map_err(|e| Error::env(format!("cannot read the input: {e}")))?;
+        let read = input
+            .read_until(b'\n', &mut line)
+            .map_err(|e| Error::env(format!("cannot read the input: {e}")))?;
         if read == 0 {
             break;
         }
@@ -174,7 +204,9 @@ fn lines(args: &Args, producer: &mut RawProducer, pace: &mut Pace) -> Result<()>
 }
 
 fn split<'a>(line: &'a [u8], separator: Option<&str>) -> (Option<&'a [u8]>, &'a [u8]) {
-    let Some(separator) = separator.map(str::as_bytes).filter(|s| !s.is_empty()) else { return (None, line) };
+    let Some(separator) = separator.map(str::as_bytes).filter(|s| !s.is_empty()) else {
+        return (None, line);
+    };
     match line.windows(separator.len()).position(|w| w == separator) {
         Some(i) => (Some(&line[..i]), &line[i + separator.len()..]),
         None => (None, line),

@@ -1,9 +1,9 @@
 //! `windrow run`, `check` and `explain`.
 
-use super::status::{self, Aside, Status};
 use super::Failure;
+use super::status::{self, Aside, Status};
 use crate::error::{Error, Result};
-use crate::plan::{Job, Settings, explain, plan_script, parse_output_mode, parse_trigger};
+use crate::plan::{Job, Settings, explain, parse_output_mode, parse_trigger, plan_script};
 use crate::run::sinks::{Format, Output};
 use crate::run::{RunOptions, run as run_job};
 use crate::time::SystemClock;
@@ -81,14 +81,25 @@ pub fn run(args: &RunArgs, stop: Arc<AtomicBool>) -> Result<(), Failure> {
         let text = "--checkpoint is not supported yet: this version starts again from the table's startup mode";
         return Err(Error::Usage(text.into()).into());
     }
-    let usage = |what: &str, value: &str, expected: &str| Error::Usage(format!("'{value}' is no {what}: it is {expected}"));
+    let usage = |what: &str, value: &str, expected: &str| {
+        Error::Usage(format!("'{value}' is no {what}: it is {expected}"))
+    };
     let output_mode = match &args.output_mode {
         None => None,
-        Some(m) => Some(parse_output_mode(m).ok_or_else(|| usage("output mode", m, "append, update or complete"))?),
+        Some(m) => Some(
+            parse_output_mode(m)
+                .ok_or_else(|| usage("output mode", m, "append, update or complete"))?,
+        ),
     };
     let trigger = match &args.trigger {
         None => None,
-        Some(t) => Some(parse_trigger(t).ok_or_else(|| usage("trigger", t, "a time like '10 seconds', available-now or window-close"))?),
+        Some(t) => Some(parse_trigger(t).ok_or_else(|| {
+            usage(
+                "trigger",
+                t,
+                "a time like '10 seconds', available-now or window-close",
+            )
+        })?),
     };
     let settings = Settings {
         output_mode,
@@ -115,8 +126,18 @@ pub fn run(args: &RunArgs, stop: Arc<AtomicBool>) -> Result<(), Failure> {
         }
         let clock = Arc::new(SystemClock::default());
         let stdout_bar = bar.clone();
-        let output: Output = Arc::new(move || Box::new(BufWriter::new(Aside::new(stdout_bar.clone(), std::io::stdout()))));
-        let options = RunOptions { format: args.format.into(), output, clock: clock.clone(), stop };
+        let output: Output = Arc::new(move || {
+            Box::new(BufWriter::new(Aside::new(
+                stdout_bar.clone(),
+                std::io::stdout(),
+            )))
+        });
+        let options = RunOptions {
+            format: args.format.into(),
+            output,
+            clock: clock.clone(),
+            stop,
+        };
         let mut status = Status::new(bar.clone(), clock);
         let summary = run_job(job, &options, &mut status)?;
         status.finish(&summary);
@@ -132,8 +153,17 @@ pub fn check(args: &FileArgs) -> Result<(), Failure> {
     let source = read(&args.file)?;
     let result = plan(&source, args, &Settings::default()).map(|job| {
         let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-        let queries = if job.queries.len() == 1 { "1 query".into() } else { format!("{} queries", job.queries.len()) };
-        println!("{}: ok, {} over {}", args.file.display(), queries, count(job.sources.len(), "source"));
+        let queries = if job.queries.len() == 1 {
+            "1 query".into()
+        } else {
+            format!("{} queries", job.queries.len())
+        };
+        println!(
+            "{}: ok, {} over {}",
+            args.file.display(),
+            queries,
+            count(job.sources.len(), "source")
+        );
     });
     positioned(result, &args.file, &source)
 }
@@ -141,15 +171,30 @@ pub fn check(args: &FileArgs) -> Result<(), Failure> {
 pub fn explain(args: &ExplainArgs) -> Result<(), Failure> {
     if args.options {
         for def in crate::options::OPTIONS {
-            let alias = def.alias.map(|a| format!(" (also {a})")).unwrap_or_default();
-            println!("{}{alias}\n    {}; {}\n    connectors: {}", def.name, def.doc, def.values, def.connectors.replace(' ', ", "));
+            let alias = def
+                .alias
+                .map(|a| format!(" (also {a})"))
+                .unwrap_or_default();
+            println!(
+                "{}{alias}\n    {}; {}\n    connectors: {}",
+                def.name,
+                def.doc,
+                def.values,
+                def.connectors.replace(' ', ", ")
+            );
         }
         return Ok(());
     }
-    let Some(file) = args.file.clone() else { return Err(Error::Usage("a file is missing".into()).into()) };
-    let args = FileArgs { file, set: args.set.clone() };
+    let Some(file) = args.file.clone() else {
+        return Err(Error::Usage("a file is missing".into()).into());
+    };
+    let args = FileArgs {
+        file,
+        set: args.set.clone(),
+    };
     let source = read(&args.file)?;
-    let result = plan(&source, &args, &Settings::default()).map(|job| print!("{}", explain::job_text(&job)));
+    let result =
+        plan(&source, &args, &Settings::default()).map(|job| print!("{}", explain::job_text(&job)));
     positioned(result, &args.file, &source)
 }
 
@@ -162,7 +207,11 @@ fn plan(source: &str, args: &FileArgs, settings: &Settings) -> Result<Job> {
         }
     }
     let variable = |name: &str| {
-        let set = variables.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.clone());
+        let set = variables
+            .iter()
+            .rev()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.clone());
         set.or_else(|| std::env::var(name).ok())
     };
     plan_script(source, &variable, settings)
@@ -179,5 +228,8 @@ fn read(path: &Path) -> Result<String> {
 
 /// Keeps the SQL file with an error, so that its line can be shown.
 fn positioned(result: Result<()>, path: &Path, source: &str) -> Result<(), Failure> {
-    result.map_err(|error| Failure { error, source: Some((path.to_path_buf(), source.to_string())) })
+    result.map_err(|error| Failure {
+        error,
+        source: Some((path.to_path_buf(), source.to_string())),
+    })
 }

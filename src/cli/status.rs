@@ -20,12 +20,22 @@ const EXPLAIN: Duration = Duration::from_secs(10);
 
 /// Sends the log to standard error, around the status line.
 pub fn log(bar: Option<ProgressBar>) -> Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("WINDROW_LOG").unwrap_or_else(|_| "warn,windrow=info".into());
+    log_at("warn,windrow=info", bar)
+}
+
+/// The same with another filter; `WINDROW_LOG` wins over it.
+pub fn log_at(filter: &str, bar: Option<ProgressBar>) -> Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("WINDROW_LOG")
+        .unwrap_or_else(|_| filter.into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(move || Aside { bar: bar.clone(), inner: std::io::stderr(), pending: Vec::new() })
+        .with_writer(move || Aside {
+            bar: bar.clone(),
+            inner: std::io::stderr(),
+            pending: Vec::new(),
+        })
         .try_init()
         .map_err(|e| Error::bug(format!("the log is set up twice: {e}")))
 }
@@ -39,7 +49,11 @@ pub struct Aside<W: Write> {
 
 impl<W: Write> Aside<W> {
     pub fn new(bar: Option<ProgressBar>, inner: W) -> Self {
-        Self { bar, inner, pending: Vec::new() }
+        Self {
+            bar,
+            inner,
+            pending: Vec::new(),
+        }
     }
 }
 
@@ -90,7 +104,10 @@ pub struct Status {
 pub fn bar() -> Option<ProgressBar> {
     std::io::stderr().is_terminal().then(|| {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_style(
+            ProgressStyle::with_template("{msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
         bar
     })
 }
@@ -98,7 +115,16 @@ pub fn bar() -> Option<ProgressBar> {
 impl Status {
     pub fn new(bar: Option<ProgressBar>, clock: Arc<dyn Clock>) -> Self {
         let now = clock.now();
-        Self { bar, clock, started: now, drawn: now, logged: now, drawn_records: 0, logged_records: 0, explained: false }
+        Self {
+            bar,
+            clock,
+            started: now,
+            drawn: now,
+            logged: now,
+            drawn_records: 0,
+            logged_records: 0,
+            explained: false,
+        }
     }
 
     /// Removes the line and says what was done.
@@ -121,7 +147,13 @@ impl Status {
                 1 => "; 1 window was still open and has no result".into(),
                 n => format!("; {n} windows were still open and have no result"),
             };
-            tracing::info!("{}: {} rows to {}; late {}{open}", query.name, grouped(query.rows), query.sink, grouped(query.late));
+            tracing::info!(
+                "{}: {} rows to {}; late {}{open}",
+                query.name,
+                grouped(query.rows),
+                query.sink,
+                grouped(query.late)
+            );
         }
     }
 
@@ -132,7 +164,12 @@ impl Status {
         if job.bounded {
             let done = done(stats);
             let filled = (done * 24.0) as usize;
-            line = format!("[{}{}] {:>3.0}%  {line}", "=".repeat(filled), " ".repeat(24 - filled.min(24)), done * 100.0);
+            line = format!(
+                "[{}{}] {:>3.0}%  {line}",
+                "=".repeat(filled),
+                " ".repeat(24 - filled.min(24)),
+                done * 100.0
+            );
         }
         bar.set_message(line);
         bar.tick();
@@ -149,8 +186,11 @@ impl Status {
         for (source, plan) in stats.sources.iter().zip(&job.sources) {
             let Some(_) = plan.event_time else { continue };
             let partitions = source.partitions();
-            let silent: Vec<&str> =
-                partitions.iter().filter(|p| p.watermark == NONE && !p.idle && !p.ended).map(|p| p.name.as_str()).collect();
+            let silent: Vec<&str> = partitions
+                .iter()
+                .filter(|p| p.watermark == NONE && !p.idle && !p.ended)
+                .map(|p| p.name.as_str())
+                .collect();
             if !silent.is_empty() && silent.len() < partitions.len() {
                 tracing::warn!(
                     "no window of {} can be final: {} had no row yet and holds the watermark back; 'scan.watermark.idle-timeout' = '10 s' would let the others go on",
@@ -204,5 +244,9 @@ fn rate(records: u64, time: Duration) -> f64 {
 /// Share of a bounded run that is read.
 fn done(stats: &Stats) -> f64 {
     let (read, lag) = (stats.records() as f64, stats.lag() as f64);
-    if read + lag == 0.0 { 0.0 } else { read / (read + lag) }
+    if read + lag == 0.0 {
+        0.0
+    } else {
+        read / (read + lag)
+    }
 }

@@ -11,7 +11,14 @@ use std::sync::atomic::AtomicBool;
 #[derive(clap::Args, Clone)]
 pub struct Connection {
     /// Brokers to ask first.
-    #[arg(long, short = 'b', alias = "bootstrap", env = "WINDROW_BOOTSTRAP", default_value = "localhost:9092", value_name = "HOST:PORT")]
+    #[arg(
+        long,
+        short = 'b',
+        alias = "bootstrap",
+        env = "WINDROW_BOOTSTRAP",
+        default_value = "localhost:9092",
+        value_name = "HOST:PORT"
+    )]
     pub bootstrap_server: String,
     /// A client property, by the Java client's or librdkafka's name.
     #[arg(long = "property", short = 'X', value_name = "KEY=VALUE")]
@@ -21,9 +28,14 @@ pub struct Connection {
 impl Connection {
     /// All properties, the brokers included.
     pub fn pairs(&self) -> Result<Vec<(String, String)>> {
-        let mut pairs = vec![("bootstrap.servers".to_string(), self.bootstrap_server.clone())];
+        let mut pairs = vec![(
+            "bootstrap.servers".to_string(),
+            self.bootstrap_server.clone(),
+        )];
         for p in &self.properties {
-            let (key, value) = p.split_once('=').ok_or_else(|| Error::Usage(format!("--property {p}: expected KEY=VALUE")))?;
+            let (key, value) = p
+                .split_once('=')
+                .ok_or_else(|| Error::Usage(format!("--property {p}: expected KEY=VALUE")))?;
             pairs.push((key.to_string(), value.to_string()));
         }
         Ok(pairs)
@@ -77,21 +89,46 @@ pub fn run(args: Args, _: &AtomicBool) -> Result<()> {
         Action::List { connection } => {
             for topic in admin::list(&connection.config()?)? {
                 let n = topic.partitions.len();
-                println!("{}\t{n} partition{}", topic.name, if n == 1 { "" } else { "s" });
+                println!(
+                    "{}\t{n} partition{}",
+                    topic.name,
+                    if n == 1 { "" } else { "s" }
+                );
             }
             Ok(())
         }
-        Action::Create { topic, partitions, replication_factor, config, if_not_exists, connection } => {
+        Action::Create {
+            topic,
+            partitions,
+            replication_factor,
+            config,
+            if_not_exists,
+            connection,
+        } => {
             let mut settings = Vec::new();
             for c in &config {
-                let (key, value) = c.split_once('=').ok_or_else(|| Error::Usage(format!("--config {c}: expected KEY=VALUE")))?;
+                let (key, value) = c
+                    .split_once('=')
+                    .ok_or_else(|| Error::Usage(format!("--config {c}: expected KEY=VALUE")))?;
                 settings.push((key.to_string(), value.to_string()));
             }
-            let created = admin::create(&connection.config()?, &topic, partitions, replication_factor, &settings)?;
+            let created = admin::create(
+                &connection.config()?,
+                &topic,
+                partitions,
+                replication_factor,
+                &settings,
+            )?;
             match (created, if_not_exists) {
-                (true, _) => println!("created topic {topic} with {partitions} partition{}", if partitions == 1 { "" } else { "s" }),
+                (true, _) => println!(
+                    "created topic {topic} with {partitions} partition{}",
+                    if partitions == 1 { "" } else { "s" }
+                ),
                 (false, true) => println!("topic {topic} exists already"),
-                (false, false) => return Err(Error::env(format!("topic '{topic}' exists already")).with_hint("--if-not-exists makes this no error")),
+                (false, false) => {
+                    return Err(Error::env(format!("topic '{topic}' exists already"))
+                        .with_hint("--if-not-exists makes this no error"));
+                }
             }
             Ok(())
         }
@@ -104,14 +141,28 @@ fn describe(connection: &Connection, name: &str) -> Result<()> {
     let Some(topic) = admin::describe(&config, name)? else {
         let all = admin::list(&config)?;
         let names: Vec<&str> = all.iter().map(|t| t.name.as_str()).collect();
-        let hint = nearest(name, names.iter().copied()).unwrap_or_else(|| format!("there are: {}", names.join(", ")));
-        return Err(Error::env(format!("topic '{name}' does not exist at {}", connection.bootstrap_server)).with_hint(hint));
+        let hint = nearest(name, names.iter().copied())
+            .unwrap_or_else(|| format!("there are: {}", names.join(", ")));
+        return Err(Error::env(format!(
+            "topic '{name}' does not exist at {}",
+            connection.bootstrap_server
+        ))
+        .with_hint(hint));
     };
-    println!("{:>9}  {:>6}  {:<12}  {:>14}  {:>14}  {:>14}", "partition", "leader", "replicas", "first offset", "next offset", "records");
+    println!(
+        "{:>9}  {:>6}  {:<12}  {:>14}  {:>14}  {:>14}",
+        "partition", "leader", "replicas", "first offset", "next offset", "records"
+    );
     for p in &topic.partitions {
         let (low, high) = p.offsets.unwrap_or_default();
         let replicas: Vec<String> = p.replicas.iter().map(i32::to_string).collect();
-        println!("{:>9}  {:>6}  {:<12}  {low:>14}  {high:>14}  {:>14}", p.id, p.leader, replicas.join(","), high - low);
+        println!(
+            "{:>9}  {:>6}  {:<12}  {low:>14}  {high:>14}  {:>14}",
+            p.id,
+            p.leader,
+            replicas.join(","),
+            high - low
+        );
     }
     Ok(())
 }

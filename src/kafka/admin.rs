@@ -36,13 +36,17 @@ fn consumer(config: &ClientConfig) -> Result<BaseConsumer> {
     let mut config = config.clone();
     // The error that is returned says it all; librdkafka's own log would say it again.
     config.set("log_level", "0");
-    config.create().map_err(|e| Error::env(format!("cannot make a Kafka client: {e}")))
+    config
+        .create()
+        .map_err(|e| Error::env(format!("cannot make a Kafka client: {e}")))
 }
 
 /// All topics but the broker's own.
 pub fn list(config: &ClientConfig) -> Result<Vec<Topic>> {
     let client = consumer(config)?;
-    let metadata = client.fetch_metadata(None, REQUEST).map_err(|e| away(config, e))?;
+    let metadata = client
+        .fetch_metadata(None, REQUEST)
+        .map_err(|e| away(config, e))?;
     let mut topics: Vec<Topic> = metadata
         .topics()
         .iter()
@@ -52,7 +56,12 @@ pub fn list(config: &ClientConfig) -> Result<Vec<Topic>> {
             partitions: t
                 .partitions()
                 .iter()
-                .map(|p| TopicPartition { id: p.id(), leader: p.leader(), replicas: p.replicas().to_vec(), offsets: None })
+                .map(|p| TopicPartition {
+                    id: p.id(),
+                    leader: p.leader(),
+                    replicas: p.replicas().to_vec(),
+                    offsets: None,
+                })
                 .collect(),
         })
         .collect();
@@ -62,26 +71,43 @@ pub fn list(config: &ClientConfig) -> Result<Vec<Topic>> {
 
 /// One topic with the offsets of its partitions; `None` when it does not exist.
 pub fn describe(config: &ClientConfig, name: &str) -> Result<Option<Topic>> {
-    let Some(mut topic) = list(config)?.into_iter().find(|t| t.name == name) else { return Ok(None) };
+    let Some(mut topic) = list(config)?.into_iter().find(|t| t.name == name) else {
+        return Ok(None);
+    };
     let client = consumer(config)?;
     for p in &mut topic.partitions {
-        p.offsets = Some(client.fetch_watermarks(name, p.id, REQUEST).map_err(|e| away(config, e))?);
+        p.offsets = Some(
+            client
+                .fetch_watermarks(name, p.id, REQUEST)
+                .map_err(|e| away(config, e))?,
+        );
     }
     topic.partitions.sort_by_key(|p| p.id);
     Ok(Some(topic))
 }
 
 /// Creates a topic. Returns false when it exists already.
-pub fn create(config: &ClientConfig, name: &str, partitions: i32, replication: i32, settings: &[(String, String)]) -> Result<bool> {
+pub fn create(
+    config: &ClientConfig,
+    name: &str,
+    partitions: i32,
+    replication: i32,
+    settings: &[(String, String)],
+) -> Result<bool> {
     let mut quiet = config.clone();
     quiet.set("log_level", "0");
-    let admin: AdminClient<DefaultClientContext> = quiet.create().map_err(|e| Error::env(format!("cannot make a Kafka client: {e}")))?;
+    let admin: AdminClient<DefaultClientContext> = quiet
+        .create()
+        .map_err(|e| Error::env(format!("cannot make a Kafka client: {e}")))?;
     let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replication));
     for (key, value) in settings {
         topic = topic.set(key, value);
     }
-    let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
-    let results = futures::executor::block_on(admin.create_topics([&topic], &options)).map_err(|e| away(config, e))?;
+    let options = AdminOptions::new()
+        .request_timeout(Some(REQUEST))
+        .operation_timeout(Some(REQUEST));
+    let results = futures::executor::block_on(admin.create_topics([&topic], &options))
+        .map_err(|e| away(config, e))?;
     match results.into_iter().next() {
         Some(Ok(_)) => Ok(true),
         Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),

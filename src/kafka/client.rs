@@ -71,32 +71,60 @@ fn tune(config: &mut ClientConfig) {
             config.set(key, value);
         }
     }
-    config.set("enable.partition.eof", "true").set("auto.offset.reset", "error").set("enable.auto.commit", "false");
+    config
+        .set("enable.partition.eof", "true")
+        .set("auto.offset.reset", "error")
+        .set("enable.auto.commit", "false");
 }
 
 /// Text of an error code.
 fn error_text(code: c_int) -> String {
     // SAFETY: `rd_kafka_err2str` takes any code of the enum and returns a static string; codes
     // come from librdkafka itself.
-    unsafe { CStr::from_ptr(sys::rd_kafka_err2str(std::mem::transmute::<c_int, sys::rd_kafka_resp_err_t>(code))) }
-        .to_string_lossy()
-        .into_owned()
+    unsafe {
+        CStr::from_ptr(sys::rd_kafka_err2str(std::mem::transmute::<
+            c_int,
+            sys::rd_kafka_resp_err_t,
+        >(code)))
+    }
+    .to_string_lossy()
+    .into_owned()
 }
 
-unsafe extern "C" fn on_error(_: *mut sys::rd_kafka_t, code: c_int, reason: *const c_char, opaque: *mut c_void) {
+unsafe extern "C" fn on_error(
+    _: *mut sys::rd_kafka_t,
+    code: c_int,
+    reason: *const c_char,
+    opaque: *mut c_void,
+) {
     // SAFETY: `opaque` is the address of the reader's `State`, alive as long as the client;
     // `reason` is a string that librdkafka owns during the call, or null.
     let (state, reason) = unsafe {
-        let text = if reason.is_null() { String::new() } else { CStr::from_ptr(reason).to_string_lossy().into_owned() };
+        let text = if reason.is_null() {
+            String::new()
+        } else {
+            CStr::from_ptr(reason).to_string_lossy().into_owned()
+        };
         (&*(opaque as *const State), text)
     };
     *state.error.lock().unwrap_or_else(PoisonError::into_inner) = Some((code, reason));
 }
 
-unsafe extern "C" fn on_log(_: *const sys::rd_kafka_t, _: c_int, facility: *const c_char, text: *const c_char) {
+unsafe extern "C" fn on_log(
+    _: *const sys::rd_kafka_t,
+    _: c_int,
+    facility: *const c_char,
+    text: *const c_char,
+) {
     // SAFETY: both are strings that librdkafka owns during the call, or null.
     let (facility, text) = unsafe {
-        let read = |p: *const c_char| if p.is_null() { String::new() } else { CStr::from_ptr(p).to_string_lossy().into_owned() };
+        let read = |p: *const c_char| {
+            if p.is_null() {
+                String::new()
+            } else {
+                CStr::from_ptr(p).to_string_lossy().into_owned()
+            }
+        };
         (read(facility), read(text))
     };
     tracing::debug!(target: "librdkafka", "{facility}: {text}");
@@ -104,10 +132,17 @@ unsafe extern "C" fn on_log(_: *const sys::rd_kafka_t, _: c_int, facility: *cons
 
 impl KafkaReader {
     /// Connects in the background and starts to fetch.
-    pub fn new(config: &ClientConfig, bootstrap: &str, partitions: &[Assignment], request: &ReadRequest) -> Result<Self> {
+    pub fn new(
+        config: &ClientConfig,
+        bootstrap: &str,
+        partitions: &[Assignment],
+        request: &ReadRequest,
+    ) -> Result<Self> {
         let mut config = config.clone();
         tune(&mut config);
-        let native = config.create_native_config().map_err(|e| Error::env(format!("Kafka client: {e}")))?;
+        let native = config
+            .create_native_config()
+            .map_err(|e| Error::env(format!("Kafka client: {e}")))?;
         let state = Box::new(State::default());
         let mut reason = [0 as c_char; 512];
         // SAFETY: `native` is a valid configuration; the duplicate is ours until `rd_kafka_new`
@@ -118,7 +153,12 @@ impl KafkaReader {
             sys::rd_kafka_conf_set_opaque(conf, &*state as *const State as *mut c_void);
             sys::rd_kafka_conf_set_error_cb(conf, Some(on_error));
             sys::rd_kafka_conf_set_log_cb(conf, Some(on_log));
-            let rk = sys::rd_kafka_new(sys::rd_kafka_type_t::RD_KAFKA_CONSUMER, conf, reason.as_mut_ptr(), reason.len());
+            let rk = sys::rd_kafka_new(
+                sys::rd_kafka_type_t::RD_KAFKA_CONSUMER,
+                conf,
+                reason.as_mut_ptr(),
+                reason.len(),
+            );
             if rk.is_null() {
                 sys::rd_kafka_conf_destroy(conf);
                 let text = CStr::from_ptr(reason.as_ptr()).to_string_lossy();
@@ -158,7 +198,11 @@ impl KafkaReader {
         let failed = unsafe {
             let list = sys::rd_kafka_topic_partition_list_new(partitions.len() as c_int);
             for p in partitions {
-                let entry = sys::rd_kafka_topic_partition_list_add(list, p.topic.as_ptr(), p.assignment.partition);
+                let entry = sys::rd_kafka_topic_partition_list_add(
+                    list,
+                    p.topic.as_ptr(),
+                    p.assignment.partition,
+                );
                 (*entry).offset = p.position;
             }
             let error = sys::rd_kafka_incremental_assign(self.rk, list);
@@ -166,14 +210,18 @@ impl KafkaReader {
             if error.is_null() {
                 None
             } else {
-                let text = CStr::from_ptr(sys::rd_kafka_error_string(error)).to_string_lossy().into_owned();
+                let text = CStr::from_ptr(sys::rd_kafka_error_string(error))
+                    .to_string_lossy()
+                    .into_owned();
                 sys::rd_kafka_error_destroy(error);
                 Some(text)
             }
         };
         match failed {
             None => Ok(()),
-            Some(text) => Err(Error::env(format!("Kafka does not assign the partitions: {text}"))),
+            Some(text) => Err(Error::env(format!(
+                "Kafka does not assign the partitions: {text}"
+            ))),
         }
     }
 
@@ -184,7 +232,14 @@ impl KafkaReader {
             let room = &mut self.messages[from..from + count];
             // SAFETY: `queue` is valid; `room` has `count` places, and librdkafka fills at most
             // so many and returns how many.
-            let filled = unsafe { sys::rd_kafka_consume_batch_queue(self.queue, timeout_ms, room.as_mut_ptr(), room.len()) };
+            let filled = unsafe {
+                sys::rd_kafka_consume_batch_queue(
+                    self.queue,
+                    timeout_ms,
+                    room.as_mut_ptr(),
+                    room.len(),
+                )
+            };
             usize::try_from(filled).unwrap_or(0)
         };
         let ready = call(0, BATCH_MESSAGES_MAX, 0);
@@ -200,7 +255,8 @@ impl KafkaReader {
 
     /// Sorts a batch of messages into chunks and events.
     fn sort(&mut self, count: usize) -> Result<()> {
-        let mut building: Vec<Option<Building>> = (0..self.partitions.len()).map(|_| None).collect();
+        let mut building: Vec<Option<Building>> =
+            (0..self.partitions.len()).map(|_| None).collect();
         let mut result = Ok(());
         for i in 0..count {
             let message = self.messages[i];
@@ -223,7 +279,12 @@ impl KafkaReader {
         Ok(())
     }
 
-    fn message(&mut self, message: *mut sys::rd_kafka_message_t, building: &mut [Option<Building>], left: usize) -> Result<()> {
+    fn message(
+        &mut self,
+        message: *mut sys::rd_kafka_message_t,
+        building: &mut [Option<Building>],
+        left: usize,
+    ) -> Result<()> {
         // SAFETY: the message is valid until it is destroyed, after this call.
         let m = unsafe { &*message };
         let code = m.err as c_int;
@@ -233,7 +294,10 @@ impl KafkaReader {
         }
         let Some(p) = partition else { return Ok(()) };
         let known = &self.partitions[p];
-        if known.ended || m.offset < known.position || known.assignment.end.is_some_and(|e| m.offset >= e) {
+        if known.ended
+            || m.offset < known.position
+            || known.assignment.end.is_some_and(|e| m.offset >= e)
+        {
             // Behind the end, or before the start (a batch may begin below the asked offset).
             if known.assignment.end.is_some_and(|e| m.offset >= e) {
                 self.partitions[p].position = self.partitions[p].position.max(m.offset);
@@ -252,7 +316,8 @@ impl KafkaReader {
             let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
             let timestamp = sys::rd_kafka_message_timestamp(message, &mut kind);
             b.timestamps_ms.push(timestamp);
-            b.log_append_time = kind == sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME;
+            b.log_append_time =
+                kind == sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME;
         }
         if let Some(list) = &mut b.headers {
             list.push(read_headers(message));
@@ -272,13 +337,21 @@ impl KafkaReader {
         }
         // SAFETY: `rkt` is a valid topic handle while the message lives; its name is copied.
         let topic = unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(m.rkt)) }.to_owned();
-        let found = self.partitions.iter().position(|p| p.topic == topic && p.assignment.partition == m.partition)?;
+        let found = self
+            .partitions
+            .iter()
+            .position(|p| p.topic == topic && p.assignment.partition == m.partition)?;
         self.index.insert(key, found);
         Some(found)
     }
 
     /// A message that is an event: the end of a partition, or an error.
-    fn event(&mut self, code: c_int, m: &sys::rd_kafka_message_t, partition: Option<usize>) -> Result<()> {
+    fn event(
+        &mut self,
+        code: c_int,
+        m: &sys::rd_kafka_message_t,
+        partition: Option<usize>,
+    ) -> Result<()> {
         use sys::rd_kafka_resp_err_t as E;
         if code == E::RD_KAFKA_RESP_ERR__PARTITION_EOF as c_int {
             if let Some(p) = partition {
@@ -288,26 +361,50 @@ impl KafkaReader {
             return Ok(());
         }
         let place = match partition {
-            Some(p) => format!("{}/{} offset {}", self.partitions[p].assignment.topic, m.partition, self.partitions[p].position),
+            Some(p) => format!(
+                "{}/{} offset {}",
+                self.partitions[p].assignment.topic, m.partition, self.partitions[p].position
+            ),
             None => self.bootstrap.clone(),
         };
         // SAFETY: the text belongs to the message, which is valid here, and is copied.
         let text = unsafe {
             let text = sys::rd_kafka_message_errstr(m);
-            if text.is_null() { error_text(code) } else { CStr::from_ptr(text).to_string_lossy().into_owned() }
+            if text.is_null() {
+                error_text(code)
+            } else {
+                CStr::from_ptr(text).to_string_lossy().into_owned()
+            }
         };
         let is = |codes: &[E]| codes.iter().any(|c| *c as c_int == code);
-        if is(&[E::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET, E::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE]) {
+        if is(&[
+            E::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET,
+            E::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE,
+        ]) {
             return Err(Error::env(format!("{place} is not in the log any more: {text}"))
                 .with_hint("retention has overtaken the query; start at 'scan.startup.mode' = 'earliest-offset' to go on with what is left"));
         }
-        if is(&[E::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, E::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC, E::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION]) {
-            return Err(Error::env(format!("{place} does not exist any more: {text}")).with_hint("was the topic deleted?"));
+        if is(&[
+            E::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+            E::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC,
+            E::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION,
+        ]) {
+            return Err(
+                Error::env(format!("{place} does not exist any more: {text}"))
+                    .with_hint("was the topic deleted?"),
+            );
         }
-        if is(&[E::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, E::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED]) {
-            return Err(Error::env(format!("not allowed to read {place}: {text}")).with_hint("the user needs the ACL Read on the topic and its group"));
+        if is(&[
+            E::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+            E::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED,
+        ]) {
+            return Err(Error::env(format!("not allowed to read {place}: {text}"))
+                .with_hint("the user needs the ACL Read on the topic and its group"));
         }
-        if is(&[E::RD_KAFKA_RESP_ERR__BAD_MSG, E::RD_KAFKA_RESP_ERR__BAD_COMPRESSION]) {
+        if is(&[
+            E::RD_KAFKA_RESP_ERR__BAD_MSG,
+            E::RD_KAFKA_RESP_ERR__BAD_COMPRESSION,
+        ]) {
             return Err(Error::env(format!("corrupt data at {place}: {text}")));
         }
         // Everything else is passing: librdkafka tries again.
@@ -318,22 +415,40 @@ impl KafkaReader {
     fn set_away(&mut self, why: &str) {
         if !self.away {
             self.away = true;
-            self.ready.push_back(Polled::Notice(format!("waiting for Kafka at {}: {why}", self.bootstrap)));
+            self.ready.push_back(Polled::Notice(format!(
+                "waiting for Kafka at {}: {why}",
+                self.bootstrap
+            )));
         }
     }
 
     /// What the error callback left.
     fn client_error(&mut self) -> Result<()> {
         use sys::rd_kafka_resp_err_t as E;
-        let Some((code, reason)) = self.state.error.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
+        let Some((code, reason)) = self
+            .state
+            .error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        else {
+            return Ok(());
+        };
         let is = |c: E| c as c_int == code;
         if is(E::RD_KAFKA_RESP_ERR__FATAL) {
-            return Err(Error::env(format!("Kafka client at {}: {reason}", self.bootstrap)));
+            return Err(Error::env(format!(
+                "Kafka client at {}: {reason}",
+                self.bootstrap
+            )));
         }
         if is(E::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
             self.set_away(&reason);
         } else {
-            tracing::debug!("Kafka at {}: {}: {reason}", self.bootstrap, error_text(code));
+            tracing::debug!(
+                "Kafka at {}: {}: {reason}",
+                self.bootstrap,
+                error_text(code)
+            );
         }
         Ok(())
     }
@@ -360,16 +475,31 @@ impl KafkaReader {
         let partition = &self.partitions[p];
         let (mut low, mut high) = (-1, -1);
         // SAFETY: reads the client's cached figures into two integers; asks no broker.
-        unsafe { sys::rd_kafka_get_watermark_offsets(self.rk, partition.topic.as_ptr(), partition.assignment.partition, &mut low, &mut high) };
+        unsafe {
+            sys::rd_kafka_get_watermark_offsets(
+                self.rk,
+                partition.topic.as_ptr(),
+                partition.assignment.partition,
+                &mut low,
+                &mut high,
+            )
+        };
         let high = partition.assignment.end.or((high >= 0).then_some(high));
         high.map(|h| h.max(partition.position))
     }
 
     fn end_if_reached(&mut self, p: usize) {
         let partition = &mut self.partitions[p];
-        if !partition.ended && partition.assignment.end.is_some_and(|e| partition.position >= e) {
+        if !partition.ended
+            && partition
+                .assignment
+                .end
+                .is_some_and(|e| partition.position >= e)
+        {
             partition.ended = true;
-            self.ready.push_back(Polled::End { id: partition.assignment.id });
+            self.ready.push_back(Polled::End {
+                id: partition.assignment.id,
+            });
         }
     }
 }
@@ -386,7 +516,10 @@ impl Reader for KafkaReader {
             let data = self.ready.iter().any(|r| matches!(r, Polled::Chunk(_)));
             if self.away && data {
                 self.away = false;
-                self.ready.push_front(Polled::Notice(format!("Kafka at {} answers again", self.bootstrap)));
+                self.ready.push_front(Polled::Notice(format!(
+                    "Kafka at {} answers again",
+                    self.bootstrap
+                )));
             }
         }
         Ok(self.ready.pop_front().unwrap_or(Polled::Idle))
@@ -395,11 +528,20 @@ impl Reader for KafkaReader {
     fn add(&mut self, partitions: &[Assignment]) -> Result<()> {
         let mut new = Vec::new();
         for a in partitions {
-            let topic = CString::new(a.topic.as_bytes()).map_err(|_| Error::env(format!("topic name {:?} holds a zero byte", a.topic)))?;
-            let partition = Partition { assignment: a.clone(), topic, position: a.start, ended: false };
+            let topic = CString::new(a.topic.as_bytes())
+                .map_err(|_| Error::env(format!("topic name {:?} holds a zero byte", a.topic)))?;
+            let partition = Partition {
+                assignment: a.clone(),
+                topic,
+                position: a.start,
+                ended: false,
+            };
             if a.end.is_some_and(|e| a.start >= e) {
                 self.ready.push_back(Polled::End { id: a.id });
-                self.partitions.push(Partition { ended: true, ..partition });
+                self.partitions.push(Partition {
+                    ended: true,
+                    ..partition
+                });
             } else {
                 new.push(partition);
             }
@@ -416,7 +558,10 @@ impl Drop for KafkaReader {
         // there is nothing to leave: closing would only wait.
         unsafe {
             sys::rd_kafka_queue_destroy(self.queue);
-            sys::rd_kafka_destroy_flags(self.rk, sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE as c_int);
+            sys::rd_kafka_destroy_flags(
+                self.rk,
+                sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE as c_int,
+            );
         }
     }
 }
@@ -448,7 +593,8 @@ impl Building {
 /// `pointer` is null or points to `length` bytes that live as long as the result is used.
 unsafe fn bytes<'a>(pointer: *const c_void, length: usize) -> Option<&'a [u8]> {
     // SAFETY: as the caller promises.
-    (!pointer.is_null()).then(|| unsafe { std::slice::from_raw_parts(pointer as *const u8, length) })
+    (!pointer.is_null())
+        .then(|| unsafe { std::slice::from_raw_parts(pointer as *const u8, length) })
 }
 
 fn read_headers(message: *mut sys::rd_kafka_message_t) -> Headers {
@@ -461,11 +607,13 @@ fn read_headers(message: *mut sys::rd_kafka_message_t) -> Headers {
             return list;
         }
         let (mut name, mut value, mut size) = (std::ptr::null(), std::ptr::null(), 0);
-        while sys::rd_kafka_header_get_all(headers, list.len(), &mut name, &mut value, &mut size) as c_int == 0 {
+        while sys::rd_kafka_header_get_all(headers, list.len(), &mut name, &mut value, &mut size)
+            as c_int
+            == 0
+        {
             let text = CStr::from_ptr(name).to_string_lossy().into_owned();
             list.push((text, bytes(value, size).map(<[u8]>::to_vec)));
         }
     }
     list
 }
-

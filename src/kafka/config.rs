@@ -65,7 +65,9 @@ const KNOWN: &[&str] = &[
 ];
 
 /// Builds a configuration from `properties.*` (without that prefix).
-pub fn client_config<'a>(properties: impl Iterator<Item = (&'a str, &'a str)>) -> Result<ClientConfig> {
+pub fn client_config<'a>(
+    properties: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Result<ClientConfig> {
     let mut config = ClientConfig::new();
     for (key, value) in properties {
         if IGNORED.contains(&key) {
@@ -89,10 +91,16 @@ pub fn client_config<'a>(properties: impl Iterator<Item = (&'a str, &'a str)>) -
             "ssl.truststore.password" => {}
             "buffer.memory" => {
                 let bytes: u64 = value.parse().map_err(|_| invalid(key, value))?;
-                config.set("queue.buffering.max.kbytes", (bytes / 1024).max(1).to_string());
+                config.set(
+                    "queue.buffering.max.kbytes",
+                    (bytes / 1024).max(1).to_string(),
+                );
             }
             _ => {
-                let name = RENAMED.iter().find(|(java, _)| *java == key).map_or(key, |(_, name)| name);
+                let name = RENAMED
+                    .iter()
+                    .find(|(java, _)| *java == key)
+                    .map_or(key, |(_, name)| name);
                 config.set(name, value);
             }
         }
@@ -103,11 +111,16 @@ pub fn client_config<'a>(properties: impl Iterator<Item = (&'a str, &'a str)>) -
 
 /// Lets librdkafka judge the names and values.
 fn check(config: &ClientConfig) -> Result<()> {
-    let Err(e) = config.create_native_config() else { return Ok(()) };
+    let Err(e) = config.create_native_config() else {
+        return Ok(());
+    };
     let rdkafka::error::KafkaError::ClientConfig(_, reason, key, value) = &e else {
         return Err(Error::sql(format!("client properties: {e}")));
     };
-    let error = Error::sql(format!("client property '{key}' = '{value}': {}", reason.trim()));
+    let error = Error::sql(format!(
+        "client property '{key}' = '{value}': {}",
+        reason.trim()
+    ));
     Err(match nearest(key, KNOWN.iter().copied()) {
         Some(hint) => error.with_hint(hint),
         None => error.with_hint("properties.* takes the Java client's names and librdkafka's"),
@@ -123,18 +136,26 @@ fn jaas(text: &str, config: &mut ClientConfig) -> Result<()> {
     let field = |name: &str| -> Option<String> {
         let (_, rest) = text.split_once(&format!("{name}="))?;
         let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''))?;
-        rest[1..].split_once(quote).map(|(value, _)| value.to_string())
+        rest[1..]
+            .split_once(quote)
+            .map(|(value, _)| value.to_string())
     };
     if !text.contains("PlainLoginModule") && !text.contains("ScramLoginModule") {
-        return Err(Error::sql("sasl.jaas.config: only PlainLoginModule and ScramLoginModule are understood")
-            .with_hint("or set properties.sasl.username and properties.sasl.password"));
+        return Err(Error::sql(
+            "sasl.jaas.config: only PlainLoginModule and ScramLoginModule are understood",
+        )
+        .with_hint("or set properties.sasl.username and properties.sasl.password"));
     }
     match (field("username"), field("password")) {
         (Some(user), Some(password)) => {
-            config.set("sasl.username", user).set("sasl.password", password);
+            config
+                .set("sasl.username", user)
+                .set("sasl.password", password);
             Ok(())
         }
-        _ => Err(Error::sql("sasl.jaas.config holds no username=\"…\" password=\"…\"")),
+        _ => Err(Error::sql(
+            "sasl.jaas.config holds no username=\"…\" password=\"…\"",
+        )),
     }
 }
 
@@ -191,7 +212,13 @@ mod tests {
     fn mistakes_are_named() {
         let error = of(&[("bootstrap.server", "h:1")]).unwrap_err();
         assert_eq!(error.hint(), Some("did you mean 'bootstrap.servers'?"));
-        assert!(of(&[("ssl.truststore.location", "trust.jks")]).unwrap_err().hint().unwrap().contains("keytool"));
+        assert!(
+            of(&[("ssl.truststore.location", "trust.jks")])
+                .unwrap_err()
+                .hint()
+                .unwrap()
+                .contains("keytool")
+        );
         assert!(of(&[("sasl.jaas.config", "com.sun.Krb5LoginModule required;")]).is_err());
     }
 }

@@ -11,12 +11,15 @@ pub struct EmbeddedBroker {
 
 impl EmbeddedBroker {
     pub fn start() -> Result<Self> {
-        let cluster = MockCluster::new(1).map_err(|e| Error::env(format!("cannot start the embedded broker: {e}")))?;
+        let cluster = MockCluster::new(1)
+            .map_err(|e| Error::env(format!("cannot start the embedded broker: {e}")))?;
         Ok(Self { cluster })
     }
 
     pub fn create_topic(&self, name: &str, partitions: i32) -> Result<()> {
-        self.cluster.create_topic(name, partitions, 1).map_err(|e| Error::env(format!("cannot create topic {name}: {e}")))
+        self.cluster
+            .create_topic(name, partitions, 1)
+            .map_err(|e| Error::env(format!("cannot create topic {name}: {e}")))
     }
 
     /// `host:port` for clients.

@@ -45,7 +45,11 @@ impl ProducerContext for Deliveries {
         if let Err((error, message)) = result {
             let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
             if failed.is_none() {
-                *failed = Some(format!("Kafka did not take a record of {}/{}: {error}", message.topic(), message.partition()));
+                *failed = Some(format!(
+                    "Kafka did not take a record of {}/{}: {error}",
+                    message.topic(),
+                    message.partition()
+                ));
             }
         }
     }
@@ -64,7 +68,10 @@ pub struct RawProducer {
 impl RawProducer {
     /// A producer for one topic. Checks that the topic exists when the broker answers; a broker
     /// that is away is waited for while records are sent.
-    pub fn new<'a>(properties: impl Iterator<Item = (&'a str, &'a str)>, topic: &str) -> Result<Self> {
+    pub fn new<'a>(
+        properties: impl Iterator<Item = (&'a str, &'a str)>,
+        topic: &str,
+    ) -> Result<Self> {
         let mut config = client_config(properties)?;
         for (key, value) in [
             ("enable.idempotence", "true"),
@@ -82,18 +89,37 @@ impl RawProducer {
             }
         }
         let bootstrap = config.get("bootstrap.servers").unwrap_or("").to_string();
-        let producer: BaseProducer<Deliveries> =
-            config.create_with_context(Deliveries::default()).map_err(|e| Error::env(format!("cannot make a Kafka producer: {e}")))?;
-        let mut raw = Self { producer, topic: topic.to_string(), bootstrap, sent: 0, partitions: None };
+        let producer: BaseProducer<Deliveries> = config
+            .create_with_context(Deliveries::default())
+            .map_err(|e| Error::env(format!("cannot make a Kafka producer: {e}")))?;
+        let mut raw = Self {
+            producer,
+            topic: topic.to_string(),
+            bootstrap,
+            sent: 0,
+            partitions: None,
+        };
         raw.look()?;
         Ok(raw)
     }
 
     fn look(&mut self) -> Result<()> {
-        let Ok(metadata) = self.producer.client().fetch_metadata(Some(&self.topic), Duration::from_secs(5)) else { return Ok(()) };
+        let Ok(metadata) = self
+            .producer
+            .client()
+            .fetch_metadata(Some(&self.topic), Duration::from_secs(5))
+        else {
+            return Ok(());
+        };
         match metadata.topics().iter().find(|t| t.name() == self.topic) {
-            Some(t) if t.partitions().is_empty() => Err(Error::env(format!("topic '{}' does not exist at {}", self.topic, self.bootstrap))
-                .with_hint(format!("create it: windrow topics create {} --bootstrap-server {}", self.topic, self.bootstrap))),
+            Some(t) if t.partitions().is_empty() => Err(Error::env(format!(
+                "topic '{}' does not exist at {}",
+                self.topic, self.bootstrap
+            ))
+            .with_hint(format!(
+                "create it: windrow topics create {} --bootstrap-server {}",
+                self.topic, self.bootstrap
+            ))),
             Some(t) => {
                 self.partitions = Some(t.partitions().len() as i32);
                 Ok(())
@@ -119,7 +145,10 @@ impl RawProducer {
         if !headers.is_empty() {
             let mut owned = OwnedHeaders::new_with_capacity(headers.len());
             for (key, value) in headers {
-                owned = owned.insert(Header { key, value: Some(*value) });
+                owned = owned.insert(Header {
+                    key,
+                    value: Some(*value),
+                });
             }
             record.headers = Some(owned);
         }
@@ -134,7 +163,12 @@ impl RawProducer {
                     self.failure()?;
                     self.tell_wait(started, &mut told);
                 }
-                Err((e, _)) => return Err(Error::env(format!("cannot produce to topic '{}' at {}: {e}", self.topic, self.bootstrap))),
+                Err((e, _)) => {
+                    return Err(Error::env(format!(
+                        "cannot produce to topic '{}' at {}: {e}",
+                        self.topic, self.bootstrap
+                    )));
+                }
             }
         }
         self.sent += 1;
@@ -153,7 +187,12 @@ impl RawProducer {
             // A time-out is no failure: the loop looks again.
             match self.producer.flush(Duration::from_millis(500)) {
                 Ok(()) | Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)) => {}
-                Err(e) => return Err(Error::env(format!("cannot flush to topic '{}': {e}", self.topic))),
+                Err(e) => {
+                    return Err(Error::env(format!(
+                        "cannot flush to topic '{}': {e}",
+                        self.topic
+                    )));
+                }
             }
             self.failure()?;
             self.tell_wait(started, &mut told);
@@ -165,12 +204,24 @@ impl RawProducer {
     fn tell_wait(&self, since: Instant, told: &mut bool) {
         if !*told && since.elapsed() > PATIENCE {
             *told = true;
-            tracing::warn!("waiting for Kafka at {} to take {} records of topic '{}'", self.bootstrap, self.producer.in_flight_count(), self.topic);
+            tracing::warn!(
+                "waiting for Kafka at {} to take {} records of topic '{}'",
+                self.bootstrap,
+                self.producer.in_flight_count(),
+                self.topic
+            );
         }
     }
 
     fn failure(&self) -> Result<()> {
-        match self.producer.context().failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        match self
+            .producer
+            .context()
+            .failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             Some(text) => Err(Error::env(text)),
             None => Ok(()),
         }
@@ -224,7 +275,10 @@ pub struct KafkaSink {
 impl KafkaSink {
     pub fn new(def: &TableDef) -> Result<Self> {
         let o = &def.options;
-        let topic = o.get("topic").filter(|t| !t.contains(';')).ok_or_else(|| o.invalid("topic", "a sink writes one topic"))?;
+        let topic = o
+            .get("topic")
+            .filter(|t| !t.contains(';'))
+            .ok_or_else(|| o.invalid("topic", "a sink writes one topic"))?;
         let columns: Vec<&Column> = def.sink_columns().collect();
         let physical = |c: &&Column| c.kind == ColumnKind::Physical;
         let key_names: Vec<&str> = match o.get("key.fields") {
@@ -233,41 +287,82 @@ impl KafkaSink {
         };
         for name in &key_names {
             if !columns.iter().any(|c| c.name == *name) {
-                return Err(o.invalid("key.fields", format!("'{name}' is no column of {}", def.name)));
+                return Err(o.invalid(
+                    "key.fields",
+                    format!("'{name}' is no column of {}", def.name),
+                ));
             }
         }
-        let except_key = o.get("value.fields-include").is_some_and(|v| v.eq_ignore_ascii_case("EXCEPT_KEY"));
+        let except_key = o
+            .get("value.fields-include")
+            .is_some_and(|v| v.eq_ignore_ascii_case("EXCEPT_KEY"));
         let in_key = |c: &Column| key_names.contains(&c.name.as_str());
         let value_format = o.get("value.format").or(o.get("format")).unwrap_or("json");
         let index = |wanted: &dyn Fn(&Column) -> bool| -> Vec<usize> {
-            columns.iter().enumerate().filter(|(_, c)| physical(c) && wanted(c)).map(|(i, _)| i).collect()
+            columns
+                .iter()
+                .enumerate()
+                .filter(|(_, c)| physical(c) && wanted(c))
+                .map(|(i, _)| i)
+                .collect()
         };
-        let value = part(def, &columns, index(&|c| !(except_key && in_key(c))), value_format)?;
+        let value = part(
+            def,
+            &columns,
+            index(&|c| !(except_key && in_key(c))),
+            value_format,
+        )?;
         let key = match key_names.is_empty() {
             true => None,
-            false => Some(part(def, &columns, index(&in_key), o.get("key.format").unwrap_or("json"))?),
+            false => Some(part(
+                def,
+                &columns,
+                index(&in_key),
+                o.get("key.format").unwrap_or("json"),
+            )?),
         };
-        let envelope = columns.iter().enumerate().filter_map(|(i, c)| match c.kind {
-            ColumnKind::Metadata { key, .. } => Some((key, i)),
-            _ => None,
-        });
+        let envelope = columns
+            .iter()
+            .enumerate()
+            .filter_map(|(i, c)| match c.kind {
+                ColumnKind::Metadata { key, .. } => Some((key, i)),
+                _ => None,
+            });
         let partitioner = match o.get("sink.partitioner").map(str::to_lowercase).as_deref() {
             Some("fixed") => Partitioner::Fixed,
             Some("round-robin") => Partitioner::RoundRobin,
             _ => Partitioner::Default,
         };
-        let none = o.get("sink.delivery-guarantee").is_some_and(|g| g.eq_ignore_ascii_case("none"));
-        let mut properties: Vec<(&str, &str)> = o.with_prefix("properties.").filter(|(k, _)| *k != "group.id").collect();
+        let none = o
+            .get("sink.delivery-guarantee")
+            .is_some_and(|g| g.eq_ignore_ascii_case("none"));
+        let mut properties: Vec<(&str, &str)> = o
+            .with_prefix("properties.")
+            .filter(|(k, _)| *k != "group.id")
+            .collect();
         if none {
             properties.push(("enable.idempotence", "false"));
         }
         let producer = RawProducer::new(properties.into_iter(), topic)?;
         let envelope = envelope.collect();
-        Ok(Self { producer, value, key, envelope, partitioner, rows: 0, value_bytes: Vec::new(), key_bytes: Vec::new() })
+        Ok(Self {
+            producer,
+            value,
+            key,
+            envelope,
+            partitioner,
+            rows: 0,
+            value_bytes: Vec::new(),
+            key_bytes: Vec::new(),
+        })
     }
 
     fn partition(&self, batch: &RecordBatch, row: usize) -> Option<i32> {
-        if let Some((_, c)) = self.envelope.iter().find(|(k, _)| *k == MetadataKey::Partition) {
+        if let Some((_, c)) = self
+            .envelope
+            .iter()
+            .find(|(k, _)| *k == MetadataKey::Partition)
+        {
             let column = compute::cast(batch.column(*c), &DataType::Int32).ok()?;
             let column = column.as_primitive::<Int32Type>();
             return column.is_valid(row).then(|| column.value(row));
@@ -275,7 +370,10 @@ impl KafkaSink {
         match self.partitioner {
             Partitioner::Default => None,
             Partitioner::Fixed => Some(0),
-            Partitioner::RoundRobin => self.producer.partitions.map(|n| (self.rows % n.max(1) as u64) as i32),
+            Partitioner::RoundRobin => self
+                .producer
+                .partitions
+                .map(|n| (self.rows % n.max(1) as u64) as i32),
         }
     }
 }
@@ -284,12 +382,28 @@ fn part(def: &TableDef, columns: &[&Column], indices: Vec<usize>, format: &str) 
     let chosen: Vec<&Column> = indices.iter().map(|i| columns[*i]).collect();
     let encoder = match format {
         "csv" => Encoder::Csv(CsvEncoder::new(&chosen, &def.options)?),
-        "raw" if chosen.len() == 1 && matches!(chosen[0].data_type, DataType::Utf8View | DataType::Binary) => Encoder::Raw,
-        "raw" => return Err(def.options.invalid("format", "raw takes exactly one column of STRING or BYTES")),
-        "parquet" => return Err(def.options.invalid("format", "parquet is for the filesystem connector")),
+        "raw"
+            if chosen.len() == 1
+                && matches!(chosen[0].data_type, DataType::Utf8View | DataType::Binary) =>
+        {
+            Encoder::Raw
+        }
+        "raw" => {
+            return Err(def
+                .options
+                .invalid("format", "raw takes exactly one column of STRING or BYTES"));
+        }
+        "parquet" => {
+            return Err(def
+                .options
+                .invalid("format", "parquet is for the filesystem connector"));
+        }
         _ => Encoder::Json(JsonEncoder::new(&chosen, &def.options)?),
     };
-    Ok(Part { columns: indices, encoder })
+    Ok(Part {
+        columns: indices,
+        encoder,
+    })
 }
 
 /// Encodes one row into `out`. Returns false when the row has no bytes (raw NULL).
@@ -318,10 +432,21 @@ fn raw(column: &ArrayRef, row: usize, out: &mut Vec<u8>) -> Result<bool> {
 impl Sink for KafkaSink {
     fn write(&mut self, _: u64, batch: &RecordBatch) -> Result<()> {
         let values = batch.project(&self.value.columns)?;
-        let keys = self.key.as_ref().map(|k| batch.project(&k.columns)).transpose()?;
-        let find = |key: MetadataKey| self.envelope.iter().find(|(k, _)| *k == key).map(|(_, c)| batch.column(*c).clone());
+        let keys = self
+            .key
+            .as_ref()
+            .map(|k| batch.project(&k.columns))
+            .transpose()?;
+        let find = |key: MetadataKey| {
+            self.envelope
+                .iter()
+                .find(|(k, _)| *k == key)
+                .map(|(_, c)| batch.column(*c).clone())
+        };
         let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
-        let timestamps = find(MetadataKey::Timestamp).map(|c| compute::cast(&c, &micros)).transpose()?;
+        let timestamps = find(MetadataKey::Timestamp)
+            .map(|c| compute::cast(&c, &micros))
+            .transpose()?;
         let key_column = find(MetadataKey::Key);
         let headers = find(MetadataKey::Headers);
         for row in 0..batch.num_rows() {
@@ -338,9 +463,22 @@ impl Sink for KafkaSink {
                 t.is_valid(row).then(|| t.value(row).div_euclid(1000))
             });
             let partition = self.partition(batch, row);
-            let list = headers.as_ref().map(|h| headers_of(h, row)).transpose()?.unwrap_or_default();
-            let list: Vec<(&str, &[u8])> = list.iter().map(|(k, v)| (k.as_str(), v.as_slice())).collect();
-            self.producer.send(key.then_some(&self.key_bytes[..]), value.then_some(&self.value_bytes[..]), &list, partition, timestamp_ms)?;
+            let list = headers
+                .as_ref()
+                .map(|h| headers_of(h, row))
+                .transpose()?
+                .unwrap_or_default();
+            let list: Vec<(&str, &[u8])> = list
+                .iter()
+                .map(|(k, v)| (k.as_str(), v.as_slice()))
+                .collect();
+            self.producer.send(
+                key.then_some(&self.key_bytes[..]),
+                value.then_some(&self.value_bytes[..]),
+                &list,
+                partition,
+                timestamp_ms,
+            )?;
             self.rows += 1;
         }
         Ok(())
@@ -355,13 +493,18 @@ impl Sink for KafkaSink {
     }
 
     fn describe(&self) -> String {
-        format!("topic {} at {}", self.producer.topic, self.producer.bootstrap)
+        format!(
+            "topic {} at {}",
+            self.producer.topic, self.producer.bootstrap
+        )
     }
 }
 
 /// A `MAP<STRING, BYTES>` (or of strings) as headers.
 fn headers_of(column: &ArrayRef, row: usize) -> Result<Vec<(String, Vec<u8>)>> {
-    let map = column.as_map_opt().ok_or_else(|| Error::bug("headers that are no map"))?;
+    let map = column
+        .as_map_opt()
+        .ok_or_else(|| Error::bug("headers that are no map"))?;
     if map.is_null(row) {
         return Ok(Vec::new());
     }
@@ -369,5 +512,8 @@ fn headers_of(column: &ArrayRef, row: usize) -> Result<Vec<(String, Vec<u8>)>> {
     let names = compute::cast(entries.column(0), &DataType::Utf8)?;
     let values = compute::cast(entries.column(1), &DataType::Binary)?;
     let (names, values) = (names.as_string::<i32>(), values.as_binary::<i32>());
-    Ok((0..entries.len()).filter(|i| values.is_valid(*i)).map(|i| (names.value(i).to_string(), values.value(i).to_vec())).collect())
+    Ok((0..entries.len())
+        .filter(|i| values.is_valid(*i))
+        .map(|i| (names.value(i).to_string(), values.value(i).to_vec()))
+        .collect())
 }

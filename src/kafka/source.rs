@@ -53,12 +53,26 @@ impl KafkaSource {
     pub fn new(def: &TableDef, request: ReadRequest) -> Result<Self> {
         let o = &def.options;
         let topics = match (o.get("topic"), o.get("topic-pattern")) {
-            (Some(_), Some(_)) => return Err(o.invalid("topic-pattern", "give either 'topic' or 'topic-pattern'")),
-            (Some(list), None) => Topics::List(list.split([';', ',']).map(|t| t.trim().to_string()).filter(|t| !t.is_empty()).collect()),
-            (None, Some(p)) => Topics::Pattern(
-                regex::Regex::new(&format!("^(?:{p})$")).map_err(|e| o.invalid("topic-pattern", format!("is no regular expression: {e}")))?,
+            (Some(_), Some(_)) => {
+                return Err(o.invalid("topic-pattern", "give either 'topic' or 'topic-pattern'"));
+            }
+            (Some(list), None) => Topics::List(
+                list.split([';', ','])
+                    .map(|t| t.trim().to_string())
+                    .filter(|t| !t.is_empty())
+                    .collect(),
             ),
-            (None, None) => return Err(Error::sql(format!("table {} lacks the option 'topic'", def.name)).or_at(def.at)),
+            (None, Some(p)) => {
+                Topics::Pattern(regex::Regex::new(&format!("^(?:{p})$")).map_err(|e| {
+                    o.invalid("topic-pattern", format!("is no regular expression: {e}"))
+                })?)
+            }
+            (None, None) => {
+                return Err(
+                    Error::sql(format!("table {} lacks the option 'topic'", def.name))
+                        .or_at(def.at),
+                );
+            }
         };
         let start = match o.get("scan.startup.mode") {
             Some(mode) => bound(def, "scan.startup", mode)?,
@@ -66,7 +80,9 @@ impl KafkaSource {
             None => Bound::Latest,
         };
         let end = match o.get("scan.bounded.mode") {
-            Some(mode) if !mode.eq_ignore_ascii_case("unbounded") => Some(bound(def, "scan.bounded", mode)?),
+            Some(mode) if !mode.eq_ignore_ascii_case("unbounded") => {
+                Some(bound(def, "scan.bounded", mode)?)
+            }
             _ if request.until_end => Some(Bound::Latest),
             _ => None,
         };
@@ -78,7 +94,9 @@ impl KafkaSource {
             // librdkafka wants one even where it joins no group.
             config.set("group.id", "windrow");
         }
-        config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
+        config
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false");
         let discovery = match o.duration("scan.topic-partition-discovery.interval")? {
             Some(d) if d.is_zero() => None,
             Some(d) => Some(d),
@@ -88,7 +106,10 @@ impl KafkaSource {
             topics,
             start,
             end,
-            bootstrap: config.get("bootstrap.servers").unwrap_or_default().to_string(),
+            bootstrap: config
+                .get("bootstrap.servers")
+                .unwrap_or_default()
+                .to_string(),
             config,
             request,
             discovery,
@@ -101,13 +122,21 @@ impl KafkaSource {
     pub fn commit(&self, positions: &[(Assignment, i64)]) -> Result<()> {
         let mut list = TopicPartitionList::new();
         for (p, offset) in positions {
-            list.add_partition_offset(&p.topic, p.partition, Offset::Offset(*offset)).map_err(|e| Error::bug(e.to_string()))?;
+            list.add_partition_offset(&p.topic, p.partition, Offset::Offset(*offset))
+                .map_err(|e| Error::bug(e.to_string()))?;
         }
         if list.count() == 0 {
             return Ok(());
         }
-        let failed = |e: KafkaError| Error::env(format!("cannot commit the group's offsets at {}: {e}", self.bootstrap));
-        self.client()?.commit(&list, rdkafka::consumer::CommitMode::Sync).map_err(failed)
+        let failed = |e: KafkaError| {
+            Error::env(format!(
+                "cannot commit the group's offsets at {}: {e}",
+                self.bootstrap
+            ))
+        };
+        self.client()?
+            .commit(&list, rdkafka::consumer::CommitMode::Sync)
+            .map_err(failed)
     }
 
     fn client(&self) -> Result<Arc<BaseConsumer>> {
@@ -117,8 +146,12 @@ impl KafkaSource {
         }
         let mut config = self.config.clone();
         // The log of this client is ours to tell: a broker that is away is said once.
-        config.set("log_level", "0").set("topic.metadata.refresh.interval.ms", "-1");
-        let created: BaseConsumer = config.create().map_err(|e| Error::env(format!("cannot make a Kafka client: {e}")))?;
+        config
+            .set("log_level", "0")
+            .set("topic.metadata.refresh.interval.ms", "-1");
+        let created: BaseConsumer = config
+            .create()
+            .map_err(|e| Error::env(format!("cannot make a Kafka client: {e}")))?;
         let created = Arc::new(created);
         *client = Some(created.clone());
         Ok(created)
@@ -132,10 +165,19 @@ impl KafkaSource {
         match &self.topics {
             Topics::List(list) => {
                 for topic in list {
-                    let Some(topic) = metadata.topics().iter().find(|t| t.name() == topic && !t.partitions().is_empty()) else {
+                    let Some(topic) = metadata
+                        .topics()
+                        .iter()
+                        .find(|t| t.name() == topic && !t.partitions().is_empty())
+                    else {
                         return Err(Look::Missing(self.missing(topic, &all)));
                     };
-                    found.extend(topic.partitions().iter().map(|p| (topic.name().to_string(), p.id())));
+                    found.extend(
+                        topic
+                            .partitions()
+                            .iter()
+                            .map(|p| (topic.name().to_string(), p.id())),
+                    );
                 }
             }
             Topics::Pattern(pattern) => found.extend(matching(&metadata, pattern)),
@@ -145,33 +187,70 @@ impl KafkaSource {
     }
 
     fn missing(&self, topic: &str, all: &[&str]) -> Error {
-        let there: Vec<&str> = all.iter().copied().filter(|t| !t.starts_with("__")).collect();
-        let near = nearest(topic, there.iter().copied()).map(|n| format!("{n} ")).unwrap_or_default();
-        let list = if there.is_empty() { "there are no topics".into() } else { format!("there are: {}", there.join(", ")) };
-        Error::env(format!("topic '{topic}' does not exist at {}", self.bootstrap))
-            .with_hint(format!("{near}{list}; or create it: windrow topics create {topic} --bootstrap-server {}", self.bootstrap))
+        let there: Vec<&str> = all
+            .iter()
+            .copied()
+            .filter(|t| !t.starts_with("__"))
+            .collect();
+        let near = nearest(topic, there.iter().copied())
+            .map(|n| format!("{n} "))
+            .unwrap_or_default();
+        let list = if there.is_empty() {
+            "there are no topics".into()
+        } else {
+            format!("there are: {}", there.join(", "))
+        };
+        Error::env(format!(
+            "topic '{topic}' does not exist at {}",
+            self.bootstrap
+        ))
+        .with_hint(format!(
+            "{near}{list}; or create it: windrow topics create {topic} --bootstrap-server {}",
+            self.bootstrap
+        ))
     }
 
     /// Offsets of one bound for all `partitions`.
-    fn resolve(&self, client: &BaseConsumer, bound: &Bound, partitions: &[(String, i32)], is_end: bool) -> std::result::Result<Vec<i64>, Look> {
+    fn resolve(
+        &self,
+        client: &BaseConsumer,
+        bound: &Bound,
+        partitions: &[(String, i32)],
+        is_end: bool,
+    ) -> std::result::Result<Vec<i64>, Look> {
         let mut offsets = Vec::with_capacity(partitions.len());
-        let watermarks = |topic: &str, p: i32| client.fetch_watermarks(topic, p, REQUEST).map_err(Look::Away);
+        let watermarks = |topic: &str, p: i32| {
+            client
+                .fetch_watermarks(topic, p, REQUEST)
+                .map_err(Look::Away)
+        };
         let mut list = TopicPartitionList::new();
         for (topic, p) in partitions {
             list.add_partition(topic, *p);
         }
         let answered = match bound {
-            Bound::Group => Some(client.committed_offsets(list, REQUEST).map_err(Look::Away)?),
+            Bound::Group => Some(
+                client
+                    .committed_offsets(list, REQUEST)
+                    .map_err(Look::Away)?,
+            ),
             Bound::Timestamp(ms) => {
                 let set = list.set_all_offsets(Offset::Offset(*ms));
                 set.map_err(Look::Away)?;
-                Some(client.offsets_for_times(list, REQUEST).map_err(Look::Away)?)
+                Some(
+                    client
+                        .offsets_for_times(list, REQUEST)
+                        .map_err(Look::Away)?,
+                )
             }
             _ => None,
         };
         for (topic, p) in partitions {
             let (low, high) = watermarks(topic, *p)?;
-            let answer = answered.as_ref().and_then(|l| l.find_partition(topic, *p)).map(|e| e.offset());
+            let answer = answered
+                .as_ref()
+                .and_then(|l| l.find_partition(topic, *p))
+                .map(|e| e.offset());
             offsets.push(match (bound, answer) {
                 (Bound::Earliest, _) => low,
                 (Bound::Latest, _) => high,
@@ -190,15 +269,31 @@ impl KafkaSource {
         Ok(offsets)
     }
 
-    fn assignments(&self, client: &BaseConsumer, partitions: &[(String, i32)], first_id: usize, start: &Bound) -> std::result::Result<Vec<Assignment>, Look> {
+    fn assignments(
+        &self,
+        client: &BaseConsumer,
+        partitions: &[(String, i32)],
+        first_id: usize,
+        start: &Bound,
+    ) -> std::result::Result<Vec<Assignment>, Look> {
         let starts = self.resolve(client, start, partitions, false)?;
         let ends = match &self.end {
-            Some(end) => self.resolve(client, end, partitions, true)?.into_iter().map(Some).collect(),
+            Some(end) => self
+                .resolve(client, end, partitions, true)?
+                .into_iter()
+                .map(Some)
+                .collect(),
             None => vec![None; partitions.len()],
         };
         let all = partitions.iter().zip(starts).zip(ends).enumerate();
         Ok(all
-            .map(|(i, (((topic, p), start), end))| Assignment { id: first_id + i, topic: topic.as_str().into(), partition: *p, start, end })
+            .map(|(i, (((topic, p), start), end))| Assignment {
+                id: first_id + i,
+                topic: topic.as_str().into(),
+                partition: *p,
+                start,
+                end,
+            })
             .collect())
     }
 }
@@ -211,8 +306,17 @@ enum Look {
 }
 
 fn matching(metadata: &Metadata, pattern: &regex::Regex) -> Vec<(String, i32)> {
-    let topics = metadata.topics().iter().filter(|t| !t.name().starts_with("__") && pattern.is_match(t.name()));
-    topics.flat_map(|t| t.partitions().iter().map(|p| (t.name().to_string(), p.id()))).collect()
+    let topics = metadata
+        .topics()
+        .iter()
+        .filter(|t| !t.name().starts_with("__") && pattern.is_match(t.name()));
+    topics
+        .flat_map(|t| {
+            t.partitions()
+                .iter()
+                .map(|p| (t.name().to_string(), p.id()))
+        })
+        .collect()
 }
 
 fn bound(def: &TableDef, prefix: &str, mode: &str) -> Result<Bound> {
@@ -223,19 +327,28 @@ fn bound(def: &TableDef, prefix: &str, mode: &str) -> Result<Bound> {
         "group-offsets" => Ok(Bound::Group),
         "timestamp" => {
             let key = format!("{prefix}.timestamp-millis");
-            let ms = o.integer(&key)?.ok_or_else(|| o.invalid(&format!("{prefix}.mode"), format!("needs '{key}'")))?;
+            let ms = o
+                .integer(&key)?
+                .ok_or_else(|| o.invalid(&format!("{prefix}.mode"), format!("needs '{key}'")))?;
             Ok(Bound::Timestamp(ms))
         }
         "specific-offsets" => {
             let key = format!("{prefix}.specific-offsets");
-            let text = o.get(&key).ok_or_else(|| o.invalid(&format!("{prefix}.mode"), format!("needs '{key}'")))?;
+            let text = o
+                .get(&key)
+                .ok_or_else(|| o.invalid(&format!("{prefix}.mode"), format!("needs '{key}'")))?;
             let mut map = BTreeMap::new();
             for part in text.split(';').filter(|p| !p.trim().is_empty()) {
                 let pair = part.split_once(',').and_then(|(p, off)| {
                     let p = p.trim().strip_prefix("partition:")?.trim().parse().ok()?;
                     Some((p, off.trim().strip_prefix("offset:")?.trim().parse().ok()?))
                 });
-                let (p, offset) = pair.ok_or_else(|| o.invalid(&key, "expected partition:0,offset:42;partition:1,offset:300"))?;
+                let (p, offset) = pair.ok_or_else(|| {
+                    o.invalid(
+                        &key,
+                        "expected partition:0,offset:42;partition:1,offset:300",
+                    )
+                })?;
                 map.insert(p, offset);
             }
             Ok(Bound::Specific(map))
@@ -248,7 +361,15 @@ fn bound(def: &TableDef, prefix: &str, mode: &str) -> Result<Bound> {
 fn is_fatal(e: &KafkaError) -> bool {
     matches!(
         e.rdkafka_error_code(),
-        Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed | Code::UnsupportedFeature | Code::InvalidArgument)
+        Some(
+            Code::Authentication
+                | Code::SaslAuthenticationFailed
+                | Code::TopicAuthorizationFailed
+                | Code::GroupAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+                | Code::UnsupportedFeature
+                | Code::InvalidArgument
+        )
     )
 }
 
@@ -257,22 +378,33 @@ impl Source for KafkaSource {
         let client = self.client()?;
         let mut told = false;
         loop {
-            let looked = self.look(&client).and_then(|found| Ok((self.assignments(&client, &found, 0, &self.start)?, found)));
+            let looked = self
+                .look(&client)
+                .and_then(|found| Ok((self.assignments(&client, &found, 0, &self.start)?, found)));
             match looked {
                 Ok((assignments, found)) => {
                     if told {
                         wait(&format!("Kafka at {} answers", self.bootstrap));
                     }
-                    let nothing = self.end.is_some() && assignments.iter().all(|a| a.end.is_some_and(|e| a.start >= e));
+                    let nothing = self.end.is_some()
+                        && assignments
+                            .iter()
+                            .all(|a| a.end.is_some_and(|e| a.start >= e));
                     if nothing && !matches!(self.start, Bound::Earliest) {
-                        wait(&format!("nothing to read: {} starts at the end of its topic; 'scan.startup.mode' = 'earliest-offset' reads from the beginning", self.describe()));
+                        wait(&format!(
+                            "nothing to read: {} starts at the end of its topic; 'scan.startup.mode' = 'earliest-offset' reads from the beginning",
+                            self.describe()
+                        ));
                     }
                     *self.known.lock().unwrap_or_else(PoisonError::into_inner) = found;
                     return Ok(assignments);
                 }
                 Err(Look::Missing(e)) => return Err(e),
                 Err(Look::Away(e)) if is_fatal(&e) => {
-                    return Err(Error::env(format!("Kafka at {} refuses: {e}", self.bootstrap)).with_hint("check properties.security.protocol and properties.sasl.*"));
+                    return Err(
+                        Error::env(format!("Kafka at {} refuses: {e}", self.bootstrap))
+                            .with_hint("check properties.security.protocol and properties.sasl.*"),
+                    );
                 }
                 Err(Look::Away(e)) => {
                     // Polling serves librdkafka's own events; it also lets an authentication
@@ -280,12 +412,23 @@ impl Source for KafkaSource {
                     if let Some(Err(event)) = client.poll(Duration::from_millis(200))
                         && is_fatal(&event)
                     {
-                        return Err(Error::env(format!("Kafka at {} refuses: {event}", self.bootstrap)).with_hint("check properties.security.protocol and properties.sasl.*"));
+                        return Err(Error::env(format!(
+                            "Kafka at {} refuses: {event}",
+                            self.bootstrap
+                        ))
+                        .with_hint("check properties.security.protocol and properties.sasl.*"));
                     }
-                    let go_on = if told { wait("") } else { wait(&format!("waiting for Kafka at {}: {e}", self.bootstrap)) };
+                    let go_on = if told {
+                        wait("")
+                    } else {
+                        wait(&format!("waiting for Kafka at {}: {e}", self.bootstrap))
+                    };
                     told = true;
                     if !go_on {
-                        return Err(Error::env(format!("stopped while waiting for Kafka at {}", self.bootstrap)));
+                        return Err(Error::env(format!(
+                            "stopped while waiting for Kafka at {}",
+                            self.bootstrap
+                        )));
                     }
                 }
             }
@@ -302,7 +445,9 @@ impl Source for KafkaSource {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let new: Vec<(String, i32)> = found.into_iter().filter(|p| !known.contains(p)).collect();
         // What appears while the query runs is read whole.
-        let assignments = self.assignments(&client, &new, known.len(), &Bound::Earliest).map_err(failed)?;
+        let assignments = self
+            .assignments(&client, &new, known.len(), &Bound::Earliest)
+            .map_err(failed)?;
         known.extend(new);
         Ok(assignments)
     }
@@ -312,7 +457,12 @@ impl Source for KafkaSource {
     }
 
     fn reader(&self, partitions: &[Assignment]) -> Result<Box<dyn Reader>> {
-        Ok(Box::new(KafkaReader::new(&self.config, &self.bootstrap, partitions, &self.request)?))
+        Ok(Box::new(KafkaReader::new(
+            &self.config,
+            &self.bootstrap,
+            partitions,
+            &self.request,
+        )?))
     }
 
     fn is_bounded(&self) -> bool {

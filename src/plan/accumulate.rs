@@ -25,10 +25,20 @@ pub struct AggregateSpec {
 }
 
 impl AggregateSpec {
-    pub fn try_new(key_schema: SchemaRef, functions: Vec<Arc<AggregateFunctionExpr>>) -> Result<Self> {
-        let state_widths =
-            functions.iter().map(|f| f.state_fields().map(|s| s.len())).collect::<Result<_, _>>().map_err(internal)?;
-        Ok(Self { key_schema, functions, state_widths })
+    pub fn try_new(
+        key_schema: SchemaRef,
+        functions: Vec<Arc<AggregateFunctionExpr>>,
+    ) -> Result<Self> {
+        let state_widths = functions
+            .iter()
+            .map(|f| f.state_fields().map(|s| s.len()))
+            .collect::<Result<_, _>>()
+            .map_err(internal)?;
+        Ok(Self {
+            key_schema,
+            functions,
+            state_widths,
+        })
     }
 
     fn accumulators(&self) -> Result<Vec<Box<dyn GroupsAccumulator>>> {
@@ -39,7 +49,9 @@ impl AggregateSpec {
                     return f.create_groups_accumulator();
                 }
                 let f = f.clone();
-                Ok(Box::new(GroupsAccumulatorAdapter::new(move || f.create_accumulator())) as _)
+                Ok(Box::new(GroupsAccumulatorAdapter::new(move || {
+                    f.create_accumulator()
+                })) as _)
             })
             .collect::<datafusion::common::Result<_>>()
             .map_err(internal)
@@ -55,7 +67,10 @@ impl Aggregate for AggregateFactory {
         let groups = if self.is_keyless() {
             None
         } else {
-            Some(new_group_values(self.0.key_schema.clone(), &GroupOrdering::None).map_err(internal)?)
+            Some(
+                new_group_values(self.0.key_schema.clone(), &GroupOrdering::None)
+                    .map_err(internal)?,
+            )
         };
         Ok(Box::new(GroupStore {
             accumulators: self.0.accumulators()?,
@@ -95,9 +110,13 @@ impl GroupStore {
     fn emit_keys(&mut self) -> Result<Vec<ArrayRef>> {
         match &mut self.groups {
             Some(groups) if !groups.is_empty() => groups.emit(EmitTo::All).map_err(internal),
-            Some(_) => {
-                Ok(self.spec.key_schema.fields().iter().map(|f| arrow::array::new_empty_array(f.data_type())).collect())
-            }
+            Some(_) => Ok(self
+                .spec
+                .key_schema
+                .fields()
+                .iter()
+                .map(|f| arrow::array::new_empty_array(f.data_type()))
+                .collect()),
             None => Ok(Vec::new()),
         }
     }
@@ -110,7 +129,10 @@ impl GroupStore {
         }
         for (accumulator, function) in self.accumulators.iter_mut().zip(&self.spec.functions) {
             let fields = function.state_fields().map_err(internal)?;
-            let empty: Vec<ArrayRef> = fields.iter().map(|f| arrow::array::new_empty_array(f.data_type())).collect();
+            let empty: Vec<ArrayRef> = fields
+                .iter()
+                .map(|f| arrow::array::new_empty_array(f.data_type()))
+                .collect();
             accumulator.merge_batch(&empty, &[], 1).map_err(internal)?;
         }
         Ok(())
@@ -121,8 +143,15 @@ impl Store for GroupStore {
     fn update(&mut self, input: &Input) -> Result<()> {
         self.intern(&input.keys, input.rows)?;
         let groups = self.groups();
-        for ((accumulator, args), filter) in self.accumulators.iter_mut().zip(&input.args).zip(&input.filters) {
-            accumulator.update_batch(args, &self.ids, filter.as_ref(), groups).map_err(internal)?;
+        for ((accumulator, args), filter) in self
+            .accumulators
+            .iter_mut()
+            .zip(&input.args)
+            .zip(&input.filters)
+        {
+            accumulator
+                .update_batch(args, &self.ids, filter.as_ref(), groups)
+                .map_err(internal)?;
         }
         Ok(())
     }
@@ -134,7 +163,9 @@ impl Store for GroupStore {
         let groups = self.groups();
         let mut at = key_count;
         for (accumulator, width) in self.accumulators.iter_mut().zip(&self.spec.state_widths) {
-            accumulator.merge_batch(&columns[at..at + width], &self.ids, groups).map_err(internal)?;
+            accumulator
+                .merge_batch(&columns[at..at + width], &self.ids, groups)
+                .map_err(internal)?;
             at += width;
         }
         Ok(())
@@ -167,14 +198,22 @@ impl Store for GroupStore {
     }
 
     fn bytes(&self) -> usize {
-        self.groups.as_ref().map_or(0, |g| g.size()) + self.accumulators.iter().map(|a| a.size()).sum::<usize>()
+        self.groups.as_ref().map_or(0, |g| g.size())
+            + self.accumulators.iter().map(|a| a.size()).sum::<usize>()
     }
 }
 
 /// Columns by number; the row count is explicit because there may be no column at all.
 fn batch_of(columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
-    let fields: Vec<Field> =
-        columns.iter().enumerate().map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true)).collect();
+    let fields: Vec<Field> = columns
+        .iter()
+        .enumerate()
+        .map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true))
+        .collect();
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
+    Ok(RecordBatch::try_new_with_options(
+        Arc::new(Schema::new(fields)),
+        columns,
+        &options,
+    )?)
 }

@@ -56,7 +56,10 @@ enum ColumnTrait {
     /// The stream's event time itself.
     EventTime,
     /// Stands for a column of the window; at run time it holds the event time.
-    Window { part: Part, assign: Assign },
+    Window {
+        part: Part,
+        assign: Assign,
+    },
 }
 
 /// One aggregate over the stream.
@@ -92,14 +95,24 @@ pub enum Cut {
 
 /// Cuts `plan`, in which `stream` is the only table that is not loaded whole.
 pub fn cut(plan: &Plan, stream: &StreamTable) -> Result<Cut> {
-    let mut cutter = Cutter { stream, aggregates: Vec::new(), leaves: Vec::new() };
+    let mut cutter = Cutter {
+        stream,
+        aggregates: Vec::new(),
+        leaves: Vec::new(),
+    };
     let finish = cutter.replace_aggregates(plan)?;
     if !cutter.aggregates.is_empty() {
         if reads_stream(&finish, stream) {
-            return Err(Error::sql("a stream cannot be joined with its own aggregate yet")
-                .with_hint("write the aggregate to a Kafka topic and join in a second query"));
+            return Err(
+                Error::sql("a stream cannot be joined with its own aggregate yet")
+                    .with_hint("write the aggregate to a Kafka topic and join in a second query"),
+            );
         }
-        return Ok(Cut::Aggregated { aggregates: cutter.aggregates, finish, leaves: cutter.leaves });
+        return Ok(Cut::Aggregated {
+            aggregates: cutter.aggregates,
+            finish,
+            leaves: cutter.leaves,
+        });
     }
     let (input, limit) = peel_limit(plan);
     let chain = cutter.chain(&input, false)?;
@@ -109,7 +122,11 @@ pub fn cut(plan: &Plan, stream: &StreamTable) -> Result<Cut> {
 fn reads_stream(plan: &Plan, stream: &StreamTable) -> bool {
     let mut found = false;
     let visited = plan.apply(|node| {
-        if let Some(Leaf { kind: LeafKind::Scan { table, .. }, .. }) = node.downcast_ref::<Leaf>() {
+        if let Some(Leaf {
+            kind: LeafKind::Scan { table, .. },
+            ..
+        }) = node.downcast_ref::<Leaf>()
+        {
             found |= *table == stream.name;
         }
         Ok(TreeNodeRecursion::Continue)
@@ -119,14 +136,20 @@ fn reads_stream(plan: &Plan, stream: &StreamTable) -> bool {
 
 /// `LIMIT n` at the top of a plan without ORDER BY.
 fn peel_limit(plan: &Plan) -> (Plan, Option<usize>) {
-    if let Some(limit) = plan.downcast_ref::<GlobalLimitExec>().filter(|l| l.skip() == 0) {
+    if let Some(limit) = plan
+        .downcast_ref::<GlobalLimitExec>()
+        .filter(|l| l.skip() == 0)
+    {
         return (limit.input().clone(), limit.fetch());
     }
     if let Some(limit) = plan.downcast_ref::<LocalLimitExec>() {
         return (limit.input().clone(), Some(limit.fetch()));
     }
     match plan.fetch() {
-        Some(n) if plan.downcast_ref::<SortExec>().is_none() => (plan.with_fetch(None).unwrap_or_else(|| plan.clone()), Some(n)),
+        Some(n) if plan.downcast_ref::<SortExec>().is_none() => (
+            plan.with_fetch(None).unwrap_or_else(|| plan.clone()),
+            Some(n),
+        ),
         _ => (plan.clone(), None),
     }
 }
@@ -141,10 +164,17 @@ impl Cutter<'_> {
     /// Replaces the lowest aggregates over the stream by leaves.
     fn replace_aggregates(&mut self, plan: &Plan) -> Result<Plan> {
         let children: Vec<Plan> = plan.children().into_iter().cloned().collect();
-        let lowest = |p: &Plan| !children.iter().any(|c| has_aggregate(c)) && reads_stream(p, self.stream);
-        if let Some(aggregate) = plan.downcast_ref::<AggregateExec>().filter(|_| lowest(plan)) {
+        let lowest =
+            |p: &Plan| !children.iter().any(|c| has_aggregate(c)) && reads_stream(p, self.stream);
+        if let Some(aggregate) = plan
+            .downcast_ref::<AggregateExec>()
+            .filter(|_| lowest(plan))
+        {
             let planned = self.aggregate(aggregate)?;
-            let leaf = Leaf::new(LeafKind::Aggregate(self.aggregates.len()), planned.schema.clone());
+            let leaf = Leaf::new(
+                LeafKind::Aggregate(self.aggregates.len()),
+                planned.schema.clone(),
+            );
             self.aggregates.push(planned);
             self.leaves.push(leaf.clone());
             return Ok(Arc::new(leaf));
@@ -152,21 +182,41 @@ impl Cutter<'_> {
         if children.is_empty() {
             return Ok(plan.clone());
         }
-        let replaced = children.iter().map(|c| self.replace_aggregates(c)).collect::<Result<Vec<_>>>()?;
-        if replaced.iter().zip(&children).all(|(a, b)| Arc::ptr_eq(a, b)) {
+        let replaced = children
+            .iter()
+            .map(|c| self.replace_aggregates(c))
+            .collect::<Result<Vec<_>>>()?;
+        if replaced
+            .iter()
+            .zip(&children)
+            .all(|(a, b)| Arc::ptr_eq(a, b))
+        {
             return Ok(plan.clone());
         }
-        plan.clone().replace_children(replaced, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute)).map_err(internal)
+        plan.clone()
+            .replace_children(
+                replaced,
+                ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute),
+            )
+            .map_err(internal)
     }
 
     fn aggregate(&self, aggregate: &AggregateExec) -> Result<AggregatePlan> {
         let group = aggregate.group_expr();
         if group.has_grouping_set() || !group.is_single() {
-            return Err(Error::sql("GROUPING SETS, ROLLUP and CUBE are not supported over a stream yet")
-                .with_hint("write one INSERT for each set of columns"));
+            return Err(Error::sql(
+                "GROUPING SETS, ROLLUP and CUBE are not supported over a stream yet",
+            )
+            .with_hint("write one INSERT for each set of columns"));
         }
-        if !matches!(aggregate.mode(), AggregateMode::Single | AggregateMode::SinglePartitioned) {
-            return Err(Error::bug(format!("an aggregate in mode {:?}", aggregate.mode())));
+        if !matches!(
+            aggregate.mode(),
+            AggregateMode::Single | AggregateMode::SinglePartitioned
+        ) {
+            return Err(Error::bug(format!(
+                "an aggregate in mode {:?}",
+                aggregate.mode()
+            )));
         }
         let mut chain = self.chain(aggregate.input(), true)?;
         let input_schema = aggregate.input_schema();
@@ -191,8 +241,13 @@ impl Cutter<'_> {
             keys.push(expr.clone());
             group_columns.push(None);
         }
-        let args = aggregate_expressions(aggregate.aggr_expr(), &AggregateMode::Partial, 0).map_err(internal)?;
-        for expr in args.iter().flatten().chain(aggregate.filter_expr().iter().flatten()) {
+        let args = aggregate_expressions(aggregate.aggr_expr(), &AggregateMode::Partial, 0)
+            .map_err(internal)?;
+        for expr in args
+            .iter()
+            .flatten()
+            .chain(aggregate.filter_expr().iter().flatten())
+        {
             refuse_window_use(expr, &chain, "an aggregate function")?;
         }
         let (assign, time) = match window {
@@ -200,13 +255,23 @@ impl Cutter<'_> {
             None => (Assign::Global, None),
         };
         if assign == Assign::Global && !chain.window_filters.is_empty() {
-            return Err(Error::sql("a filter on window columns needs the window in GROUP BY")
-                .with_hint("add window_start, window_end to the GROUP BY"));
+            return Err(
+                Error::sql("a filter on window columns needs the window in GROUP BY")
+                    .with_hint("add window_start, window_end to the GROUP BY"),
+            );
         }
         chain.traits.clear();
-        let spec = AggregateSpec::try_new(Arc::new(Schema::new(key_fields)), aggregate.aggr_expr().to_vec())?;
+        let spec = AggregateSpec::try_new(
+            Arc::new(Schema::new(key_fields)),
+            aggregate.aggr_expr().to_vec(),
+        )?;
         Ok(AggregatePlan {
-            input: AggregateInput { time, keys, args, filters: aggregate.filter_expr().to_vec() },
+            input: AggregateInput {
+                time,
+                keys,
+                args,
+                filters: aggregate.filter_expr().to_vec(),
+            },
             factory: AggregateFactory(Arc::new(spec)),
             assign,
             schema: aggregate.schema(),
@@ -240,7 +305,11 @@ impl Cutter<'_> {
     /// The stages from the stream's scan up to `plan`. With `windowed`, columns of windows are
     /// taken out (their place is held by the event time).
     fn chain(&self, plan: &Plan, windowed: bool) -> Result<Chain> {
-        if let Some(Leaf { kind: LeafKind::Scan { table, columns }, .. }) = plan.downcast_ref::<Leaf>() {
+        if let Some(Leaf {
+            kind: LeafKind::Scan { table, columns },
+            ..
+        }) = plan.downcast_ref::<Leaf>()
+        {
             debug_assert_eq!(*table, self.stream.name);
             let traits = columns.iter().map(|c| match &self.stream.event_time {
                 Some(t) if t == c => ColumnTrait::EventTime,
@@ -263,7 +332,8 @@ impl Cutter<'_> {
         if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
             return self.join(join, windowed);
         }
-        if plan.downcast_ref::<CooperativeExec>().is_some() || plan.name() == "CoalesceBatchesExec" {
+        if plan.downcast_ref::<CooperativeExec>().is_some() || plan.name() == "CoalesceBatchesExec"
+        {
             return self.chain(plan.children()[0], windowed);
         }
         Err(refused(plan, windowed))
@@ -283,12 +353,18 @@ impl Cutter<'_> {
             .collect();
         if window_parts.is_empty() {
             refuse_sliding_marker(&predicate)?;
-            chain.stages.push(Stage::Filter { predicate, projection: projection.clone() });
+            chain.stages.push(Stage::Filter {
+                predicate,
+                projection: projection.clone(),
+            });
         } else if window_parts.len() == used.len() {
             chain.window_filters.push((predicate, window_parts));
             if let Some(columns) = &projection {
                 let exprs = columns.iter().map(|i| column(&chain.schema, *i)).collect();
-                chain.stages.push(Stage::Project { exprs, schema: Arc::new(chain.schema.project(columns)?) });
+                chain.stages.push(Stage::Project {
+                    exprs,
+                    schema: Arc::new(chain.schema.project(columns)?),
+                });
             }
         } else {
             return Err(Error::sql("a condition on window columns and on other columns together is not supported below the GROUP BY")
@@ -310,28 +386,46 @@ impl Cutter<'_> {
                 (item.expr.clone(), chain.traits[column.index()].clone())
             } else if let Some((part, assign, time)) = marker(&item.expr)?.filter(|_| windowed) {
                 self.check_event_time(&time, &chain.traits)?;
-                (in_micros(time, &chain.schema)?, ColumnTrait::Window { part, assign })
+                (
+                    in_micros(time, &chain.schema)?,
+                    ColumnTrait::Window { part, assign },
+                )
             } else {
                 refuse_sliding_marker(&item.expr)?;
                 refuse_window_use(&item.expr, &chain, "an expression below the GROUP BY")?;
                 let time = is_event_time(&item.expr, &chain.traits);
-                (item.expr.clone(), if time { ColumnTrait::EventTime } else { ColumnTrait::Plain })
+                (
+                    item.expr.clone(),
+                    if time {
+                        ColumnTrait::EventTime
+                    } else {
+                        ColumnTrait::Plain
+                    },
+                )
             };
             exprs.push(expr);
             traits.push(kind);
             fields.push(field);
         }
         chain.schema = Arc::new(Schema::new(fields));
-        chain.stages.push(Stage::Project { exprs, schema: chain.schema.clone() });
+        chain.stages.push(Stage::Project {
+            exprs,
+            schema: chain.schema.clone(),
+        });
         chain.traits = traits;
         Ok(chain)
     }
 
     fn join(&self, join: &HashJoinExec, windowed: bool) -> Result<Chain> {
-        let (left, right) = (reads_stream(join.left(), self.stream), reads_stream(join.right(), self.stream));
+        let (left, right) = (
+            reads_stream(join.left(), self.stream),
+            reads_stream(join.right(), self.stream),
+        );
         if left && right {
-            return Err(Error::sql("joining a stream with itself row by row is not supported")
-                .with_hint("join two aggregates over the same window instead"));
+            return Err(
+                Error::sql("joining a stream with itself row by row is not supported")
+                    .with_hint("join two aggregates over the same window instead"),
+            );
         }
         let mut chain = self.chain(if left { join.left() } else { join.right() }, windowed)?;
         for (l, r) in join.on() {
@@ -339,9 +433,16 @@ impl Cutter<'_> {
         }
         let lookup = Lookup::try_new(join, left)?;
         let table_traits = vec![ColumnTrait::Plain; lookup.table.schema().fields().len()];
-        chain.traits = if left { [chain.traits, table_traits].concat() } else { [table_traits, chain.traits].concat() };
+        chain.traits = if left {
+            [chain.traits, table_traits].concat()
+        } else {
+            [table_traits, chain.traits].concat()
+        };
         if let Some(projection) = &join.projection {
-            chain.traits = projection.iter().map(|i| chain.traits[*i].clone()).collect();
+            chain.traits = projection
+                .iter()
+                .map(|i| chain.traits[*i].clone())
+                .collect();
         }
         chain.stages.push(Stage::Lookup(lookup));
         chain.schema = join.schema();
@@ -363,7 +464,8 @@ impl Cutter<'_> {
 }
 
 fn has_aggregate(plan: &Plan) -> bool {
-    plan.exists(|p| Ok(p.downcast_ref::<AggregateExec>().is_some())).unwrap_or(true)
+    plan.exists(|p| Ok(p.downcast_ref::<AggregateExec>().is_some()))
+        .unwrap_or(true)
 }
 
 /// The event time column itself, or a cast of it to a timestamp.
@@ -371,8 +473,9 @@ fn is_event_time(expr: &Arc<dyn PhysicalExpr>, traits: &[ColumnTrait]) -> bool {
     if let Some(column) = expr.downcast_ref::<Column>() {
         return traits[column.index()] == ColumnTrait::EventTime;
     }
-    expr.downcast_ref::<CastExpr>()
-        .is_some_and(|c| matches!(c.cast_type(), DataType::Timestamp(..)) && is_event_time(c.expr(), traits))
+    expr.downcast_ref::<CastExpr>().is_some_and(|c| {
+        matches!(c.cast_type(), DataType::Timestamp(..)) && is_event_time(c.expr(), traits)
+    })
 }
 
 const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
@@ -386,14 +489,21 @@ fn in_micros(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<dyn Phy
 
 /// When `expr` is a call of a window marker: its part, its windows and its time argument.
 fn marker(expr: &Arc<dyn PhysicalExpr>) -> Result<Option<(Part, Assign, Arc<dyn PhysicalExpr>)>> {
-    let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>() else { return Ok(None) };
-    let Some(found) = call.fun().inner().downcast_ref::<Marker>() else { return Ok(None) };
-    let constants: Option<Vec<ScalarValue>> =
-        call.args()[1..].iter().map(|a| a.downcast_ref::<Literal>().map(|l| l.value().clone())).collect();
+    let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>() else {
+        return Ok(None);
+    };
+    let Some(found) = call.fun().inner().downcast_ref::<Marker>() else {
+        return Ok(None);
+    };
+    let constants: Option<Vec<ScalarValue>> = call.args()[1..]
+        .iter()
+        .map(|a| a.downcast_ref::<Literal>().map(|l| l.value().clone()))
+        .collect();
     let Some(constants) = constants else {
         return Err(Error::sql("the size of a window must be a constant"));
     };
-    let assign = markers::assign(found.kind, &constants).map_err(|e| Error::sql(e.strip_backtrace()))?;
+    let assign =
+        markers::assign(found.kind, &constants).map_err(|e| Error::sql(e.strip_backtrace()))?;
     Ok(Some((found.part, assign, call.args()[0].clone())))
 }
 
@@ -417,9 +527,12 @@ fn refuse_sliding_marker(expr: &Arc<dyn PhysicalExpr>) -> Result<()> {
 
 /// Refuses the use of a window's column in `place`, where only the event time is at hand.
 fn refuse_window_use(expr: &Arc<dyn PhysicalExpr>, chain: &Chain, place: &str) -> Result<()> {
-    let uses = collect_columns(expr)
-        .iter()
-        .any(|c| matches!(chain.traits.get(c.index()), Some(ColumnTrait::Window { .. })));
+    let uses = collect_columns(expr).iter().any(|c| {
+        matches!(
+            chain.traits.get(c.index()),
+            Some(ColumnTrait::Window { .. })
+        )
+    });
     if uses {
         return Err(Error::sql(format!("a column of the window cannot be used in {place}"))
             .with_hint("group by window_start, window_end themselves and use expressions over them in the SELECT list"));
@@ -436,10 +549,18 @@ impl Chain {
     pub fn window_passes(&self, start: i64, end: i64) -> Result<bool> {
         for (predicate, parts) in &self.window_filters {
             let bound = predicate.clone().transform(|e| {
-                let Some(column) = e.downcast_ref::<Column>() else { return Ok(Transformed::no(e)) };
-                let part = parts.iter().find(|(i, _)| *i == column.index()).map_or(Part::Start, |(_, p)| *p);
-                let value = ScalarValue::TimestampMicrosecond(Some(markers::value(part, start, end)), None);
-                Ok(Transformed::yes(Arc::new(Literal::new(value)) as Arc<dyn PhysicalExpr>))
+                let Some(column) = e.downcast_ref::<Column>() else {
+                    return Ok(Transformed::no(e));
+                };
+                let part = parts
+                    .iter()
+                    .find(|(i, _)| *i == column.index())
+                    .map_or(Part::Start, |(_, p)| *p);
+                let value =
+                    ScalarValue::TimestampMicrosecond(Some(markers::value(part, start, end)), None);
+                Ok(Transformed::yes(
+                    Arc::new(Literal::new(value)) as Arc<dyn PhysicalExpr>
+                ))
             });
             let one = arrow::record_batch::RecordBatch::try_new_with_options(
                 Arc::new(Schema::empty()),
@@ -457,23 +578,51 @@ impl Chain {
 }
 
 fn describe(aggregate: &AggregateExec) -> String {
-    let groups: Vec<&str> = aggregate.group_expr().expr().iter().map(|(_, name)| name.as_str()).collect();
-    let functions: Vec<&str> = aggregate.aggr_expr().iter().map(|f| f.human_display().unwrap_or(f.name())).collect();
+    let groups: Vec<&str> = aggregate
+        .group_expr()
+        .expr()
+        .iter()
+        .map(|(_, name)| name.as_str())
+        .collect();
+    let functions: Vec<&str> = aggregate
+        .aggr_expr()
+        .iter()
+        .map(|f| f.human_display().unwrap_or(f.name()))
+        .collect();
     format!("{} by {}", functions.join(", "), groups.join(", "))
 }
 
 /// Why a node cannot stand between the stream and its aggregate (or at all, without one).
 fn refused(plan: &Plan, windowed: bool) -> Error {
-    let place = if windowed { "below the GROUP BY of a stream" } else { "over a stream without a window" };
+    let place = if windowed {
+        "below the GROUP BY of a stream"
+    } else {
+        "over a stream without a window"
+    };
     let name = plan.name();
     let (what, hint) = match name {
-        "SortExec" | "SortPreservingMergeExec" => ("ORDER BY", "a stream has no end to sort at: aggregate by a window, or use --output-mode complete with a GROUP BY"),
+        "SortExec" | "SortPreservingMergeExec" => (
+            "ORDER BY",
+            "a stream has no end to sort at: aggregate by a window, or use --output-mode complete with a GROUP BY",
+        ),
         "GlobalLimitExec" | "LocalLimitExec" => ("LIMIT", "LIMIT works at the top of a query"),
-        "WindowAggExec" | "BoundedWindowAggExec" | "PartitionedTopKExec" => ("OVER (…)", "aggregate by a window first, then use ROW_NUMBER() OVER (PARTITION BY window_start, window_end …) over its result"),
+        "WindowAggExec" | "BoundedWindowAggExec" | "PartitionedTopKExec" => (
+            "OVER (…)",
+            "aggregate by a window first, then use ROW_NUMBER() OVER (PARTITION BY window_start, window_end …) over its result",
+        ),
         "UnionExec" | "InterleaveExec" => ("UNION", "write one INSERT for each part"),
-        "NestedLoopJoinExec" | "CrossJoinExec" => ("a join without an equality", "join on an equality of columns"),
-        "SortMergeJoinExec" | "SymmetricHashJoinExec" => ("a join of two streams", "join a stream with a table of the filesystem connector"),
-        "UnnestExec" => ("UNNEST", "read the elements by index, or write them as rows of their own"),
+        "NestedLoopJoinExec" | "CrossJoinExec" => (
+            "a join without an equality",
+            "join on an equality of columns",
+        ),
+        "SortMergeJoinExec" | "SymmetricHashJoinExec" => (
+            "a join of two streams",
+            "join a stream with a table of the filesystem connector",
+        ),
+        "UnnestExec" => (
+            "UNNEST",
+            "read the elements by index, or write them as rows of their own",
+        ),
         other => (other, "see the README for what works"),
     };
     Error::sql(format!("{what} is not supported {place}")).with_hint(hint)

@@ -10,7 +10,11 @@ use std::sync::Arc;
 
 /// Parses `CREATE [TEMPORARY] TABLE [IF NOT EXISTS] t (…) [PARTITIONED BY (…)] WITH (…)`;
 /// `i` is the index of the table's name. Intervals of watermarks are read by `delay_us`.
-pub fn create_table(t: &Tokens, mut i: usize, delay_us: &dyn Fn(&Tokens) -> Result<i64>) -> Result<TableDef> {
+pub fn create_table(
+    t: &Tokens,
+    mut i: usize,
+    delay_us: &dyn Fn(&Tokens) -> Result<i64>,
+) -> Result<TableDef> {
     let at = t.at(i);
     let name = t.name(i, "the table's name")?;
     i += 1;
@@ -45,7 +49,11 @@ pub fn create_table(t: &Tokens, mut i: usize, delay_us: &dyn Fn(&Tokens) -> Resu
     let end = t.close(i + 1)?;
     options(t, i + 2, end, &mut def)?;
     if end + 1 < t.len() {
-        return Err(Error::sql(format!("unexpected {} after CREATE TABLE", t.list[end + 1].token)).or_at(t.at(end + 1)));
+        return Err(Error::sql(format!(
+            "unexpected {} after CREATE TABLE",
+            t.list[end + 1].token
+        ))
+        .or_at(t.at(end + 1)));
     }
     check(&def)?;
     Ok(def)
@@ -66,23 +74,44 @@ fn options(t: &Tokens, from: usize, to: usize, def: &mut TableDef) -> Result<()>
     let Some((connector, at)) = connector else {
         return Err(Error::sql(format!("table {} names no connector", def.name))
             .or_at(t.at(from))
-            .with_hint("add 'connector' = 'kafka' (or filesystem, datagen, print, console, blackhole)"));
+            .with_hint(
+                "add 'connector' = 'kafka' (or filesystem, datagen, print, console, blackhole)",
+            ));
     };
-    const CONNECTORS: [&str; 6] = ["kafka", "filesystem", "datagen", "print", "console", "blackhole"];
+    const CONNECTORS: [&str; 6] = [
+        "kafka",
+        "filesystem",
+        "datagen",
+        "print",
+        "console",
+        "blackhole",
+    ];
     if !CONNECTORS.contains(&connector.as_str()) {
-        let hint = nearest(&connector, CONNECTORS).unwrap_or_else(|| format!("there are: {}", CONNECTORS.join(", ")));
-        return Err(Error::sql(format!("unknown connector '{connector}'")).or_at(at).with_hint(hint));
+        let hint = nearest(&connector, CONNECTORS)
+            .unwrap_or_else(|| format!("there are: {}", CONNECTORS.join(", ")));
+        return Err(Error::sql(format!("unknown connector '{connector}'"))
+            .or_at(at)
+            .with_hint(hint));
     }
     for (a, _) in parts {
         t.expect(a + 1, &Token::Eq)?;
-        let (key, value) = (t.string(a, "an option's name")?, t.string(a + 2, "the option's value")?);
+        let (key, value) = (
+            t.string(a, "an option's name")?,
+            t.string(a + 2, "the option's value")?,
+        );
         def.options.insert(&connector, &key, &value, t.at(a))?;
     }
     Ok(())
 }
 
 /// One column, WATERMARK or PRIMARY KEY.
-fn element(t: &Tokens, from: usize, to: usize, def: &mut TableDef, delay_us: &dyn Fn(&Tokens) -> Result<i64>) -> Result<()> {
+fn element(
+    t: &Tokens,
+    from: usize,
+    to: usize,
+    def: &mut TableDef,
+    delay_us: &dyn Fn(&Tokens) -> Result<i64>,
+) -> Result<()> {
     if t.are_words(from, &["WATERMARK", "FOR"]) {
         return watermark(t, from, to, def, delay_us);
     }
@@ -103,13 +132,27 @@ fn element(t: &Tokens, from: usize, to: usize, def: &mut TableDef, delay_us: &dy
         }
         // The type is known only when the expression is planned.
         let kind = ColumnKind::Computed(expr.text());
-        def.columns.push(Column { name, data_type: DataType::Null, nullable: true, kind, ltz: false, at });
+        def.columns.push(Column {
+            name,
+            data_type: DataType::Null,
+            nullable: true,
+            kind,
+            ltz: false,
+            at,
+        });
         return Ok(());
     }
     let t = &declaration(t, from, to);
     let (mut i, to) = (1, t.len());
     let parsed = data_type(t, &mut i)?;
-    let mut column = Column { name, data_type: parsed.0, nullable: true, kind: ColumnKind::Physical, ltz: parsed.1, at };
+    let mut column = Column {
+        name,
+        data_type: parsed.0,
+        nullable: true,
+        kind: ColumnKind::Physical,
+        ltz: parsed.1,
+        at,
+    };
     while i < to {
         if t.are_words(i, &["NOT", "NULL"]) {
             column.nullable = false;
@@ -124,7 +167,11 @@ fn element(t: &Tokens, from: usize, to: usize, def: &mut TableDef, delay_us: &dy
         } else if t.is_word(i, "METADATA") {
             i = metadata(t, i, &mut column)?;
         } else {
-            return Err(Error::sql(format!("unexpected {} in the declaration of column '{}'", t.list[i].token, column.name)).or_at(t.at(i)));
+            return Err(Error::sql(format!(
+                "unexpected {} in the declaration of column '{}'",
+                t.list[i].token, column.name
+            ))
+            .or_at(t.at(i)));
         }
     }
     def.columns.push(column);
@@ -146,31 +193,48 @@ fn metadata(t: &Tokens, mut i: usize, column: &mut Column) -> Result<usize> {
     let name = name.strip_prefix("value.").unwrap_or(&name);
     let Some((_, key)) = MetadataKey::ALL.iter().find(|(n, _)| *n == name) else {
         let known: Vec<&str> = MetadataKey::ALL.iter().map(|(n, _)| *n).collect();
-        let hint = nearest(name, known.iter().copied()).unwrap_or_else(|| format!("there are: {}", known.join(", ")));
-        return Err(Error::sql(format!("unknown metadata '{name}'")).or_at(at).with_hint(hint));
+        let hint = nearest(name, known.iter().copied())
+            .unwrap_or_else(|| format!("there are: {}", known.join(", ")));
+        return Err(Error::sql(format!("unknown metadata '{name}'"))
+            .or_at(at)
+            .with_hint(hint));
     };
-    column.kind = ColumnKind::Metadata { key: *key, is_virtual };
+    column.kind = ColumnKind::Metadata {
+        key: *key,
+        is_virtual,
+    };
     Ok(i)
 }
 
-fn watermark(t: &Tokens, from: usize, to: usize, def: &mut TableDef, delay_us: &dyn Fn(&Tokens) -> Result<i64>) -> Result<()> {
+fn watermark(
+    t: &Tokens,
+    from: usize,
+    to: usize,
+    def: &mut TableDef,
+    delay_us: &dyn Fn(&Tokens) -> Result<i64>,
+) -> Result<()> {
     let at = t.at(from);
     if def.watermark.is_some() {
         return Err(Error::sql("a table has one watermark").or_at(at));
     }
     let column = t.name(from + 2, "the watermark's column")?;
     if !t.is_word(from + 3, "AS") {
-        return Err(Error::sql("expected AS").or_at(t.at(from + 3)).with_hint("write WATERMARK FOR ts AS ts - INTERVAL '5' SECOND"));
+        return Err(Error::sql("expected AS")
+            .or_at(t.at(from + 3))
+            .with_hint("write WATERMARK FOR ts AS ts - INTERVAL '5' SECOND"));
     }
     let (mut from, mut to) = (from + 4, to);
     while t.is(from, &Token::LParen) && t.close(from)? + 1 == to {
         (from, to) = (from + 1, to - 1);
     }
     let expr = t.slice(from, to);
-    let same = matches!(expr.list.first().map(|t| &t.token), Some(Token::Word(w)) if w.value == column);
+    let same =
+        matches!(expr.list.first().map(|t| &t.token), Some(Token::Word(w)) if w.value == column);
     let delay = match expr.len() {
         1 if same => 0,
-        n if n > 2 && same && expr.is(1, &Token::Minus) => delay_us(&expr.slice(2, n)).map_err(|e| e.or_at(expr.at(2)))?,
+        n if n > 2 && same && expr.is(1, &Token::Minus) => {
+            delay_us(&expr.slice(2, n)).map_err(|e| e.or_at(expr.at(2)))?
+        }
         _ => {
             return Err(Error::sql(format!("the watermark of '{column}' must be {column} - INTERVAL …, or {column} alone"))
                 .or_at(expr.start())
@@ -180,12 +244,19 @@ fn watermark(t: &Tokens, from: usize, to: usize, def: &mut TableDef, delay_us: &
     if delay < 0 {
         return Err(Error::sql("the delay of a watermark cannot be negative").or_at(expr.start()));
     }
-    def.watermark = Some(WatermarkDef { column, delay_us: delay, at });
+    def.watermark = Some(WatermarkDef {
+        column,
+        delay_us: delay,
+        at,
+    });
     Ok(())
 }
 
 fn names(t: &Tokens, from: usize, to: usize) -> Result<Vec<String>> {
-    t.split_commas(from, to, false).into_iter().map(|(a, _)| t.name(a, "a column's name")).collect()
+    t.split_commas(from, to, false)
+        .into_iter()
+        .map(|(a, _)| t.name(a, "a column's name"))
+        .collect()
 }
 
 /// A type at `i`, which is moved behind it. The flag says `TIMESTAMP_LTZ`.
@@ -218,14 +289,39 @@ pub fn data_type(t: &Tokens, i: &mut usize) -> Result<(DataType, bool)> {
         "DECIMAL" | "DEC" | "NUMERIC" => decimal(t, *i)?,
         "ARRAY" => {
             let inner = in_angles(t, i, &mut |t, i| data_type(t, i))?;
-            return Ok((DataType::List(Arc::new(Field::new("item", inner.0, true))), false));
+            return Ok((
+                DataType::List(Arc::new(Field::new("item", inner.0, true))),
+                false,
+            ));
         }
         "MAP" => return map(t, i).map(|t| (t, false)),
         "ROW" | "STRUCT" => return row(t, i).map(|t| (t, false)),
         other => {
-            const TYPES: [&str; 18] = ["STRING", "VARCHAR", "CHAR", "BOOLEAN", "TINYINT", "SMALLINT", "INT", "BIGINT", "FLOAT", "DOUBLE", "DECIMAL", "DATE", "TIME", "TIMESTAMP", "TIMESTAMP_LTZ", "BYTES", "ARRAY", "ROW"];
-            let hint = nearest(other, TYPES).unwrap_or_else(|| format!("there are: {}, MAP", TYPES.join(", ")));
-            return Err(Error::sql(format!("unknown type {other}")).or_at(at).with_hint(hint));
+            const TYPES: [&str; 18] = [
+                "STRING",
+                "VARCHAR",
+                "CHAR",
+                "BOOLEAN",
+                "TINYINT",
+                "SMALLINT",
+                "INT",
+                "BIGINT",
+                "FLOAT",
+                "DOUBLE",
+                "DECIMAL",
+                "DATE",
+                "TIME",
+                "TIMESTAMP",
+                "TIMESTAMP_LTZ",
+                "BYTES",
+                "ARRAY",
+                "ROW",
+            ];
+            let hint = nearest(other, TYPES)
+                .unwrap_or_else(|| format!("there are: {}, MAP", TYPES.join(", ")));
+            return Err(Error::sql(format!("unknown type {other}"))
+                .or_at(at)
+                .with_hint(hint));
         }
     };
     if t.is(*i, &Token::LParen) {
@@ -245,19 +341,31 @@ fn decimal(t: &Tokens, i: usize) -> Result<DataType> {
         Some(Token::Number(n, _)) => n.parse::<u8>().ok(),
         _ => None,
     };
-    let (precision, scale) = match (t.is(i, &Token::LParen), number(i + 1), t.is(i + 2, &Token::Comma), number(i + 3)) {
+    let (precision, scale) = match (
+        t.is(i, &Token::LParen),
+        number(i + 1),
+        t.is(i + 2, &Token::Comma),
+        number(i + 3),
+    ) {
         (false, ..) => (10, 0),
         (true, Some(p), false, _) => (p, 0),
         (true, Some(p), true, Some(s)) => (p, s),
         _ => return Err(Error::sql("expected DECIMAL(precision, scale)").or_at(t.at(i))),
     };
     if precision == 0 || precision > 38 || scale > precision {
-        return Err(Error::sql("DECIMAL takes a precision of 1 to 38 and a scale of at most the precision").or_at(t.at(i)));
+        return Err(Error::sql(
+            "DECIMAL takes a precision of 1 to 38 and a scale of at most the precision",
+        )
+        .or_at(t.at(i)));
     }
     Ok(DataType::Decimal128(precision, scale as i8))
 }
 
-fn in_angles<T>(t: &Tokens, i: &mut usize, inner: &mut dyn FnMut(&Tokens, &mut usize) -> Result<T>) -> Result<T> {
+fn in_angles<T>(
+    t: &Tokens,
+    i: &mut usize,
+    inner: &mut dyn FnMut(&Tokens, &mut usize) -> Result<T>,
+) -> Result<T> {
     t.expect(*i, &Token::Lt)?;
     *i += 1;
     let result = inner(t, i)?;
@@ -286,8 +394,14 @@ fn map(t: &Tokens, i: &mut usize) -> Result<DataType> {
     if key != DataType::Utf8View {
         return Err(Error::sql("the keys of a MAP must be STRING").or_at(at));
     }
-    let entries = Fields::from(vec![Field::new("key", key, false), Field::new("value", value, true)]);
-    Ok(DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false))
+    let entries = Fields::from(vec![
+        Field::new("key", key, false),
+        Field::new("value", value, true),
+    ]);
+    Ok(DataType::Map(
+        Arc::new(Field::new("entries", DataType::Struct(entries), false)),
+        false,
+    ))
 }
 
 fn row(t: &Tokens, i: &mut usize) -> Result<DataType> {
@@ -317,7 +431,8 @@ fn row(t: &Tokens, i: &mut usize) -> Result<DataType> {
 fn check(def: &TableDef) -> Result<()> {
     let known = || def.columns.iter().map(|c| c.name.as_str());
     let missing = |name: &str, what: &str| {
-        let hint = nearest(name, known()).unwrap_or_else(|| format!("there are: {}", known().collect::<Vec<_>>().join(", ")));
+        let hint = nearest(name, known())
+            .unwrap_or_else(|| format!("there are: {}", known().collect::<Vec<_>>().join(", ")));
         Error::sql(format!("{what} '{name}' is no column of {}", def.name)).with_hint(hint)
     };
     if let Some(w) = &def.watermark
@@ -329,9 +444,12 @@ fn check(def: &TableDef) -> Result<()> {
         && let Some(c) = def.column(&w.column)
         && !matches!(c.data_type, DataType::Timestamp(..) | DataType::Null)
     {
-        return Err(Error::sql(format!("the watermark's column '{}' must be a TIMESTAMP", w.column))
-            .or_at(c.at)
-            .with_hint("declare it TIMESTAMP(3), or add a computed column: ts AS TO_TIMESTAMP(…)"));
+        return Err(Error::sql(format!(
+            "the watermark's column '{}' must be a TIMESTAMP",
+            w.column
+        ))
+        .or_at(c.at)
+        .with_hint("declare it TIMESTAMP(3), or add a computed column: ts AS TO_TIMESTAMP(…)"));
     }
     for name in def.primary_key.iter().chain(&def.partitioned_by) {
         if def.column(name).is_none() {
@@ -344,19 +462,31 @@ fn check(def: &TableDef) -> Result<()> {
     };
     for key in required {
         if def.options.get(key).is_none() {
-            return Err(Error::sql(format!("table {} lacks the option '{key}'", def.name)).or_at(def.at));
+            return Err(
+                Error::sql(format!("table {} lacks the option '{key}'", def.name)).or_at(def.at),
+            );
         }
     }
     if def.connector() == "kafka" {
         let o = &def.options;
         if o.get("topic").is_none() && o.get("topic-pattern").is_none() {
-            return Err(Error::sql(format!("table {} lacks the option 'topic'", def.name)).or_at(def.at));
+            return Err(
+                Error::sql(format!("table {} lacks the option 'topic'", def.name)).or_at(def.at),
+            );
         }
         if o.get("properties.bootstrap.servers").is_none() {
-            return Err(Error::sql(format!("table {} lacks the option 'properties.bootstrap.servers'", def.name)).or_at(def.at));
+            return Err(Error::sql(format!(
+                "table {} lacks the option 'properties.bootstrap.servers'",
+                def.name
+            ))
+            .or_at(def.at));
         }
         if o.get("format").is_none() && o.get("value.format").is_none() {
-            return Err(Error::sql(format!("table {} lacks the option 'format'", def.name)).or_at(def.at).with_hint("add 'format' = 'json'"));
+            return Err(
+                Error::sql(format!("table {} lacks the option 'format'", def.name))
+                    .or_at(def.at)
+                    .with_hint("add 'format' = 'json'"),
+            );
         }
     }
     Ok(())

@@ -13,7 +13,10 @@ pub fn internal(error: DataFusionError) -> Error {
 /// A failure to plan one statement: finds the position by the error's own span, else by the
 /// name that it complains about.
 pub fn planning(error: DataFusionError, tokens: &Tokens) -> Error {
-    let span = error.diagnostic().and_then(|d| d.span).map(|s| At { line: s.start.line, column: s.start.column });
+    let span = error.diagnostic().and_then(|d| d.span).map(|s| At {
+        line: s.start.line,
+        column: s.start.column,
+    });
     let root = error.find_root();
     let (message, hint, name) = match root {
         DataFusionError::SchemaError(schema_error, _) => schema_message(schema_error),
@@ -28,20 +31,37 @@ pub fn planning(error: DataFusionError, tokens: &Tokens) -> Error {
         .map(|at| tokens.original(at))
         .or_else(|| name.as_deref().and_then(|n| tokens.find_word(n)))
         .unwrap_or_else(|| tokens.start());
-    Error::Sql { message, hint, at: Some(at) }
+    Error::Sql {
+        message,
+        hint,
+        at: Some(at),
+    }
 }
 
 fn schema_message(error: &SchemaError) -> (String, Option<String>, Option<String>) {
     match error {
-        SchemaError::FieldNotFound { field, valid_fields } => {
-            let names: Vec<&str> = valid_fields.iter().map(|c| c.name.as_str()).filter(|n| !n.starts_with("__")).collect();
+        SchemaError::FieldNotFound {
+            field,
+            valid_fields,
+        } => {
+            let names: Vec<&str> = valid_fields
+                .iter()
+                .map(|c| c.name.as_str())
+                .filter(|n| !n.starts_with("__"))
+                .collect();
             let list = || format!("there are: {}", names.join(", "));
             let hint = nearest(&field.name, names.iter().copied()).unwrap_or_else(list);
-            (format!("unknown column '{}'", field.name), Some(hint), Some(field.name.clone()))
+            (
+                format!("unknown column '{}'", field.name),
+                Some(hint),
+                Some(field.name.clone()),
+            )
         }
-        SchemaError::AmbiguousReference { field } => {
-            (format!("column '{}' is in more than one table", field.name), Some("write table.column".into()), Some(field.name.clone()))
-        }
+        SchemaError::AmbiguousReference { field } => (
+            format!("column '{}' is in more than one table", field.name),
+            Some("write table.column".into()),
+            Some(field.name.clone()),
+        ),
         other => (other.to_string(), None, None),
     }
 }
@@ -49,7 +69,18 @@ fn schema_message(error: &SchemaError) -> (String, Option<String>, Option<String
 /// The first line without DataFusion's "… error: " prefixes.
 fn first_line(error: &str) -> String {
     let mut text = error.lines().next().unwrap_or_default().trim();
-    for prefix in ["Error during planning: ", "Execution error: ", "SQL error: ", "Arrow error: ", "External error: ", "Invalid argument error: ", "Cast error: ", "This feature is not implemented: ", "Optimizer rule", "Compute error: "] {
+    for prefix in [
+        "Error during planning: ",
+        "Execution error: ",
+        "SQL error: ",
+        "Arrow error: ",
+        "External error: ",
+        "Invalid argument error: ",
+        "Cast error: ",
+        "This feature is not implemented: ",
+        "Optimizer rule",
+        "Compute error: ",
+    ] {
         text = text.strip_prefix(prefix).unwrap_or(text);
     }
     text.to_string()

@@ -20,7 +20,13 @@ pub fn job_text(job: &Job) -> String {
         let _ = writeln!(out, "source {} ({})", def.name, def.connector());
         let _ = writeln!(out, "  read     {}", place(def));
         let _ = writeln!(out, "  decode   {}", or_none(&source.decode.join(", ")));
-        for (computed, field) in source.computed.iter().zip(source.schema.fields().iter().skip(source.decode.len() + source.metadata.len())) {
+        for (computed, field) in source.computed.iter().zip(
+            source
+                .schema
+                .fields()
+                .iter()
+                .skip(source.decode.len() + source.metadata.len()),
+        ) {
             let _ = writeln!(out, "  compute  {} = {computed:?}", field.name());
         }
         match (&def.watermark, source.event_time) {
@@ -31,7 +37,11 @@ pub fn job_text(job: &Job) -> String {
                 let _ = writeln!(out, "  watermark not needed");
             }
         }
-        for query in job.queries.iter().filter(|q| std::ptr::eq(&job.sources[q.source], source)) {
+        for query in job
+            .queries
+            .iter()
+            .filter(|q| std::ptr::eq(&job.sources[q.source], source))
+        {
             out.push_str(&query_text(query, def));
         }
     }
@@ -57,10 +67,17 @@ pub fn query_text(query: &QueryPlan, def: &TableDef) -> String {
                 let _ = writeln!(out, "           {}", aggregate.text);
             }
             let above = displayable(plan.finish.as_ref()).indent(false).to_string();
-            let bare = plan.finish.downcast_ref::<Leaf>().is_some_and(|l| matches!(l.kind, LeafKind::Aggregate(_)));
+            let bare = plan
+                .finish
+                .downcast_ref::<Leaf>()
+                .is_some_and(|l| matches!(l.kind, LeafKind::Aggregate(_)));
             if !bare {
                 for (i, line) in above.lines().enumerate() {
-                    let _ = writeln!(out, "  {} {line}", if i == 0 { "finish  " } else { "        " });
+                    let _ = writeln!(
+                        out,
+                        "  {} {line}",
+                        if i == 0 { "finish  " } else { "        " }
+                    );
                 }
             }
         }
@@ -103,24 +120,47 @@ fn chain_text(out: &mut String, chain: &Chain) {
 fn windows_text(assign: &Assign) -> String {
     match *assign {
         Assign::Global => "all groups, for ever".into(),
-        Assign::Fixed { size, slide, offset } => {
+        Assign::Fixed {
+            size,
+            slide,
+            offset,
+        } => {
             let kind = if size == slide {
                 format!("tumbling windows of {}", duration(size))
             } else {
-                format!("windows of {} every {} (panes of {})", duration(size), duration(slide), duration(assign.pane_size()))
+                format!(
+                    "windows of {} every {} (panes of {})",
+                    duration(size),
+                    duration(slide),
+                    duration(assign.pane_size())
+                )
             };
-            if offset == 0 { kind } else { format!("{kind}, offset {}", duration(offset)) }
+            if offset == 0 {
+                kind
+            } else {
+                format!("{kind}, offset {}", duration(offset))
+            }
         }
     }
 }
 
 fn duration(us: i64) -> String {
-    for (unit, length) in [("d", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000), ("ms", 1000)] {
+    for (unit, length) in [
+        ("d", 86_400_000_000),
+        ("h", 3_600_000_000),
+        ("min", 60_000_000),
+        ("s", 1_000_000),
+        ("ms", 1000),
+    ] {
         if us != 0 && us % length == 0 {
             return format!("{} {unit}", us / length);
         }
     }
-    if us == 0 { "0 s".into() } else { format!("{us} us") }
+    if us == 0 {
+        "0 s".into()
+    } else {
+        format!("{us} us")
+    }
 }
 
 fn or_none(text: &str) -> &str {
@@ -131,9 +171,20 @@ fn place(def: &TableDef) -> String {
     let option = |k: &str| def.options.get(k).unwrap_or_default().to_string();
     match def.connector() {
         "kafka" => {
-            let topic = def.options.get("topic").or(def.options.get("topic-pattern")).unwrap_or_default();
-            let start = def.options.get("scan.startup.mode").map(|m| format!(", from {m}")).unwrap_or_default();
-            format!("topic {topic} at {}{start}", option("properties.bootstrap.servers"))
+            let topic = def
+                .options
+                .get("topic")
+                .or(def.options.get("topic-pattern"))
+                .unwrap_or_default();
+            let start = def
+                .options
+                .get("scan.startup.mode")
+                .map(|m| format!(", from {m}"))
+                .unwrap_or_default();
+            format!(
+                "topic {topic} at {}{start}",
+                option("properties.bootstrap.servers")
+            )
         }
         "filesystem" => format!("{} files in {}", option("format"), option("path")),
         other => other.to_string(),

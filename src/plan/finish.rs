@@ -15,11 +15,11 @@ use datafusion::execution::TaskContext;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::collect;
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::projection::ProjectionExec;
-use datafusion::physical_plan::collect;
 use std::sync::Arc;
 
 /// Runs the plan above a query's aggregates.
@@ -39,14 +39,24 @@ impl Finish {
             .build()
             .map_err(|e| Error::env(format!("cannot start the runtime of the finish plan: {e}")))?;
         let needed = plan.downcast_ref::<Leaf>().is_none();
-        Ok(Self { plan, leaves, context, runtime, needed })
+        Ok(Self {
+            plan,
+            leaves,
+            context,
+            runtime,
+            needed,
+        })
     }
 
     /// Runs over the given rows: one list of batches for each aggregate, in the aggregates'
     /// schemas (see [`leaf_batch`]). Batches without rows are left out.
     pub fn run(&self, inputs: Vec<Vec<RecordBatch>>) -> Result<Vec<RecordBatch>> {
         if !self.needed {
-            return Ok(inputs.into_iter().flatten().filter(|b| b.num_rows() > 0).collect());
+            return Ok(inputs
+                .into_iter()
+                .flatten()
+                .filter(|b| b.num_rows() > 0)
+                .collect());
         }
         for (leaf, input) in self.leaves.iter().zip(inputs) {
             leaf.put(input);
@@ -60,7 +70,9 @@ impl Finish {
 
     fn run_plan(&self, plan: &Plan) -> Result<Vec<RecordBatch>> {
         let fresh = reset_plan_states(plan.clone()).map_err(internal)?;
-        self.runtime.block_on(collect(fresh, self.context.clone())).map_err(internal)
+        self.runtime
+            .block_on(collect(fresh, self.context.clone()))
+            .map_err(internal)
     }
 }
 
@@ -70,7 +82,10 @@ pub fn run_once(plan: &Plan, context: Arc<TaskContext>) -> Result<Vec<RecordBatc
 }
 
 /// Gives the leaves of loaded tables their rows.
-pub fn fill_tables(plan: &Plan, load: &mut dyn FnMut(&str, &[String]) -> Result<Vec<RecordBatch>>) -> Result<()> {
+pub fn fill_tables(
+    plan: &Plan,
+    load: &mut dyn FnMut(&str, &[String]) -> Result<Vec<RecordBatch>>,
+) -> Result<()> {
     let mut result = Ok(());
     let visited = plan.apply(|node| {
         if let Some(leaf) = node.downcast_ref::<Leaf>()
@@ -92,7 +107,11 @@ pub fn fill_tables(plan: &Plan, load: &mut dyn FnMut(&str, &[String]) -> Result<
 /// order of the GROUP BY, then the results.
 pub fn leaf_batch(aggregate: &AggregatePlan, result: &WindowResult) -> Result<RecordBatch> {
     let rows = result.batch.num_rows();
-    let key_count = aggregate.group_columns.iter().filter(|c| c.is_none()).count();
+    let key_count = aggregate
+        .group_columns
+        .iter()
+        .filter(|c| c.is_none())
+        .count();
     let (keys, values) = result.batch.columns().split_at(key_count);
     let mut keys = keys.iter();
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(aggregate.schema.fields().len());
@@ -102,7 +121,11 @@ pub fn leaf_batch(aggregate: &AggregatePlan, result: &WindowResult) -> Result<Re
                 let value = super::markers::value(*part, result.start, result.end);
                 columns.push(Arc::new(TimestampMicrosecondArray::from_value(value, rows)));
             }
-            None => columns.push(keys.next().ok_or_else(|| Error::bug("a group key is missing"))?.clone()),
+            None => columns.push(
+                keys.next()
+                    .ok_or_else(|| Error::bug("a group key is missing"))?
+                    .clone(),
+            ),
         }
     }
     columns.extend(values.iter().cloned());
@@ -112,20 +135,29 @@ pub fn leaf_batch(aggregate: &AggregatePlan, result: &WindowResult) -> Result<Re
         }
     }
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(aggregate.schema.clone(), columns, &options)?)
+    Ok(RecordBatch::try_new_with_options(
+        aggregate.schema.clone(),
+        columns,
+        &options,
+    )?)
 }
 
 /// Refuses a plan whose result over each window alone differs from the batch result, and what
 /// an output mode cannot show.
 pub fn check(plan: &Plan, aggregates: &[AggregatePlan], mode: OutputMode) -> Result<()> {
-    let global = aggregates.iter().filter(|a| a.assign == Assign::Global).count();
+    let global = aggregates
+        .iter()
+        .filter(|a| a.assign == Assign::Global)
+        .count();
     if global > 0 && mode == OutputMode::Append {
         return Err(Error::sql("a GROUP BY without a window never has a final row, so output mode append cannot show it")
             .with_hint("use --output-mode update or complete, or add a window to the GROUP BY"));
     }
     if aggregates.iter().any(|a| a.assign != aggregates[0].assign) {
-        return Err(Error::sql("aggregates that are combined must be over the same window")
-            .with_hint("give both the same size, slide and offset"));
+        return Err(
+            Error::sql("aggregates that are combined must be over the same window")
+                .with_hint("give both the same size, slide and offset"),
+        );
     }
     if mode == OutputMode::Complete {
         return Ok(());
@@ -135,9 +167,17 @@ pub fn check(plan: &Plan, aggregates: &[AggregatePlan], mode: OutputMode) -> Res
 
 /// Which output columns of `plan` are columns of the window. Errors when a node mixes windows.
 fn per_window(plan: &Plan, aggregates: &[AggregatePlan], global: bool) -> Result<Vec<bool>> {
-    if let Some(Leaf { kind: LeafKind::Aggregate(i), .. }) = plan.downcast_ref::<Leaf>() {
+    if let Some(Leaf {
+        kind: LeafKind::Aggregate(i),
+        ..
+    }) = plan.downcast_ref::<Leaf>()
+    {
         let aggregate = &aggregates[*i];
-        let mut columns: Vec<bool> = aggregate.group_columns.iter().map(|c| c.is_some()).collect();
+        let mut columns: Vec<bool> = aggregate
+            .group_columns
+            .iter()
+            .map(|c| c.is_some())
+            .collect();
         columns.resize(aggregate.schema.fields().len(), false);
         return Ok(columns);
     }
@@ -151,7 +191,10 @@ fn per_window(plan: &Plan, aggregates: &[AggregatePlan], global: bool) -> Result
     if global {
         return only_row_wise(plan).map(|()| vec![false; plan.schema().fields().len()]);
     }
-    let of = |expr: &Arc<dyn PhysicalExpr>, input: &[bool]| expr.downcast_ref::<Column>().is_some_and(|c| input[c.index()]);
+    let of = |expr: &Arc<dyn PhysicalExpr>, input: &[bool]| {
+        expr.downcast_ref::<Column>()
+            .is_some_and(|c| input[c.index()])
+    };
     if let Some(p) = plan.downcast_ref::<ProjectionExec>() {
         return Ok(p.expr().iter().map(|e| of(&e.expr, &inputs[0])).collect());
     }
@@ -163,7 +206,12 @@ fn per_window(plan: &Plan, aggregates: &[AggregatePlan], global: bool) -> Result
         });
     }
     if let Some(a) = plan.downcast_ref::<AggregateExec>() {
-        let mut columns: Vec<bool> = a.group_expr().expr().iter().map(|(e, _)| of(e, &inputs[0])).collect();
+        let mut columns: Vec<bool> = a
+            .group_expr()
+            .expr()
+            .iter()
+            .map(|(e, _)| of(e, &inputs[0]))
+            .collect();
         if !columns.contains(&true) {
             return Err(Error::sql("an aggregate over the results of several windows is not supported yet")
                 .with_hint("add window_start, window_end to the outer GROUP BY, or write the inner result to a topic and aggregate that"));
@@ -176,10 +224,16 @@ fn per_window(plan: &Plan, aggregates: &[AggregatePlan], global: bool) -> Result
     }
     if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
         let both_stream = inputs.len() == 2 && inputs.iter().all(|i| i.contains(&true));
-        let equal = join.on().iter().any(|(l, r)| of(l, &inputs[0]) && of(r, &inputs[1]));
+        let equal = join
+            .on()
+            .iter()
+            .any(|(l, r)| of(l, &inputs[0]) && of(r, &inputs[1]));
         if both_stream && !equal {
-            return Err(Error::sql("a join of two windowed aggregates must equal their windows")
-                .with_hint("add a.window_start = b.window_start AND a.window_end = b.window_end"));
+            return Err(
+                Error::sql("a join of two windowed aggregates must equal their windows").with_hint(
+                    "add a.window_start = b.window_start AND a.window_end = b.window_end",
+                ),
+            );
         }
         let all = inputs.concat();
         return Ok(match &join.projection {
@@ -188,7 +242,10 @@ fn per_window(plan: &Plan, aggregates: &[AggregatePlan], global: bool) -> Result
         });
     }
     let width = plan.schema().fields().len();
-    Ok(inputs.into_iter().find(|i| i.len() == width).unwrap_or_else(|| vec![false; width]))
+    Ok(inputs
+        .into_iter()
+        .find(|i| i.len() == width)
+        .unwrap_or_else(|| vec![false; width]))
 }
 
 /// `OVER (…)`: every function must be partitioned by a column of the window.
@@ -202,11 +259,16 @@ fn over(plan: &Plan, input: &[bool]) -> Result<Vec<bool>> {
         &[]
     };
     for function in functions {
-        let partitioned =
-            function.partition_by().iter().any(|e| e.downcast_ref::<Column>().is_some_and(|c| input[c.index()]));
+        let partitioned = function
+            .partition_by()
+            .iter()
+            .any(|e| e.downcast_ref::<Column>().is_some_and(|c| input[c.index()]));
         if !partitioned {
-            return Err(Error::sql(format!("{} runs over several windows, which is not supported yet", function.name()))
-                .with_hint("write OVER (PARTITION BY window_start, window_end ORDER BY …)"));
+            return Err(Error::sql(format!(
+                "{} runs over several windows, which is not supported yet",
+                function.name()
+            ))
+            .with_hint("write OVER (PARTITION BY window_start, window_end ORDER BY …)"));
         }
     }
     let mut columns = input.to_vec();
@@ -218,7 +280,10 @@ fn over(plan: &Plan, input: &[bool]) -> Result<Vec<bool>> {
 fn only_row_wise(plan: &Plan) -> Result<()> {
     let row_wise = plan.downcast_ref::<ProjectionExec>().is_some()
         || plan.downcast_ref::<FilterExec>().is_some()
-        || matches!(plan.name(), "CooperativeExec" | "CoalesceBatchesExec" | "HashJoinExec");
+        || matches!(
+            plan.name(),
+            "CooperativeExec" | "CoalesceBatchesExec" | "HashJoinExec"
+        );
     if row_wise {
         return Ok(());
     }

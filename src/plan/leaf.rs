@@ -11,7 +11,9 @@ use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions,
+};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a leaf stands for.
@@ -39,7 +41,11 @@ impl Leaf {
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        Self { kind, properties: Arc::new(properties), slot: Arc::default() }
+        Self {
+            kind,
+            properties: Arc::new(properties),
+            slot: Arc::default(),
+        }
     }
 
     /// Replaces what the leaf gives.
@@ -51,7 +57,9 @@ impl Leaf {
 impl DisplayAs for Leaf {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         match &self.kind {
-            LeafKind::Scan { table, columns } => write!(f, "Table {table} ({})", columns.join(", ")),
+            LeafKind::Scan { table, columns } => {
+                write!(f, "Table {table} ({})", columns.join(", "))
+            }
             LeafKind::Aggregate(_) => write!(f, "ClosedWindows"),
         }
     }
@@ -85,14 +93,24 @@ impl ExecutionPlan for Leaf {
         Ok(self)
     }
 
-    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+    fn with_new_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         Ok(self)
     }
 
     fn execute(&self, _: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let batches = self.slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let batches = self
+            .slot
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let stream = futures::stream::iter(batches.into_iter().map(Ok));
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(
+            self.schema(),
+            stream,
+        )))
     }
 }
 
@@ -126,6 +144,12 @@ impl TableProvider for DeclaredTable {
             None => self.schema.clone(),
         };
         let columns = schema.fields().iter().map(|f| f.name().clone()).collect();
-        Ok(Arc::new(Leaf::new(LeafKind::Scan { table: self.name.clone(), columns }, schema)))
+        Ok(Arc::new(Leaf::new(
+            LeafKind::Scan {
+                table: self.name.clone(),
+                columns,
+            },
+            schema,
+        )))
     }
 }

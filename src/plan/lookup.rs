@@ -47,17 +47,29 @@ impl Lookup {
             (JoinType::Inner, _) => false,
             (JoinType::Left, true) | (JoinType::Right, false) => true,
             (other, _) => {
-                return Err(Error::sql(format!("a {other} join of a stream with a table is not supported"))
-                    .with_hint("INNER JOIN, and LEFT JOIN with the stream on the left, work"));
+                return Err(Error::sql(format!(
+                    "a {other} join of a stream with a table is not supported"
+                ))
+                .with_hint("INNER JOIN, and LEFT JOIN with the stream on the left, work"));
             }
         };
         let (stream_keys, table_keys) = join
             .on()
             .iter()
-            .map(|(l, r)| if stream_is_left { (l.clone(), r.clone()) } else { (r.clone(), l.clone()) })
+            .map(|(l, r)| {
+                if stream_is_left {
+                    (l.clone(), r.clone())
+                } else {
+                    (r.clone(), l.clone())
+                }
+            })
             .unzip();
         Ok(Self {
-            table: if stream_is_left { join.right().clone() } else { join.left().clone() },
+            table: if stream_is_left {
+                join.right().clone()
+            } else {
+                join.left().clone()
+            },
             table_keys,
             stream_keys,
             stream_is_left,
@@ -72,31 +84,63 @@ impl Lookup {
     /// Gives the lookup the rows of its table. Call once, before the first `run`.
     pub fn build(&self, batches: &[RecordBatch]) -> Result<()> {
         let rows = compute::concat_batches(&self.table.schema(), batches)?;
-        let keys = self.table_keys.iter().map(|k| evaluate(k, &rows)).collect::<Result<Vec<_>>>()?;
-        let converter = RowConverter::new(keys.iter().map(|k| SortField::new(k.data_type().clone())).collect())?;
+        let keys = self
+            .table_keys
+            .iter()
+            .map(|k| evaluate(k, &rows))
+            .collect::<Result<Vec<_>>>()?;
+        let converter = RowConverter::new(
+            keys.iter()
+                .map(|k| SortField::new(k.data_type().clone()))
+                .collect(),
+        )?;
         let encoded = converter.convert_columns(&keys)?;
         let mut index: HashMap<Box<[u8]>, Vec<u32>> = HashMap::new();
         for i in 0..rows.num_rows() {
             if keys.iter().all(|k| k.is_valid(i)) {
-                index.entry(encoded.row(i).as_ref().into()).or_default().push(i as u32);
+                index
+                    .entry(encoded.row(i).as_ref().into())
+                    .or_default()
+                    .push(i as u32);
             }
         }
-        self.built.set(Built { rows, converter, index }).map_err(|_| Error::bug("a lookup table loaded twice"))
+        self.built
+            .set(Built {
+                rows,
+                converter,
+                index,
+            })
+            .map_err(|_| Error::bug("a lookup table loaded twice"))
     }
 
     pub fn run(&self, batch: &RecordBatch, origin: Option<&UInt32Array>) -> Result<Flow> {
-        let built = self.built.get().ok_or_else(|| Error::bug("a lookup table that was not loaded"))?;
+        let built = self
+            .built
+            .get()
+            .ok_or_else(|| Error::bug("a lookup table that was not loaded"))?;
         let (mut stream_rows, mut table_rows) = self.matches(batch, built)?;
         if let Some(filter) = &self.filter {
-            (stream_rows, table_rows) = filtered(filter, batch, built, stream_rows, table_rows, self.stream_is_left)?;
+            (stream_rows, table_rows) = filtered(
+                filter,
+                batch,
+                built,
+                stream_rows,
+                table_rows,
+                self.stream_is_left,
+            )?;
         }
         if self.keep_unmatched {
             (stream_rows, table_rows) = with_unmatched(batch.num_rows(), &stream_rows, &table_rows);
         }
         let stream = take(batch.columns(), &stream_rows)?;
         let table = take(built.rows.columns(), &table_rows)?;
-        let columns = if self.stream_is_left { [stream, table].concat() } else { [table, stream].concat() };
-        let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(stream_rows.len()));
+        let columns = if self.stream_is_left {
+            [stream, table].concat()
+        } else {
+            [table, stream].concat()
+        };
+        let options =
+            arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(stream_rows.len()));
         let mut joined = RecordBatch::try_new_with_options(self.joined.clone(), columns, &options)?;
         if let Some(projection) = &self.projection {
             joined = joined.project(projection)?;
@@ -105,19 +149,31 @@ impl Lookup {
             Some(o) => Some(compute::take(o, &stream_rows, None)?.as_primitive().clone()),
             None => None,
         };
-        Ok(Flow { batch: joined, origin })
+        Ok(Flow {
+            batch: joined,
+            origin,
+        })
     }
 
     /// Pairs of rows with equal keys, in the stream's order. NULL equals nothing.
     fn matches(&self, batch: &RecordBatch, built: &Built) -> Result<(UInt32Array, UInt32Array)> {
-        let keys = self.stream_keys.iter().map(|k| evaluate(k, batch)).collect::<Result<Vec<_>>>()?;
+        let keys = self
+            .stream_keys
+            .iter()
+            .map(|k| evaluate(k, batch))
+            .collect::<Result<Vec<_>>>()?;
         let encoded = built.converter.convert_columns(&keys)?;
         let (mut stream_rows, mut table_rows) = (UInt32Builder::new(), UInt32Builder::new());
         for i in 0..batch.num_rows() {
             if keys.iter().any(|k| k.is_null(i)) {
                 continue;
             }
-            for row in built.index.get(encoded.row(i).as_ref()).into_iter().flatten() {
+            for row in built
+                .index
+                .get(encoded.row(i).as_ref())
+                .into_iter()
+                .flatten()
+            {
                 stream_rows.append_value(i as u32);
                 table_rows.append_value(*row);
             }
@@ -127,7 +183,10 @@ impl Lookup {
 }
 
 fn take(columns: &[ArrayRef], rows: &UInt32Array) -> Result<Vec<ArrayRef>> {
-    Ok(columns.iter().map(|c| compute::take(c, rows, None)).collect::<Result<_, _>>()?)
+    Ok(columns
+        .iter()
+        .map(|c| compute::take(c, rows, None))
+        .collect::<Result<_, _>>()?)
 }
 
 /// Keeps the pairs for which the join's extra condition is true.
@@ -144,21 +203,41 @@ fn filtered(
         .iter()
         .map(|c| {
             let from_stream = (c.side == JoinSide::Left) == stream_is_left;
-            let (source, rows) = if from_stream { (batch, &stream_rows) } else { (&built.rows, &table_rows) };
+            let (source, rows) = if from_stream {
+                (batch, &stream_rows)
+            } else {
+                (&built.rows, &table_rows)
+            };
             compute::take(source.column(c.index), rows, None)
         })
         .collect::<Result<Vec<_>, _>>()?;
     let pairs = RecordBatch::try_new(filter.schema().clone(), columns)?;
-    let mask = filter.expression().evaluate(&pairs).and_then(|v| v.into_array(pairs.num_rows())).map_err(internal)?;
-    let mask = mask.as_boolean_opt().ok_or_else(|| Error::bug("a join condition that is not boolean"))?;
-    let keep = |rows: &UInt32Array| -> Result<UInt32Array> { Ok(compute::filter(rows, mask)?.as_primitive().clone()) };
+    let mask = filter
+        .expression()
+        .evaluate(&pairs)
+        .and_then(|v| v.into_array(pairs.num_rows()))
+        .map_err(internal)?;
+    let mask = mask
+        .as_boolean_opt()
+        .ok_or_else(|| Error::bug("a join condition that is not boolean"))?;
+    let keep = |rows: &UInt32Array| -> Result<UInt32Array> {
+        Ok(compute::filter(rows, mask)?.as_primitive().clone())
+    };
     Ok((keep(&stream_rows)?, keep(&table_rows)?))
 }
 
 /// Adds the stream's rows without a match, with NULL for the table's row.
-fn with_unmatched(rows: usize, stream_rows: &UInt32Array, table_rows: &UInt32Array) -> (UInt32Array, UInt32Array) {
+fn with_unmatched(
+    rows: usize,
+    stream_rows: &UInt32Array,
+    table_rows: &UInt32Array,
+) -> (UInt32Array, UInt32Array) {
     let (mut stream, mut table) = (UInt32Builder::new(), UInt32Builder::new());
-    let mut pairs = stream_rows.values().iter().zip(table_rows.values()).peekable();
+    let mut pairs = stream_rows
+        .values()
+        .iter()
+        .zip(table_rows.values())
+        .peekable();
     for i in 0..rows as u32 {
         let before = stream.len();
         while let Some((s, t)) = pairs.next_if(|(s, _)| **s == i) {
@@ -172,4 +251,3 @@ fn with_unmatched(rows: usize, stream_rows: &UInt32Array, table_rows: &UInt32Arr
     }
     (stream.finish(), table.finish())
 }
-

@@ -10,7 +10,8 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
 };
 use std::sync::Arc;
 
@@ -60,8 +61,17 @@ impl Marker {
     }
 
     fn new(kind: Kind, part: Part) -> Self {
-        let volatility = if kind == Kind::Tumble { Volatility::Immutable } else { Volatility::Volatile };
-        Self { kind, part, name: Self::name_of(kind, part), signature: Signature::variadic_any(volatility) }
+        let volatility = if kind == Kind::Tumble {
+            Volatility::Immutable
+        } else {
+            Volatility::Volatile
+        };
+        Self {
+            kind,
+            part,
+            name: Self::name_of(kind, part),
+            signature: Signature::variadic_any(volatility),
+        }
     }
 }
 
@@ -69,7 +79,11 @@ impl Marker {
 pub fn all() -> impl Iterator<Item = ScalarUDF> {
     let kinds = [Kind::Tumble, Kind::Hop, Kind::SparkHop];
     let parts = [Part::Start, Part::End, Part::Time];
-    kinds.into_iter().flat_map(move |k| parts.into_iter().map(move |p| ScalarUDF::from(Marker::new(k, p))))
+    kinds.into_iter().flat_map(move |k| {
+        parts
+            .into_iter()
+            .map(move |p| ScalarUDF::from(Marker::new(k, p)))
+    })
 }
 
 const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
@@ -93,16 +107,26 @@ impl ScalarUDFImpl for Marker {
             Some(DataType::Timestamp(..)) => {}
             Some(other) => {
                 let name = args.arg_fields[0].name();
-                return plan_err!("the time of a window must be a TIMESTAMP, but '{name}' is {other}; convert it in a computed column, e.g. ts AS TO_TIMESTAMP({name})");
+                return plan_err!(
+                    "the time of a window must be a TIMESTAMP, but '{name}' is {other}; convert it in a computed column, e.g. ts AS TO_TIMESTAMP({name})"
+                );
             }
             None => return plan_err!("a window needs a time column and a size"),
         }
         // Intervals are literals only after constant folding; then `assign` is called again.
         if args.scalar_arguments[1..].iter().all(|a| a.is_some()) {
-            let values: Vec<ScalarValue> = args.scalar_arguments[1..].iter().flatten().map(|v| (*v).clone()).collect();
+            let values: Vec<ScalarValue> = args.scalar_arguments[1..]
+                .iter()
+                .flatten()
+                .map(|v| (*v).clone())
+                .collect();
             assign(self.kind, &values)?;
         }
-        Ok(Arc::new(arrow::datatypes::Field::new(&self.name, MICROS, args.arg_fields[0].is_nullable())))
+        Ok(Arc::new(arrow::datatypes::Field::new(
+            &self.name,
+            MICROS,
+            args.arg_fields[0].is_nullable(),
+        )))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -149,9 +173,17 @@ pub fn assign(kind: Kind, args: &[ScalarValue]) -> Result<Assign> {
         (Kind::SparkHop, [size]) => (*size, *size, 0),
         (Kind::SparkHop, [size, slide]) => (*size, *slide, 0),
         (Kind::SparkHop, [size, slide, offset]) => (*size, *slide, *offset),
-        (Kind::Tumble, _) => return plan_err!("TUMBLE takes a table, DESCRIPTOR(time), size and an optional offset"),
-        (Kind::Hop, _) => return plan_err!("HOP takes a table, DESCRIPTOR(time), slide, size and an optional offset"),
-        (Kind::SparkHop, _) => return plan_err!("window() takes a time, size, slide and an optional start"),
+        (Kind::Tumble, _) => {
+            return plan_err!("TUMBLE takes a table, DESCRIPTOR(time), size and an optional offset");
+        }
+        (Kind::Hop, _) => {
+            return plan_err!(
+                "HOP takes a table, DESCRIPTOR(time), slide, size and an optional offset"
+            );
+        }
+        (Kind::SparkHop, _) => {
+            return plan_err!("window() takes a time, size, slide and an optional start");
+        }
     };
     if size <= 0 || slide <= 0 {
         return plan_err!("the size and the slide of a window must be longer than 0");
@@ -159,9 +191,13 @@ pub fn assign(kind: Kind, args: &[ScalarValue]) -> Result<Assign> {
     match Assign::fixed(size, slide, offset) {
         Some(assign) => Ok(assign),
         None if kind == Kind::SparkHop => {
-            plan_err!("the slide of a window must not be longer than its size; window() takes (time, size, slide), HOP takes (slide, size)")
+            plan_err!(
+                "the slide of a window must not be longer than its size; window() takes (time, size, slide), HOP takes (slide, size)"
+            )
         }
-        None => plan_err!("the slide of a window must not be longer than its size; HOP takes (slide, size), window() takes (time, size, slide)"),
+        None => plan_err!(
+            "the slide of a window must not be longer than its size; HOP takes (slide, size), window() takes (time, size, slide)"
+        ),
     }
 }
 
@@ -171,13 +207,21 @@ fn interval_us(value: &ScalarValue) -> Result<i64> {
         ScalarValue::IntervalMonthDayNano(Some(i)) => (i.months, i.days, i.nanoseconds),
         ScalarValue::IntervalDayTime(Some(i)) => (0, i.days, i64::from(i.milliseconds) * 1_000_000),
         ScalarValue::IntervalYearMonth(Some(m)) => (*m, 0, 0),
-        ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)) | ScalarValue::LargeUtf8(Some(text)) => {
+        ScalarValue::Utf8(Some(text))
+        | ScalarValue::Utf8View(Some(text))
+        | ScalarValue::LargeUtf8(Some(text)) => {
             return text_us(text);
         }
-        other => return plan_err!("expected a constant interval like INTERVAL '10' SECOND, found {other}"),
+        other => {
+            return plan_err!(
+                "expected a constant interval like INTERVAL '10' SECOND, found {other}"
+            );
+        }
     };
     if months != 0 {
-        return plan_err!("months and years have no fixed length: use days, or group by a calendar expression such as date_trunc('month', ts)");
+        return plan_err!(
+            "months and years have no fixed length: use days, or group by a calendar expression such as date_trunc('month', ts)"
+        );
     }
     if nanos % 1000 != 0 {
         return plan_err!("a window's size must be a whole number of microseconds");
@@ -187,7 +231,11 @@ fn interval_us(value: &ScalarValue) -> Result<i64> {
 
 fn text_us(text: &str) -> Result<i64> {
     let lower = text.trim().to_lowercase();
-    let words: Vec<&str> = lower.strip_prefix("interval ").unwrap_or(&lower).split_whitespace().collect();
+    let words: Vec<&str> = lower
+        .strip_prefix("interval ")
+        .unwrap_or(&lower)
+        .split_whitespace()
+        .collect();
     let pairs: Vec<String> = match words.as_slice() {
         [one] => vec![one.to_string()],
         many if many.len() % 2 == 0 => many.chunks(2).map(|p| p.join(" ")).collect(),
@@ -198,7 +246,9 @@ fn text_us(text: &str) -> Result<i64> {
         if pair.contains("month") || pair.contains("year") {
             return plan_err!("months and years have no fixed length: use days");
         }
-        let (negative, pair) = pair.strip_prefix('-').map_or((false, pair.as_str()), |p| (true, p));
+        let (negative, pair) = pair
+            .strip_prefix('-')
+            .map_or((false, pair.as_str()), |p| (true, p));
         let pair = pair.replace("weeks", "week");
         let (pair, factor) = match pair.strip_suffix("week") {
             Some(n) => (format!("{n} days"), 7),

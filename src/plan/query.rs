@@ -94,7 +94,12 @@ impl LateTable {
             .columns
             .iter()
             .zip(self.schema.fields())
-            .map(|(c, f)| compute::cast(&compute::take(batch.column(*c), &indices, None)?, f.data_type()))
+            .map(|(c, f)| {
+                compute::cast(
+                    &compute::take(batch.column(*c), &indices, None)?,
+                    f.data_type(),
+                )
+            })
             .collect::<Result<_, _>>()?;
         Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
     }
@@ -119,7 +124,11 @@ impl StatelessPlan {
     /// Result rows of a source batch. Error::Data when an expression fails on some row.
     pub fn run(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let flow: Flow = run_stages(&self.chain.stages, &scanned(batch, &self.scan)?, false)?;
-        Ok(if flow.batch.num_rows() == 0 { RecordBatch::new_empty(self.chain.schema.clone()) } else { flow.batch })
+        Ok(if flow.batch.num_rows() == 0 {
+            RecordBatch::new_empty(self.chain.schema.clone())
+        } else {
+            flow.batch
+        })
     }
 }
 
@@ -134,7 +143,9 @@ pub struct WindowedPlan {
 
 impl fmt::Debug for WindowedPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WindowedPlan").field("aggregates", &self.aggregates).finish_non_exhaustive()
+        f.debug_struct("WindowedPlan")
+            .field("aggregates", &self.aggregates)
+            .finish_non_exhaustive()
     }
 }
 
@@ -154,9 +165,18 @@ impl WindowedPlan {
 
     /// Rows of a source batch, ready to be added. Error::Data when an expression fails on some
     /// row.
-    pub fn prepare(&self, aggregate: usize, batch: &RecordBatch, track_origin: bool) -> Result<Prepared> {
+    pub fn prepare(
+        &self,
+        aggregate: usize,
+        batch: &RecordBatch,
+        track_origin: bool,
+    ) -> Result<Prepared> {
         let plan = &self.aggregates[aggregate];
-        plan.input.prepare(&plan.chain.stages, &scanned(batch, &self.scans[aggregate])?, track_origin)
+        plan.input.prepare(
+            &plan.chain.stages,
+            &scanned(batch, &self.scans[aggregate])?,
+            track_origin,
+        )
     }
 }
 
@@ -164,7 +184,9 @@ fn scanned(batch: &RecordBatch, columns: &[usize]) -> Result<RecordBatch> {
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     let schema = Arc::new(batch.schema().project(columns)?);
     let columns = columns.iter().map(|i| batch.column(*i).clone()).collect();
-    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+    Ok(RecordBatch::try_new_with_options(
+        schema, columns, &options,
+    )?)
 }
 
 /// Runs what is above the aggregates. One for each merge; not shared between threads.
@@ -176,9 +198,18 @@ pub struct RunFinish {
 impl RunFinish {
     /// `None` for a query without aggregate.
     pub fn new(query: &Arc<QueryPlan>) -> Result<Option<Self>> {
-        let Body::Windowed(plan) = &query.body else { return Ok(None) };
-        let finish = Finish::new(plan.finish.clone(), plan.leaves.clone(), plan.context.clone())?;
-        Ok(Some(Self { query: query.clone(), finish }))
+        let Body::Windowed(plan) = &query.body else {
+            return Ok(None);
+        };
+        let finish = Finish::new(
+            plan.finish.clone(),
+            plan.leaves.clone(),
+            plan.context.clone(),
+        )?;
+        Ok(Some(Self {
+            query: query.clone(),
+            finish,
+        }))
     }
 
     pub fn plan(&self) -> Result<&WindowedPlan> {
@@ -195,7 +226,9 @@ impl RunFinish {
         for (aggregate, windows) in self.plan()?.aggregates.iter().zip(results) {
             let mut batches = Vec::with_capacity(windows.len());
             for window in windows {
-                if aggregate.assign == Assign::Global || aggregate.chain.window_passes(window.start, window.end)? {
+                if aggregate.assign == Assign::Global
+                    || aggregate.chain.window_passes(window.start, window.end)?
+                {
                     batches.push(leaf_batch(aggregate, window)?);
                 }
             }
@@ -240,7 +273,13 @@ impl QueryPlan {
         };
         match &mut self.body {
             Body::Stateless(plan) => plan.scan = bind(&plan.chain)?,
-            Body::Windowed(plan) => plan.scans = plan.aggregates.iter().map(|a| bind(&a.chain)).collect::<Result<_>>()?,
+            Body::Windowed(plan) => {
+                plan.scans = plan
+                    .aggregates
+                    .iter()
+                    .map(|a| bind(&a.chain))
+                    .collect::<Result<_>>()?
+            }
         }
         Ok(())
     }
@@ -249,7 +288,11 @@ impl QueryPlan {
     pub(super) fn columns(&self) -> Vec<&String> {
         match &self.body {
             Body::Stateless(plan) => plan.chain.columns.iter().collect(),
-            Body::Windowed(plan) => plan.aggregates.iter().flat_map(|a| &a.chain.columns).collect(),
+            Body::Windowed(plan) => plan
+                .aggregates
+                .iter()
+                .flat_map(|a| &a.chain.columns)
+                .collect(),
         }
     }
 }
@@ -269,4 +312,3 @@ impl Loaded {
         Ok(batches)
     }
 }
-

@@ -3,7 +3,10 @@
 use super::cut::{Cut, StreamTable, cut};
 use super::errors::planning;
 use super::finish;
-use super::query::{Body, Computed, LateTable, Loaded, QueryPlan, QuerySink, SourcePlan, StatelessPlan, WindowedPlan};
+use super::query::{
+    Body, Computed, LateTable, Loaded, QueryPlan, QuerySink, SourcePlan, StatelessPlan,
+    WindowedPlan,
+};
 use super::session::Session;
 use super::settings::Settings;
 use super::tokens::{self, Tokens};
@@ -33,7 +36,11 @@ pub struct Job {
 }
 
 /// Plans the text of a file. `settings` are those of the command line: they win over SET.
-pub fn plan_script(text: &str, variable: &dyn Fn(&str) -> Option<String>, settings: &Settings) -> Result<Job> {
+pub fn plan_script(
+    text: &str,
+    variable: &dyn Fn(&str) -> Option<String>,
+    settings: &Settings,
+) -> Result<Job> {
     let mut script = Script {
         session: Session::new()?,
         tables: BTreeMap::new(),
@@ -45,7 +52,9 @@ pub fn plan_script(text: &str, variable: &dyn Fn(&str) -> Option<String>, settin
         explained: Vec::new(),
     };
     for statement in tokens::statements(text, variable)? {
-        script.statement(&statement).map_err(|e| e.or_at(statement.start()))?;
+        script
+            .statement(&statement)
+            .map_err(|e| e.or_at(statement.start()))?;
     }
     script.finish()
 }
@@ -74,7 +83,13 @@ impl Script {
         if t.is_empty() {
             return Ok(());
         }
-        let first = t.name(0, "a statement").or_else(|e| if t.is(0, &Token::LParen) { Ok("SELECT".into()) } else { Err(e) })?;
+        let first = t.name(0, "a statement").or_else(|e| {
+            if t.is(0, &Token::LParen) {
+                Ok("SELECT".into())
+            } else {
+                Err(e)
+            }
+        })?;
         match first.to_uppercase().as_str() {
             "CREATE" => self.create(t),
             "DROP" => self.drop(t),
@@ -83,9 +98,25 @@ impl Script {
             "SELECT" | "WITH" => self.select(t),
             "EXPLAIN" => self.explain(t),
             other => {
-                const KNOWN: [&str; 8] = ["CREATE TABLE", "CREATE VIEW", "DROP", "SET", "INSERT INTO", "SELECT", "EXPLAIN", "WITH"];
-                let hint = nearest(other, ["CREATE", "DROP", "SET", "INSERT", "SELECT", "EXPLAIN", "WITH"]);
-                Err(Error::sql(format!("unknown statement {other}")).or_at(t.start()).with_hint(hint.unwrap_or_else(|| format!("there are: {}", KNOWN.join(", ")))))
+                const KNOWN: [&str; 8] = [
+                    "CREATE TABLE",
+                    "CREATE VIEW",
+                    "DROP",
+                    "SET",
+                    "INSERT INTO",
+                    "SELECT",
+                    "EXPLAIN",
+                    "WITH",
+                ];
+                let hint = nearest(
+                    other,
+                    [
+                        "CREATE", "DROP", "SET", "INSERT", "SELECT", "EXPLAIN", "WITH",
+                    ],
+                );
+                Err(Error::sql(format!("unknown statement {other}"))
+                    .or_at(t.start())
+                    .with_hint(hint.unwrap_or_else(|| format!("there are: {}", KNOWN.join(", ")))))
             }
         }
     }
@@ -109,9 +140,17 @@ impl Script {
         }
         let name = t.name(i, "a name")?;
         if self.tables.contains_key(&name) || self.views.contains(&name) {
-            return if tolerant { Ok(()) } else { Err(Error::sql(format!("'{name}' exists already")).or_at(t.at(i))) };
+            return if tolerant {
+                Ok(())
+            } else {
+                Err(Error::sql(format!("'{name}' exists already")).or_at(t.at(i)))
+            };
         }
-        if view { self.create_view(t, i, name) } else { self.create_table(t, i) }
+        if view {
+            self.create_view(t, i, name)
+        } else {
+            self.create_table(t, i)
+        }
     }
 
     fn create_table(&mut self, t: &Tokens, i: usize) -> Result<()> {
@@ -121,9 +160,12 @@ impl Script {
             && let Some(c) = def.column(&w.column)
             && !matches!(c.data_type, DataType::Timestamp(..))
         {
-            return Err(Error::sql(format!("the watermark's column '{}' must be a TIMESTAMP, but it is {}", c.name, c.data_type))
-                .or_at(c.at)
-                .with_hint("convert it: ts AS TO_TIMESTAMP(…), or TO_TIMESTAMP_LTZ(epoch, 0 or 3)"));
+            return Err(Error::sql(format!(
+                "the watermark's column '{}' must be a TIMESTAMP, but it is {}",
+                c.name, c.data_type
+            ))
+            .or_at(c.at)
+            .with_hint("convert it: ts AS TO_TIMESTAMP(…), or TO_TIMESTAMP_LTZ(epoch, 0 or 3)"));
         }
         self.session.register(&def)?;
         self.tables.insert(def.name.clone(), def);
@@ -146,15 +188,30 @@ impl Script {
         let (tokens, mut plan) = self.logical(&t.slice(query + 1, t.len()))?;
         if !names.is_empty() {
             if names.len() != plan.schema().fields().len() {
-                let text = format!("the view names {} columns, its query has {}", names.len(), plan.schema().fields().len());
+                let text = format!(
+                    "the view names {} columns, its query has {}",
+                    names.len(),
+                    plan.schema().fields().len()
+                );
                 return Err(Error::sql(text).or_at(t.at(i)));
             }
-            let exprs = plan.schema().columns().into_iter().zip(&names).map(|(c, n)| Expr::Column(c).alias(n));
-            plan = LogicalPlanBuilder::from(plan.clone()).project(exprs.collect::<Vec<_>>()).and_then(|b| b.build()).map_err(|e| planning(e, &tokens))?;
+            let exprs = plan
+                .schema()
+                .columns()
+                .into_iter()
+                .zip(&names)
+                .map(|(c, n)| Expr::Column(c).alias(n));
+            plan = LogicalPlanBuilder::from(plan.clone())
+                .project(exprs.collect::<Vec<_>>())
+                .and_then(|b| b.build())
+                .map_err(|e| planning(e, &tokens))?;
         }
         let view = datafusion::datasource::ViewTable::new(plan, None);
         let reference = datafusion::common::TableReference::bare(name.clone());
-        self.session.context.register_table(reference, Arc::new(view)).map_err(|e| planning(e, &tokens))?;
+        self.session
+            .context
+            .register_table(reference, Arc::new(view))
+            .map_err(|e| planning(e, &tokens))?;
         self.views.insert(name);
         Ok(())
     }
@@ -189,7 +246,8 @@ impl Script {
             },
             many => many.iter().map(|t| t.token.to_string()).collect::<String>(),
         };
-        self.settings.set(&text(1, eq), &text(eq + 1, t.len()), t.at(1))
+        self.settings
+            .set(&text(1, eq), &text(eq + 1, t.len()), t.at(1))
     }
 
     fn select(&mut self, t: &Tokens) -> Result<()> {
@@ -229,13 +287,22 @@ impl Script {
     }
 
     fn explain(&mut self, t: &Tokens) -> Result<()> {
-        let from = (1..t.len()).find(|i| ["SELECT", "WITH", "INSERT"].iter().any(|w| t.is_word(*i, w)));
-        let Some(from) = from else { return Err(Error::sql("expected a query behind EXPLAIN").or_at(t.at(1))) };
+        let from = (1..t.len()).find(|i| {
+            ["SELECT", "WITH", "INSERT"]
+                .iter()
+                .any(|w| t.is_word(*i, w))
+        });
+        let Some(from) = from else {
+            return Err(Error::sql("expected a query behind EXPLAIN").or_at(t.at(1)));
+        };
         let kept = self.queries.len();
         self.statement(&t.slice(from, t.len()))?;
         // The query is only explained: it does not run.
         for query in self.queries.drain(kept..) {
-            self.explained.push(super::explain::query_text(&query, &self.sources[query.source].def));
+            self.explained.push(super::explain::query_text(
+                &query,
+                &self.sources[query.source].def,
+            ));
         }
         Ok(())
     }
@@ -247,15 +314,31 @@ impl Script {
             let delay_us = self.interval_us(&tokens.with(w.interval.clone()))?;
             let at = tokens.find_word(&w.column).unwrap_or(tokens.start());
             let Some(def) = self.tables.get_mut(&w.table) else {
-                return Err(Error::sql(format!("WATERMARK is for a declared table, and '{}' is none", w.table)).or_at(at));
+                return Err(Error::sql(format!(
+                    "WATERMARK is for a declared table, and '{}' is none",
+                    w.table
+                ))
+                .or_at(at));
             };
             if def.column(&w.column).is_none() {
-                return Err(Error::sql(format!("the watermark's column '{}' is no column of {}", w.column, w.table)).or_at(at));
+                return Err(Error::sql(format!(
+                    "the watermark's column '{}' is no column of {}",
+                    w.column, w.table
+                ))
+                .or_at(at));
             }
-            let wanted = crate::table::WatermarkDef { column: w.column, delay_us, at };
+            let wanted = crate::table::WatermarkDef {
+                column: w.column,
+                delay_us,
+                at,
+            };
             match &def.watermark {
                 Some(old) if (&old.column, old.delay_us) != (&wanted.column, wanted.delay_us) => {
-                    return Err(Error::sql(format!("table {} has another watermark already", w.table)).or_at(at));
+                    return Err(Error::sql(format!(
+                        "table {} has another watermark already",
+                        w.table
+                    ))
+                    .or_at(at));
                 }
                 _ => def.watermark = Some(wanted),
             }
@@ -264,19 +347,41 @@ impl Script {
         Ok((tokens, plan))
     }
 
-    fn query(&mut self, name: String, plan: LogicalPlan, tokens: &Tokens, sink: QuerySink) -> Result<()> {
+    fn query(
+        &mut self,
+        name: String,
+        plan: LogicalPlan,
+        tokens: &Tokens,
+        sink: QuerySink,
+    ) -> Result<()> {
         let stream = self.stream_of(&plan, tokens)?;
         let def = self.tables[&stream].clone();
         let event_time = def.watermark.as_ref().map(|w| w.column.clone());
         let physical = self.session.physical(&plan, tokens)?;
         let schema = physical.schema();
         let at = tokens.start();
-        let cut = cut(&physical, &StreamTable { name: stream.clone(), event_time }).map_err(|e| e.or_at(at))?;
+        let cut = cut(
+            &physical,
+            &StreamTable {
+                name: stream.clone(),
+                event_time,
+            },
+        )
+        .map_err(|e| e.or_at(at))?;
         let (body, mode) = self.body(cut, tokens)?;
         check_sink(&sink, mode).map_err(|e| e.or_at(at))?;
         let windowed = matches!(&body, Body::Windowed(w) if w.assign() != Assign::Global);
         let source = self.source(&def, windowed);
-        let query = QueryPlan { name, source, body, mode, sink, schema, late: None, at };
+        let query = QueryPlan {
+            name,
+            source,
+            body,
+            mode,
+            sink,
+            schema,
+            late: None,
+            at,
+        };
         let pending = &mut self.sources[source];
         pending.columns.extend(query.columns().into_iter().cloned());
         self.queries.push(query);
@@ -292,17 +397,46 @@ impl Script {
                         .or_at(tokens.start())
                         .with_hint("use append"));
                 }
-                Ok((Body::Stateless(StatelessPlan { chain, scan: Vec::new(), limit }), OutputMode::Append))
+                Ok((
+                    Body::Stateless(StatelessPlan {
+                        chain,
+                        scan: Vec::new(),
+                        limit,
+                    }),
+                    OutputMode::Append,
+                ))
             }
-            Cut::Aggregated { aggregates, finish, leaves } => {
+            Cut::Aggregated {
+                aggregates,
+                finish,
+                leaves,
+            } => {
                 let global = aggregates.iter().any(|a| a.assign == Assign::Global);
-                let mode = asked.unwrap_or(if global { OutputMode::Update } else { OutputMode::Append });
+                let mode = asked.unwrap_or(if global {
+                    OutputMode::Update
+                } else {
+                    OutputMode::Append
+                });
                 finish::check(&finish, &aggregates, mode).map_err(|e| {
                     let words = ["GROUP", "ORDER", "LIMIT"];
-                    e.or_at(words.iter().find_map(|w| tokens.find_word(w)).unwrap_or(tokens.start()))
+                    e.or_at(
+                        words
+                            .iter()
+                            .find_map(|w| tokens.find_word(w))
+                            .unwrap_or(tokens.start()),
+                    )
                 })?;
                 let context = self.session.task_context();
-                Ok((Body::Windowed(WindowedPlan { aggregates, scans: Vec::new(), finish, leaves, context }), mode))
+                Ok((
+                    Body::Windowed(WindowedPlan {
+                        aggregates,
+                        scans: Vec::new(),
+                        finish,
+                        leaves,
+                        context,
+                    }),
+                    mode,
+                ))
             }
         }
     }
@@ -323,11 +457,18 @@ impl Script {
         let known: Vec<&TableDef> = names.iter().filter_map(|n| self.tables.get(n)).collect();
         for def in &known {
             if !matches!(def.connector(), "kafka" | "filesystem" | "datagen") {
-                return Err(Error::sql(format!("table {} of connector '{}' cannot be read", def.name, def.connector()))
-                    .or_at(tokens.find_word(&def.name).unwrap_or(tokens.start())));
+                return Err(Error::sql(format!(
+                    "table {} of connector '{}' cannot be read",
+                    def.name,
+                    def.connector()
+                ))
+                .or_at(tokens.find_word(&def.name).unwrap_or(tokens.start())));
             }
         }
-        let streams: Vec<&&TableDef> = known.iter().filter(|d| d.connector() != "filesystem").collect();
+        let streams: Vec<&&TableDef> = known
+            .iter()
+            .filter(|d| d.connector() != "filesystem")
+            .collect();
         match streams.as_slice() {
             [one] => Ok(one.name.clone()),
             [] => {
@@ -344,10 +485,18 @@ impl Script {
     }
 
     fn source(&mut self, def: &TableDef, windowed: bool) -> usize {
-        let index = self.sources.iter().position(|s| s.def.name == def.name).unwrap_or_else(|| {
-            self.sources.push(Pending { def: def.clone(), columns: BTreeSet::new(), windowed: false });
-            self.sources.len() - 1
-        });
+        let index = self
+            .sources
+            .iter()
+            .position(|s| s.def.name == def.name)
+            .unwrap_or_else(|| {
+                self.sources.push(Pending {
+                    def: def.clone(),
+                    columns: BTreeSet::new(),
+                    windowed: false,
+                });
+                self.sources.len() - 1
+            });
         self.sources[index].windowed |= windowed;
         index
     }
@@ -356,11 +505,18 @@ impl Script {
     fn interval_us(&self, tokens: &Tokens) -> Result<i64> {
         let text = tokens.text();
         let state = self.session.context.state();
-        let expr = state.create_logical_expr(&text, &DFSchema::empty()).map_err(|e| planning(e, tokens))?;
-        let physical = self.session.context.create_physical_expr(expr, &DFSchema::empty()).map_err(|e| planning(e, tokens))?;
+        let expr = state
+            .create_logical_expr(&text, &DFSchema::empty())
+            .map_err(|e| planning(e, tokens))?;
+        let physical = self
+            .session
+            .context
+            .create_physical_expr(expr, &DFSchema::empty())
+            .map_err(|e| planning(e, tokens))?;
         let literal = physical.downcast_ref::<datafusion::physical_expr::expressions::Literal>();
         let value = literal.map(|l| l.value().clone());
-        let bad = || Error::sql("expected an interval like INTERVAL '5' SECOND").or_at(tokens.start());
+        let bad =
+            || Error::sql("expected an interval like INTERVAL '5' SECOND").or_at(tokens.start());
         let value = value.ok_or_else(bad)?;
         match markers::assign(markers::Kind::Tumble, &[value.clone()]) {
             Ok(assign) => Ok(assign.slide()),
@@ -388,27 +544,61 @@ impl Script {
     }
 
     /// The expression of computed column `i` over `schema`, its type, and the columns it uses.
-    fn computed(&self, def: &TableDef, i: usize, schema: SchemaRef) -> Result<(Computed, DataType, Vec<String>)> {
+    fn computed(
+        &self,
+        def: &TableDef,
+        i: usize,
+        schema: SchemaRef,
+    ) -> Result<(Computed, DataType, Vec<String>)> {
         let column = &def.columns[i];
-        let ColumnKind::Computed(text) = &column.kind else { return Err(Error::bug("not a computed column")) };
+        let ColumnKind::Computed(text) = &column.kind else {
+            return Err(Error::bug("not a computed column"));
+        };
         let positioned = |e: Error| match e {
-            Error::Sql { message, hint, .. } => Error::Sql { message: format!("column '{}': {message}", column.name), hint, at: Some(column.at) },
+            Error::Sql { message, hint, .. } => Error::Sql {
+                message: format!("column '{}': {message}", column.name),
+                hint,
+                at: Some(column.at),
+            },
             other => other,
         };
         let parsed = tokens::statements(text, &|_| None)?;
-        let tokens = parsed.first().ok_or_else(|| Error::bug("an empty computed column"))?;
+        let tokens = parsed
+            .first()
+            .ok_or_else(|| Error::bug("an empty computed column"))?;
         let (tokens, _) = windows::rewrite(tokens).map_err(positioned)?;
-        let df_schema = DFSchema::try_from(schema.as_ref().clone()).map_err(|e| planning(e, &tokens))?;
+        let df_schema =
+            DFSchema::try_from(schema.as_ref().clone()).map_err(|e| planning(e, &tokens))?;
         let state = self.session.context.state();
-        let logical = state.create_logical_expr(&tokens.text(), &df_schema).map_err(|e| positioned(planning(e, &tokens)))?;
-        let used = logical.column_refs().into_iter().map(|c: &DfColumn| c.name.clone()).collect();
-        let expr = self.session.context.create_physical_expr(logical, &df_schema).map_err(|e| positioned(planning(e, &tokens)))?;
-        let data_type = match expr.data_type(&schema).map_err(|e| positioned(planning(e, &tokens)))? {
+        let logical = state
+            .create_logical_expr(&tokens.text(), &df_schema)
+            .map_err(|e| positioned(planning(e, &tokens)))?;
+        let used = logical
+            .column_refs()
+            .into_iter()
+            .map(|c: &DfColumn| c.name.clone())
+            .collect();
+        let expr = self
+            .session
+            .context
+            .create_physical_expr(logical, &df_schema)
+            .map_err(|e| positioned(planning(e, &tokens)))?;
+        let data_type = match expr
+            .data_type(&schema)
+            .map_err(|e| positioned(planning(e, &tokens)))?
+        {
             DataType::Timestamp(..) => DataType::Timestamp(TimeUnit::Microsecond, None),
             DataType::Utf8 | DataType::LargeUtf8 => DataType::Utf8View,
             other => other,
         };
-        Ok((Computed { expr, data_type: data_type.clone() }, data_type, used))
+        Ok((
+            Computed {
+                expr,
+                data_type: data_type.clone(),
+            },
+            data_type,
+            used,
+        ))
     }
 
     fn finish(mut self) -> Result<Job> {
@@ -423,7 +613,12 @@ impl Script {
         for query in &mut self.queries {
             if let Some(late) = &mut query.late {
                 let schema = &sources[query.source].schema;
-                late.columns = late.schema.fields().iter().map(|f| schema.index_of(f.name())).collect::<Result<_, _>>()?;
+                late.columns = late
+                    .schema
+                    .fields()
+                    .iter()
+                    .map(|f| schema.index_of(f.name()))
+                    .collect::<Result<_, _>>()?;
             }
         }
         let flags = self.flags;
@@ -448,16 +643,20 @@ impl Script {
         for query in &mut self.queries {
             let pending = &mut self.sources[query.source];
             let option = pending.def.options.get("late.table").map(str::to_string);
-            let Some(name) = option.or_else(|| self.settings.late_table.clone()) else { continue };
+            let Some(name) = option.or_else(|| self.settings.late_table.clone()) else {
+                continue;
+            };
             if !matches!(&query.body, Body::Windowed(w) if w.assign() != Assign::Global) {
                 continue;
             }
             let at = pending.def.options.at("late.table").unwrap_or(query.at);
             let Some(def) = self.tables.get(&name) else {
                 let hint = nearest(&name, self.tables.keys().map(String::as_str));
-                return Err(Error::sql(format!("the late table '{name}' is not declared"))
-                    .or_at(at)
-                    .with_hint(hint.unwrap_or_else(|| "declare it with CREATE TABLE".into())));
+                return Err(
+                    Error::sql(format!("the late table '{name}' is not declared"))
+                        .or_at(at)
+                        .with_hint(hint.unwrap_or_else(|| "declare it with CREATE TABLE".into())),
+                );
             };
             let fields: Vec<Field> = def.sink_columns().map(|c| c.field()).collect();
             for field in &fields {
@@ -468,7 +667,11 @@ impl Script {
                 }
                 pending.columns.insert(field.name().clone());
             }
-            query.late = Some(LateTable { def: def.clone(), columns: Vec::new(), schema: Arc::new(Schema::new(fields)) });
+            query.late = Some(LateTable {
+                def: def.clone(),
+                columns: Vec::new(),
+                schema: Arc::new(Schema::new(fields)),
+            });
         }
         Ok(())
     }
@@ -482,14 +685,26 @@ impl Script {
         }
         // Computed columns need their inputs; a later one may use an earlier one.
         for i in (0..def.columns.len()).rev() {
-            if needed.contains(&def.columns[i].name) && matches!(def.columns[i].kind, ColumnKind::Computed(_)) {
-                let others = def.columns.iter().enumerate().filter(|(k, _)| *k != i).map(|(_, c)| c.field());
-                let (_, _, used) = self.computed(def, i, Arc::new(Schema::new(others.collect::<Vec<_>>())))?;
+            if needed.contains(&def.columns[i].name)
+                && matches!(def.columns[i].kind, ColumnKind::Computed(_))
+            {
+                let others = def
+                    .columns
+                    .iter()
+                    .enumerate()
+                    .filter(|(k, _)| *k != i)
+                    .map(|(_, c)| c.field());
+                let (_, _, used) =
+                    self.computed(def, i, Arc::new(Schema::new(others.collect::<Vec<_>>())))?;
                 needed.extend(used);
             }
         }
         let (mut decode, mut metadata, mut fields) = (Vec::new(), Vec::new(), Vec::new());
-        for column in def.columns.iter().filter(|c| needed.contains(&c.name) && c.kind == ColumnKind::Physical) {
+        for column in def
+            .columns
+            .iter()
+            .filter(|c| needed.contains(&c.name) && c.kind == ColumnKind::Physical)
+        {
             decode.push(column.name.clone());
             fields.push(column.field());
         }
@@ -503,7 +718,10 @@ impl Script {
         let mut computed = Vec::new();
         for (i, column) in def.columns.iter().enumerate() {
             if needed.contains(&column.name) && matches!(column.kind, ColumnKind::Computed(_)) {
-                computed.push(self.computed(def, i, Arc::new(Schema::new(fields.clone())))?.0);
+                computed.push(
+                    self.computed(def, i, Arc::new(Schema::new(fields.clone())))?
+                        .0,
+                );
                 fields.push(column.field());
             }
         }
@@ -512,14 +730,23 @@ impl Script {
             Some(w) if pending.windowed => Some(schema.index_of(&w.column)?),
             _ => None,
         };
-        Ok(SourcePlan { def: def.clone(), decode, metadata, computed, schema, event_time })
+        Ok(SourcePlan {
+            def: def.clone(),
+            decode,
+            metadata,
+            computed,
+            schema,
+            event_time,
+        })
     }
 }
 
 impl Job {
     /// Loads the tables that queries join (files that are small enough for memory).
     pub fn load_tables(&self) -> Result<()> {
-        let Some(context) = &self.context else { return Ok(()) };
+        let Some(context) = &self.context else {
+            return Ok(());
+        };
         let mut loaded = Loaded::default();
         for query in &self.queries {
             let mut load = |name: &str, columns: &[String]| match self.tables.get(name) {
@@ -568,7 +795,9 @@ fn check_metadata(at: At, name: &str, key: MetadataKey, data_type: &DataType) ->
 }
 
 fn check_sink(sink: &QuerySink, mode: OutputMode) -> Result<()> {
-    let QuerySink::Table(def) = sink else { return Ok(()) };
+    let QuerySink::Table(def) = sink else {
+        return Ok(());
+    };
     match (def.connector(), mode) {
         ("kafka", OutputMode::Update) if def.primary_key.is_empty() => Err(Error::sql(format!("the result changes, but table {} can only be appended to", def.name))
             .with_hint("declare PRIMARY KEY (…) NOT ENFORCED, which makes it an upsert sink, or aggregate by a window")),
@@ -579,7 +808,12 @@ fn check_sink(sink: &QuerySink, mode: OutputMode) -> Result<()> {
 }
 
 /// Projects a query's result to the sink's columns, by position.
-fn to_sink(plan: LogicalPlan, def: &TableDef, columns: Option<&[(String, At)]>, tokens: &Tokens) -> Result<LogicalPlan> {
+fn to_sink(
+    plan: LogicalPlan,
+    def: &TableDef,
+    columns: Option<&[(String, At)]>,
+    tokens: &Tokens,
+) -> Result<LogicalPlan> {
     let targets: Vec<&crate::table::Column> = def.sink_columns().collect();
     let order: Vec<&str> = match columns {
         None => targets.iter().map(|c| c.name.as_str()).collect(),
@@ -587,7 +821,9 @@ fn to_sink(plan: LogicalPlan, def: &TableDef, columns: Option<&[(String, At)]>, 
             for (name, at) in list {
                 if !targets.iter().any(|c| c.name == *name) {
                     let hint = nearest(name, targets.iter().map(|c| c.name.as_str()));
-                    return Err(Error::sql(format!("'{name}' is no column of {}", def.name)).or_at(*at).with_hint(hint.unwrap_or_default()));
+                    return Err(Error::sql(format!("'{name}' is no column of {}", def.name))
+                        .or_at(*at)
+                        .with_hint(hint.unwrap_or_default()));
                 }
             }
             list.iter().map(|(n, _)| n.as_str()).collect()
@@ -596,35 +832,65 @@ fn to_sink(plan: LogicalPlan, def: &TableDef, columns: Option<&[(String, At)]>, 
     let fields = plan.schema().columns();
     if fields.len() != order.len() {
         let names: Vec<&str> = fields.iter().map(|c| c.name.as_str()).collect();
-        return Err(Error::sql(format!("the query has {} columns, table {} takes {}", fields.len(), def.name, order.len()))
-            .or_at(tokens.start())
-            .with_hint(format!("query: {}; table: {}", names.join(", "), order.join(", "))));
+        return Err(Error::sql(format!(
+            "the query has {} columns, table {} takes {}",
+            fields.len(),
+            def.name,
+            order.len()
+        ))
+        .or_at(tokens.start())
+        .with_hint(format!(
+            "query: {}; table: {}",
+            names.join(", "),
+            order.join(", ")
+        )));
     }
     let mut exprs = Vec::new();
     for target in &targets {
         let Some(i) = order.iter().position(|n| *n == target.name) else {
-            let null = datafusion::common::ScalarValue::try_from(&target.data_type).map_err(|e| planning(e, tokens))?;
+            let null = datafusion::common::ScalarValue::try_from(&target.data_type)
+                .map_err(|e| planning(e, tokens))?;
             exprs.push(Expr::Literal(null, None).alias(&target.name));
             continue;
         };
         let from = plan.schema().field(i).data_type().clone();
         if !assignable(&from, &target.data_type) {
-            return Err(Error::sql(format!("column {} of the query ('{}') is {from}, but column '{}' of {} is {}", i + 1, fields[i].name, target.name, def.name, target.data_type))
-                .or_at(tokens.find_word(&fields[i].name).unwrap_or(tokens.start()))
-                .with_hint(format!("write CAST({} AS …)", fields[i].name)));
+            return Err(Error::sql(format!(
+                "column {} of the query ('{}') is {from}, but column '{}' of {} is {}",
+                i + 1,
+                fields[i].name,
+                target.name,
+                def.name,
+                target.data_type
+            ))
+            .or_at(tokens.find_word(&fields[i].name).unwrap_or(tokens.start()))
+            .with_hint(format!("write CAST({} AS …)", fields[i].name)));
         }
         let column = Expr::Column(fields[i].clone());
-        let expr = if from == target.data_type { column } else { datafusion::logical_expr::cast(column, target.data_type.clone()) };
+        let expr = if from == target.data_type {
+            column
+        } else {
+            datafusion::logical_expr::cast(column, target.data_type.clone())
+        };
         exprs.push(expr.alias(&target.name));
     }
-    LogicalPlanBuilder::from(plan).project(exprs).and_then(|b| b.build()).map_err(|e| planning(e, tokens))
+    LogicalPlanBuilder::from(plan)
+        .project(exprs)
+        .and_then(|b| b.build())
+        .map_err(|e| planning(e, tokens))
 }
 
 /// Whether a sink's column takes a value without a CAST in the query.
 fn assignable(from: &DataType, to: &DataType) -> bool {
-    let text = |t: &DataType| matches!(t, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let text =
+        |t: &DataType| matches!(t, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     let number = |t: &DataType| t.is_numeric();
-    let bytes = |t: &DataType| matches!(t, DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
+    let bytes = |t: &DataType| {
+        matches!(
+            t,
+            DataType::Binary | DataType::LargeBinary | DataType::BinaryView
+        )
+    };
     let time = |t: &DataType| matches!(t, DataType::Timestamp(..) | DataType::Date32);
     from == to
         || *from == DataType::Null
@@ -632,7 +898,15 @@ fn assignable(from: &DataType, to: &DataType) -> bool {
         || (number(from) && number(to))
         || (bytes(from) && bytes(to))
         || (time(from) && time(to))
-        || matches!((from, to), (DataType::Time64(_) | DataType::Time32(_), DataType::Time64(_)))
+        || matches!(
+            (from, to),
+            (
+                DataType::Time64(_) | DataType::Time32(_),
+                DataType::Time64(_)
+            )
+        )
         || matches!((from, to), (DataType::Dictionary(_, v), t) if assignable(v, t))
-        || (from.is_nested() && to.is_nested() && std::mem::discriminant(from) == std::mem::discriminant(to))
+        || (from.is_nested()
+            && to.is_nested()
+            && std::mem::discriminant(from) == std::mem::discriminant(to))
 }

@@ -24,7 +24,11 @@ pub struct Session {
 /// Rules that fight the cut: this one turns count(DISTINCT x) into two aggregates …
 const LOGICAL_RULES_OFF: [&str; 1] = ["single_distinct_aggregation_to_group_by"];
 /// … and these check or use what holds for a whole table only.
-const PHYSICAL_RULES_OFF: [&str; 3] = ["SanityCheckPlan", "aggregate_statistics", "LimitedDistinctAggregation"];
+const PHYSICAL_RULES_OFF: [&str; 3] = [
+    "SanityCheckPlan",
+    "aggregate_statistics",
+    "LimitedDistinctAggregation",
+];
 
 impl Session {
     pub fn new() -> Result<Self> {
@@ -39,10 +43,22 @@ impl Session {
         // As Flink and Spark: NULL is smaller than everything.
         options.sql_parser.default_null_ordering = "nulls_min".into();
         options.execution.time_zone = None;
-        let state = SessionStateBuilder::new().with_config(config).with_default_features().build();
-        let logical = state.optimizers().iter().filter(|r| !LOGICAL_RULES_OFF.contains(&r.name())).cloned().collect();
-        let physical =
-            state.physical_optimizers().iter().filter(|r| !PHYSICAL_RULES_OFF.contains(&r.name())).cloned().collect();
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_default_features()
+            .build();
+        let logical = state
+            .optimizers()
+            .iter()
+            .filter(|r| !LOGICAL_RULES_OFF.contains(&r.name()))
+            .cloned()
+            .collect();
+        let physical = state
+            .physical_optimizers()
+            .iter()
+            .filter(|r| !PHYSICAL_RULES_OFF.contains(&r.name()))
+            .cloned()
+            .collect();
         let state = SessionStateBuilder::new_from_existing(state)
             .with_optimizer_rules(logical)
             .with_physical_optimizer_rules(physical)
@@ -52,7 +68,9 @@ impl Session {
             context.register_udf(marker);
         }
         functions::register(&context).map_err(|e| Error::bug(e.to_string()))?;
-        let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|e| Error::bug(e.to_string()))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .map_err(|e| Error::bug(e.to_string()))?;
         Ok(Self { context, runtime })
     }
 
@@ -61,15 +79,22 @@ impl Session {
     }
 
     pub fn register(&self, def: &TableDef) -> Result<()> {
-        let table = DeclaredTable { name: def.name.clone(), schema: def.schema() };
+        let table = DeclaredTable {
+            name: def.name.clone(),
+            schema: def.schema(),
+        };
         let name = datafusion::common::TableReference::bare(def.name.clone());
-        self.context.register_table(name, Arc::new(table)).map_err(|e| Error::bug(e.to_string()))?;
+        self.context
+            .register_table(name, Arc::new(table))
+            .map_err(|e| Error::bug(e.to_string()))?;
         Ok(())
     }
 
     pub fn deregister(&self, name: &str) -> Result<()> {
         let name = datafusion::common::TableReference::bare(name);
-        self.context.deregister_table(name).map_err(|e| Error::bug(e.to_string()))?;
+        self.context
+            .deregister_table(name)
+            .map_err(|e| Error::bug(e.to_string()))?;
         Ok(())
     }
 
@@ -84,17 +109,25 @@ impl Session {
                 let statement = p.parse_statement()?;
                 match p.parser.peek_token().token {
                     datafusion::sql::sqlparser::tokenizer::Token::EOF => Ok(statement),
-                    _ => p.parser.expected("the end of the statement", p.parser.peek_token()).map_err(Into::into),
+                    _ => p
+                        .parser
+                        .expected("the end of the statement", p.parser.peek_token())
+                        .map_err(Into::into),
                 }
             })
             .map_err(|e| parse_error(e, tokens))?;
         if let Statement::Statement(s) = &parsed
-            && !matches!(s.as_ref(), datafusion::sql::sqlparser::ast::Statement::Query(_))
+            && !matches!(
+                s.as_ref(),
+                datafusion::sql::sqlparser::ast::Statement::Query(_)
+            )
         {
             return Err(Error::sql("expected a query").or_at(tokens.start()));
         }
         let state = self.context.state();
-        self.runtime.block_on(state.statement_to_plan(parsed)).map_err(|e| planning(e, tokens))
+        self.runtime
+            .block_on(state.statement_to_plan(parsed))
+            .map_err(|e| planning(e, tokens))
     }
 
     /// Optimises and makes the physical plan.
@@ -102,7 +135,10 @@ impl Session {
         let state = self.context.state();
         let physical = self.runtime.block_on(async {
             let optimised = state.optimize(plan)?;
-            state.query_planner().create_physical_plan(&optimised, &state).await
+            state
+                .query_planner()
+                .create_physical_plan(&optimised, &state)
+                .await
         });
         physical.map_err(|e| planning(e, tokens))
     }
@@ -112,13 +148,24 @@ impl Session {
 fn parse_error(error: datafusion::common::DataFusionError, tokens: &Tokens) -> Error {
     let text = error.strip_backtrace();
     let text = text.lines().next().unwrap_or_default();
-    let text = text.split_once("ParserError(\"").map_or(text, |(_, t)| t.trim_end_matches("\")"));
+    let text = text
+        .split_once("ParserError(\"")
+        .map_or(text, |(_, t)| t.trim_end_matches("\")"));
     let (message, position) = text.rsplit_once(" at Line: ").unwrap_or((text, ""));
-    let numbers: Vec<u64> = position.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
-    let message = message.replace("Expected: ", "expected ").replace("sql parser error: ", "").replace(", found: ", ", found ");
+    let numbers: Vec<u64> = position
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|n| n.parse().ok())
+        .collect();
+    let message = message
+        .replace("Expected: ", "expected ")
+        .replace("sql parser error: ", "")
+        .replace(", found: ", ", found ");
     match numbers.as_slice() {
         [line, column, ..] if *line > 0 => {
-            Error::sql(message).or_at(tokens.original(crate::error::At { line: *line, column: *column }))
+            Error::sql(message).or_at(tokens.original(crate::error::At {
+                line: *line,
+                column: *column,
+            }))
         }
         _ => Error::sql(message).or_at(tokens.at(tokens.len())),
     }

@@ -64,8 +64,12 @@ pub fn parse_trigger(value: &str) -> Option<Trigger> {
         "available-now" | "availablenow" | "once" => Some(Trigger::AvailableNow),
         "window-close" | "on-window-close" => Some(Trigger::WindowClose),
         other => {
-            let other = other.strip_prefix("processing-time").map_or(other, |r| r.trim_start_matches([' ', '=', ':']));
-            parse_duration(other).filter(|d| !d.is_zero()).map(Trigger::Every)
+            let other = other
+                .strip_prefix("processing-time")
+                .map_or(other, |r| r.trim_start_matches([' ', '=', ':']));
+            parse_duration(other)
+                .filter(|d| !d.is_zero())
+                .map(Trigger::Every)
         }
     }
 }
@@ -73,17 +77,39 @@ pub fn parse_trigger(value: &str) -> Option<Trigger> {
 impl Settings {
     /// Applies one SET.
     pub fn set(&mut self, key: &str, value: &str, at: At) -> Result<()> {
-        let bad = |expected: &str| Error::sql(format!("'{value}' is no value of '{key}'")).or_at(at).with_hint(format!("it takes {expected}"));
+        let bad = |expected: &str| {
+            Error::sql(format!("'{value}' is no value of '{key}'"))
+                .or_at(at)
+                .with_hint(format!("it takes {expected}"))
+        };
         match key {
-            "output.mode" => self.output_mode = Some(parse_output_mode(value).ok_or_else(|| bad("append, update or complete"))?),
+            "output.mode" => {
+                self.output_mode = Some(
+                    parse_output_mode(value).ok_or_else(|| bad("append, update or complete"))?,
+                )
+            }
             "trigger" => {
-                self.trigger = Some(parse_trigger(value).ok_or_else(|| bad("a time like '10 seconds', available-now or window-close"))?)
+                self.trigger = Some(parse_trigger(value).ok_or_else(|| {
+                    bad("a time like '10 seconds', available-now or window-close")
+                })?)
             }
             "parallelism.default" => {
-                self.workers = Some(value.parse().ok().filter(|n| *n > 0).ok_or_else(|| bad("a whole number from 1"))?)
+                self.workers = Some(
+                    value
+                        .parse()
+                        .ok()
+                        .filter(|n| *n > 0)
+                        .ok_or_else(|| bad("a whole number from 1"))?,
+                )
             }
             "execution.batch-rows" => {
-                self.batch_rows = Some(value.parse().ok().filter(|n| *n > 0).ok_or_else(|| bad("a whole number from 1"))?)
+                self.batch_rows = Some(
+                    value
+                        .parse()
+                        .ok()
+                        .filter(|n| *n > 0)
+                        .ok_or_else(|| bad("a whole number from 1"))?,
+                )
             }
             "execution.runtime-mode" => match value.to_lowercase().as_str() {
                 "streaming" => {}
@@ -94,15 +120,22 @@ impl Settings {
             "pipeline.name" | "sql-client.execution.result-mode" | "table.dml-sync" => {}
             "table.local-time-zone" => {
                 if !["UTC", "Etc/UTC", "GMT", "Z"].contains(&value) {
-                    return Err(bad("UTC").with_hint("windrow computes in UTC; convert in the query"));
+                    return Err(
+                        bad("UTC").with_hint("windrow computes in UTC; convert in the query")
+                    );
                 }
             }
-            "execution.checkpointing.interval" | "state.checkpoints.dir" | "table.exec.state.ttl" => {
+            "execution.checkpointing.interval"
+            | "state.checkpoints.dir"
+            | "table.exec.state.ttl" => {
                 self.notices.push(format!("SET '{key}' has no effect yet: this version keeps no checkpoints and no state TTL"));
             }
             _ => {
-                let hint = nearest(key, KEYS.iter().copied()).unwrap_or_else(|| format!("there are: {}", KEYS.join(", ")));
-                return Err(Error::sql(format!("unknown setting '{key}'")).or_at(at).with_hint(hint));
+                let hint = nearest(key, KEYS.iter().copied())
+                    .unwrap_or_else(|| format!("there are: {}", KEYS.join(", ")));
+                return Err(Error::sql(format!("unknown setting '{key}'"))
+                    .or_at(at)
+                    .with_hint(hint));
             }
         }
         Ok(())

@@ -15,8 +15,14 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub enum Stage {
     /// Keeps the rows for which the predicate is true, and then only some columns.
-    Filter { predicate: Arc<dyn PhysicalExpr>, projection: Option<Vec<usize>> },
-    Project { exprs: Vec<Arc<dyn PhysicalExpr>>, schema: SchemaRef },
+    Filter {
+        predicate: Arc<dyn PhysicalExpr>,
+        projection: Option<Vec<usize>>,
+    },
+    Project {
+        exprs: Vec<Arc<dyn PhysicalExpr>>,
+        schema: SchemaRef,
+    },
     /// A join with a table that was loaded when the query started.
     Lookup(Lookup),
 }
@@ -33,9 +39,14 @@ impl Stage {
     fn run(&self, flow: Flow) -> Result<Flow> {
         let Flow { batch, origin } = flow;
         match self {
-            Stage::Filter { predicate, projection } => {
+            Stage::Filter {
+                predicate,
+                projection,
+            } => {
                 let mask = evaluate(predicate, &batch)?;
-                let mask = mask.as_boolean_opt().ok_or_else(|| Error::bug("a filter that is not boolean"))?;
+                let mask = mask
+                    .as_boolean_opt()
+                    .ok_or_else(|| Error::bug("a filter that is not boolean"))?;
                 // Project first: columns that only the predicate needs are not copied.
                 let batch = match projection {
                     Some(columns) => batch.project(columns)?,
@@ -45,12 +56,21 @@ impl Stage {
                     Some(o) => Some(compute::filter(&o, mask)?.as_primitive().clone()),
                     None => None,
                 };
-                Ok(Flow { batch: compute::filter_record_batch(&batch, mask)?, origin })
+                Ok(Flow {
+                    batch: compute::filter_record_batch(&batch, mask)?,
+                    origin,
+                })
             }
             Stage::Project { exprs, schema } => {
-                let columns = exprs.iter().map(|e| evaluate(e, &batch)).collect::<Result<Vec<_>>>()?;
+                let columns = exprs
+                    .iter()
+                    .map(|e| evaluate(e, &batch))
+                    .collect::<Result<Vec<_>>>()?;
                 let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-                Ok(Flow { batch: RecordBatch::try_new_with_options(schema.clone(), columns, &options)?, origin })
+                Ok(Flow {
+                    batch: RecordBatch::try_new_with_options(schema.clone(), columns, &options)?,
+                    origin,
+                })
             }
             Stage::Lookup(lookup) => lookup.run(&batch, origin.as_ref()),
         }
@@ -60,7 +80,10 @@ impl Stage {
 /// Runs all stages.
 pub fn run_stages(stages: &[Stage], batch: &RecordBatch, track_origin: bool) -> Result<Flow> {
     let origin = track_origin.then(|| UInt32Array::from_iter_values(0..batch.num_rows() as u32));
-    let mut flow = Flow { batch: batch.clone(), origin };
+    let mut flow = Flow {
+        batch: batch.clone(),
+        origin,
+    };
     for stage in stages {
         if flow.batch.num_rows() == 0 {
             break;
@@ -72,7 +95,9 @@ pub fn run_stages(stages: &[Stage], batch: &RecordBatch, track_origin: bool) -> 
 
 /// Evaluates an expression to one array of the batch's length.
 pub fn evaluate(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<ArrayRef> {
-    expr.evaluate(batch).and_then(|v| v.into_array(batch.num_rows())).map_err(internal)
+    expr.evaluate(batch)
+        .and_then(|v| v.into_array(batch.num_rows()))
+        .map_err(internal)
 }
 
 /// The expressions of one aggregate over the rows that come out of the stages.
@@ -95,36 +120,68 @@ pub struct Prepared {
 }
 
 impl AggregateInput {
-    pub fn prepare(&self, stages: &[Stage], batch: &RecordBatch, track_origin: bool) -> Result<Prepared> {
+    pub fn prepare(
+        &self,
+        stages: &[Stage],
+        batch: &RecordBatch,
+        track_origin: bool,
+    ) -> Result<Prepared> {
         let Flow { batch, origin } = run_stages(stages, batch, track_origin)?;
         let rows = batch.num_rows();
         if rows == 0 {
-            let input = Input { rows, keys: vec![], args: vec![], filters: vec![] };
-            return Ok(Prepared { input, times: Vec::new().into(), origin });
+            let input = Input {
+                rows,
+                keys: vec![],
+                args: vec![],
+                filters: vec![],
+            };
+            return Ok(Prepared {
+                input,
+                times: Vec::new().into(),
+                origin,
+            });
         }
-        let all = |exprs: &[Arc<dyn PhysicalExpr>]| exprs.iter().map(|e| evaluate(e, &batch)).collect::<Result<Vec<_>>>();
+        let all = |exprs: &[Arc<dyn PhysicalExpr>]| {
+            exprs
+                .iter()
+                .map(|e| evaluate(e, &batch))
+                .collect::<Result<Vec<_>>>()
+        };
         let times = match &self.time {
             None => Vec::new().into(),
             Some(time) => {
                 let array = evaluate(time, &batch)?;
                 let times = array.as_primitive_opt::<TimestampMicrosecondType>();
-                times.ok_or_else(|| Error::bug("an event time that is not in microseconds"))?.values().clone()
+                times
+                    .ok_or_else(|| Error::bug("an event time that is not in microseconds"))?
+                    .values()
+                    .clone()
             }
         };
-        let filters = self.filters.iter().map(|f| f.as_ref().map(|f| boolean(f, &batch)).transpose());
+        let filters = self
+            .filters
+            .iter()
+            .map(|f| f.as_ref().map(|f| boolean(f, &batch)).transpose());
         let input = Input {
             rows,
             keys: all(&self.keys)?,
             args: self.args.iter().map(|a| all(a)).collect::<Result<_>>()?,
             filters: filters.collect::<Result<_>>()?,
         };
-        Ok(Prepared { input, times, origin })
+        Ok(Prepared {
+            input,
+            times,
+            origin,
+        })
     }
 }
 
 fn boolean(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<BooleanArray> {
     let array = evaluate(expr, batch)?;
-    array.as_boolean_opt().cloned().ok_or_else(|| Error::bug("a FILTER that is not boolean"))
+    array
+        .as_boolean_opt()
+        .cloned()
+        .ok_or_else(|| Error::bug("a FILTER that is not boolean"))
 }
 
 /// Runs `step` over the batch. When an expression fails (a CAST of a text that is no number),
@@ -144,7 +201,12 @@ pub fn run_isolating(
             }
             let half = rows / 2;
             run_isolating(&batch.slice(0, half), first, step, bad)?;
-            run_isolating(&batch.slice(half, rows - half), first + half as u32, step, bad)
+            run_isolating(
+                &batch.slice(half, rows - half),
+                first + half as u32,
+                step,
+                bad,
+            )
         }
         other => other,
     }

@@ -27,17 +27,28 @@ pub fn statements(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Resu
     let (text, shifts) = substitute(text, variable)?;
     let shifts = Arc::new(shifts);
     let dialect = GenericDialect {};
-    let all = Tokenizer::new(&dialect, &text).tokenize_with_location().map_err(|e| {
-        let at = original(&shifts, At { line: e.location.line, column: e.location.column });
-        Error::sql(e.message).or_at(at)
-    })?;
+    let all = Tokenizer::new(&dialect, &text)
+        .tokenize_with_location()
+        .map_err(|e| {
+            let at = original(
+                &shifts,
+                At {
+                    line: e.location.line,
+                    column: e.location.column,
+                },
+            );
+            Error::sql(e.message).or_at(at)
+        })?;
     let mut result = Vec::new();
     let mut list = Vec::new();
     for token in all {
         match token.token {
             Token::Whitespace(_) => {}
             Token::SemiColon if !list.is_empty() => {
-                result.push(Tokens { list: std::mem::take(&mut list), shifts: shifts.clone() });
+                result.push(Tokens {
+                    list: std::mem::take(&mut list),
+                    shifts: shifts.clone(),
+                });
             }
             Token::SemiColon | Token::EOF => {}
             _ => list.push(token),
@@ -49,7 +60,10 @@ pub fn statements(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Resu
     Ok(result)
 }
 
-fn substitute(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<(String, Vec<Shift>)> {
+fn substitute(
+    text: &str,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<(String, Vec<Shift>)> {
     let mut out = String::with_capacity(text.len());
     let mut shifts = Vec::new();
     for (number, line) in text.split_inclusive('\n').enumerate() {
@@ -57,21 +71,30 @@ fn substitute(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<(
         let (mut rest, mut shift, mut column) = (line, 0i64, 1u64);
         let comment = line.trim_start().starts_with("--");
         while let Some(start) = rest.find("${").filter(|_| !comment) {
-            let at = At { line: line_number, column: (column as i64 + rest[..start].chars().count() as i64 - shift) as u64 };
+            let at = At {
+                line: line_number,
+                column: (column as i64 + rest[..start].chars().count() as i64 - shift) as u64,
+            };
             let Some(length) = rest[start..].find('}') else {
                 return Err(Error::sql("'${' without '}'").or_at(at));
             };
             let name = &rest[start + 2..start + length];
             let Some(value) = variable(name) else {
-                return Err(Error::sql(format!("variable {name} is not set")).or_at(at).with_hint(format!(
-                    "pass --set {name}=VALUE, or set the environment variable {name}"
-                )));
+                return Err(Error::sql(format!("variable {name} is not set"))
+                    .or_at(at)
+                    .with_hint(format!(
+                        "pass --set {name}=VALUE, or set the environment variable {name}"
+                    )));
             };
             out.push_str(&rest[..start]);
             out.push_str(&value);
             column += (rest[..start].chars().count() + value.chars().count()) as u64;
             shift += value.chars().count() as i64 - (name.chars().count() as i64 + 3);
-            shifts.push(Shift { line: line_number, from: column, shift });
+            shifts.push(Shift {
+                line: line_number,
+                from: column,
+                shift,
+            });
             rest = &rest[start + length + 1..];
         }
         out.push_str(rest);
@@ -80,8 +103,14 @@ fn substitute(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<(
 }
 
 fn original(shifts: &[Shift], at: At) -> At {
-    let shift = shifts.iter().rfind(|s| s.line == at.line && at.column >= s.from).map_or(0, |s| s.shift);
-    At { line: at.line, column: (at.column as i64 - shift).max(1) as u64 }
+    let shift = shifts
+        .iter()
+        .rfind(|s| s.line == at.line && at.column >= s.from)
+        .map_or(0, |s| s.shift);
+    At {
+        line: at.line,
+        column: (at.column as i64 - shift).max(1) as u64,
+    }
 }
 
 impl Tokens {
@@ -106,11 +135,17 @@ impl Tokens {
 
     /// The same tokens from `from` to `to` (exclusive).
     pub fn slice(&self, from: usize, to: usize) -> Tokens {
-        Tokens { list: self.list[from.min(to)..to].to_vec(), shifts: self.shifts.clone() }
+        Tokens {
+            list: self.list[from.min(to)..to].to_vec(),
+            shifts: self.shifts.clone(),
+        }
     }
 
     pub fn with(&self, list: Vec<TokenWithSpan>) -> Tokens {
-        Tokens { list, shifts: self.shifts.clone() }
+        Tokens {
+            list,
+            shifts: self.shifts.clone(),
+        }
     }
 
     /// Position of the last word that reads `name` (names are usually misspelt where they are
@@ -121,7 +156,10 @@ impl Tokens {
             Token::SingleQuotedString(s) => s == name,
             _ => false,
         };
-        self.list.iter().position(|t| matches(t) && t.span.start.line > 0).map(|i| self.at(i))
+        self.list
+            .iter()
+            .position(|t| matches(t) && t.span.start.line > 0)
+            .map(|i| self.at(i))
     }
 
     pub fn is_word(&self, i: usize, word: &str) -> bool {
@@ -130,7 +168,10 @@ impl Tokens {
 
     /// True when the tokens from `i` on read `words`.
     pub fn are_words(&self, i: usize, words: &[&str]) -> bool {
-        words.iter().enumerate().all(|(k, w)| self.is_word(i + k, w))
+        words
+            .iter()
+            .enumerate()
+            .all(|(k, w)| self.is_word(i + k, w))
     }
 
     pub fn is(&self, i: usize, token: &Token) -> bool {
@@ -186,15 +227,24 @@ impl Tokens {
 
     /// The tokens as text that parses to the same tokens.
     pub fn text(&self) -> String {
-        self.list.iter().map(|t| t.token.to_string()).collect::<Vec<_>>().join(" ")
+        self.list
+            .iter()
+            .map(|t| t.token.to_string())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     /// An unquoted or quoted name at `i`.
     pub fn name(&self, i: usize, what: &str) -> Result<String> {
         match self.list.get(i).map(|t| &t.token) {
             Some(Token::Word(w)) => Ok(w.value.clone()),
-            Some(other) => Err(Error::sql(format!("expected {what}, found {other}")).or_at(self.at(i))),
-            None => Err(Error::sql(format!("expected {what}, but the statement ends here")).or_at(self.at(i))),
+            Some(other) => {
+                Err(Error::sql(format!("expected {what}, found {other}")).or_at(self.at(i)))
+            }
+            None => Err(
+                Error::sql(format!("expected {what}, but the statement ends here"))
+                    .or_at(self.at(i)),
+            ),
         }
     }
 
@@ -202,8 +252,14 @@ impl Tokens {
     pub fn string(&self, i: usize, what: &str) -> Result<String> {
         match self.list.get(i).map(|t| &t.token) {
             Some(Token::SingleQuotedString(s)) => Ok(s.clone()),
-            Some(other) => Err(Error::sql(format!("expected {what} in single quotes, found {other}")).or_at(self.at(i))),
-            None => Err(Error::sql(format!("expected {what} in single quotes, but the statement ends here")).or_at(self.at(i))),
+            Some(other) => Err(Error::sql(format!(
+                "expected {what} in single quotes, found {other}"
+            ))
+            .or_at(self.at(i))),
+            None => Err(Error::sql(format!(
+                "expected {what} in single quotes, but the statement ends here"
+            ))
+            .or_at(self.at(i))),
         }
     }
 
@@ -211,7 +267,12 @@ impl Tokens {
         if self.is(i, token) {
             return Ok(());
         }
-        let found = self.list.get(i).map_or("the end of the statement".to_string(), |t| t.token.to_string());
+        let found = self
+            .list
+            .get(i)
+            .map_or("the end of the statement".to_string(), |t| {
+                t.token.to_string()
+            });
         Err(Error::sql(format!("expected '{token}', found {found}")).or_at(self.at(i)))
     }
 }
@@ -222,7 +283,10 @@ pub fn is_word(token: &Token, word: &str) -> bool {
 
 /// A token that stands where `at` stands.
 pub fn token_at(token: Token, at: &TokenWithSpan) -> TokenWithSpan {
-    TokenWithSpan { token, span: at.span }
+    TokenWithSpan {
+        token,
+        span: at.span,
+    }
 }
 
 /// A keyword or plain name.
@@ -232,7 +296,11 @@ pub fn word(text: &str) -> Token {
 
 /// A name that is never taken for a keyword.
 pub fn quoted(text: &str) -> Token {
-    Token::Word(Word { value: text.to_string(), quote_style: Some('"'), keyword: Keyword::NoKeyword })
+    Token::Word(Word {
+        value: text.to_string(),
+        quote_style: Some('"'),
+        keyword: Keyword::NoKeyword,
+    })
 }
 
 #[cfg(test)]
@@ -244,10 +312,25 @@ mod tests {
         let vars = |n: &str| (n == "LONG").then(|| "a-rather-long-value".to_string());
         let list = statements("SELECT '${LONG}', x\n, y;", &vars).unwrap();
         let tokens = &list[0];
-        assert_eq!(tokens.find_word("x"), Some(At { line: 1, column: 19 }));
+        assert_eq!(
+            tokens.find_word("x"),
+            Some(At {
+                line: 1,
+                column: 19
+            })
+        );
         assert_eq!(tokens.find_word("y"), Some(At { line: 2, column: 3 }));
         let error = statements("SELECT 1,\n  ${NONE}", &vars).unwrap_err();
-        assert!(matches!(error, Error::Sql { at: Some(At { line: 2, column: 3 }), .. }), "{error:?}");
+        assert!(
+            matches!(
+                error,
+                Error::Sql {
+                    at: Some(At { line: 2, column: 3 }),
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
     }
 
     #[test]

@@ -25,7 +25,11 @@ pub struct SparkWatermark {
 
 /// Rewrites the query that `tokens` is.
 pub fn rewrite(tokens: &Tokens) -> Result<(Tokens, Vec<SparkWatermark>)> {
-    let mut rewriter = Rewriter { t: tokens, out: Vec::with_capacity(tokens.len()), watermarks: Vec::new() };
+    let mut rewriter = Rewriter {
+        t: tokens,
+        out: Vec::with_capacity(tokens.len()),
+        watermarks: Vec::new(),
+    };
     rewriter.block(0, tokens.len(), &mut Block::default(), true)?;
     Ok((tokens.with(rewriter.out), rewriter.watermarks))
 }
@@ -107,7 +111,11 @@ impl Rewriter<'_> {
             }
             "FROM" => Clause::From,
             "GROUP" if self.t.is_word(i + 1, "BY") => Clause::GroupBy,
-            "WHERE" | "HAVING" | "ORDER" | "LIMIT" | "QUALIFY" | "UNION" | "WINDOW" if !self.is_spark_word(i, block) => Clause::Other,
+            "WHERE" | "HAVING" | "ORDER" | "LIMIT" | "QUALIFY" | "UNION" | "WINDOW"
+                if !self.is_spark_word(i, block) =>
+            {
+                Clause::Other
+            }
             _ => return,
         };
     }
@@ -135,14 +143,24 @@ impl Rewriter<'_> {
         None
     }
 
-    fn window_form(&mut self, i: usize, to: usize, upper: &str, block: &Block, top: bool) -> Result<Option<usize>> {
+    fn window_form(
+        &mut self,
+        i: usize,
+        to: usize,
+        upper: &str,
+        block: &Block,
+        top: bool,
+    ) -> Result<Option<usize>> {
         let call = self.t.is(i + 1, &Token::LParen);
         if block.clause == Clause::From && top {
-            if upper == "TABLE" && call && TABLE_FUNCTIONS.iter().any(|f| self.t.is_word(i + 2, f)) {
+            if upper == "TABLE" && call && TABLE_FUNCTIONS.iter().any(|f| self.t.is_word(i + 2, f))
+            {
                 let close = self.t.close(i + 1)?;
                 let inner = self.table_function(i + 2)?;
                 if inner != close {
-                    return Err(Error::sql("TABLE( ) takes one window function").or_at(self.t.at(inner)));
+                    return Err(
+                        Error::sql("TABLE( ) takes one window function").or_at(self.t.at(inner))
+                    );
                 }
                 return Ok(Some(close + 1));
             }
@@ -155,7 +173,9 @@ impl Rewriter<'_> {
         }
         let item = block.clause == Clause::Select && top;
         if call && block.clause == Clause::GroupBy {
-            if let Some(kind) = group_function(upper)? .or((upper == "WINDOW").then_some(Kind::SparkHop)) {
+            if let Some(kind) =
+                group_function(upper)?.or((upper == "WINDOW").then_some(Kind::SparkHop))
+            {
                 let close = self.t.close(i + 1)?;
                 self.three_markers(kind, i, (i + 2, close))?;
                 return Ok(Some(close + 1));
@@ -170,7 +190,11 @@ impl Rewriter<'_> {
             self.alias(item, i, close + 1, part_name(part));
             return Ok(Some(close + 1));
         }
-        if upper == "WINDOW_TIME" && call && block.spark.is_some() && self.t.is_word(i + 2, "window") {
+        if upper == "WINDOW_TIME"
+            && call
+            && block.spark.is_some()
+            && self.t.is_word(i + 2, "window")
+        {
             self.spark_marker(Part::Time, i, block)?;
             self.alias(item, i, i + 4, "window_time");
             return Ok(Some(i + 4));
@@ -188,18 +212,42 @@ impl Rewriter<'_> {
             next = self.t.close(i + 1)? + 1;
         }
         if self.t.is(next, &Token::Period) {
-            let (part, name) = match self.t.name(next + 1, "start or end")?.to_lowercase().as_str() {
+            let (part, name) = match self
+                .t
+                .name(next + 1, "start or end")?
+                .to_lowercase()
+                .as_str()
+            {
                 "start" => (Part::Start, "start"),
                 "end" => (Part::End, "end"),
-                other => return Err(Error::sql(format!("a window has no field '{other}'")).or_at(self.t.at(next + 1)).with_hint("it has start and end")),
+                other => {
+                    return Err(Error::sql(format!("a window has no field '{other}'"))
+                        .or_at(self.t.at(next + 1))
+                        .with_hint("it has start and end"));
+                }
             };
             self.spark_marker(part, i, block)?;
             self.alias(item, i, next + 2, name);
             return Ok(next + 2);
         }
-        self.push(i, [word("named_struct"), Token::LParen, Token::SingleQuotedString("start".into()), Token::Comma]);
+        self.push(
+            i,
+            [
+                word("named_struct"),
+                Token::LParen,
+                Token::SingleQuotedString("start".into()),
+                Token::Comma,
+            ],
+        );
         self.spark_marker(Part::Start, i, block)?;
-        self.push(i, [Token::Comma, Token::SingleQuotedString("end".into()), Token::Comma]);
+        self.push(
+            i,
+            [
+                Token::Comma,
+                Token::SingleQuotedString("end".into()),
+                Token::Comma,
+            ],
+        );
         self.spark_marker(Part::End, i, block)?;
         self.push(i, [Token::RParen]);
         self.alias(item, i, next, "window");
@@ -207,7 +255,9 @@ impl Rewriter<'_> {
     }
 
     fn spark_marker(&mut self, part: Part, at: usize, block: &Block) -> Result<()> {
-        let Some(args) = block.spark else { return Err(Error::bug("no window() in this GROUP BY")) };
+        let Some(args) = block.spark else {
+            return Err(Error::bug("no window() in this GROUP BY"));
+        };
         self.marker(Kind::SparkHop, part, at, args)
     }
 
@@ -222,8 +272,14 @@ impl Rewriter<'_> {
         let close = self.t.close(i + 1)?;
         let args = self.arguments(kind, i + 2, close)?;
         let too_few = || {
-            let form = if kind == Kind::Tumble { "TUMBLE(TABLE t, DESCRIPTOR(ts), size)" } else { "HOP(TABLE t, DESCRIPTOR(ts), slide, size)" };
-            Error::sql(format!("{name} lacks an argument")).or_at(self.t.at(i)).with_hint(format!("write {form}"))
+            let form = if kind == Kind::Tumble {
+                "TUMBLE(TABLE t, DESCRIPTOR(ts), size)"
+            } else {
+                "HOP(TABLE t, DESCRIPTOR(ts), slide, size)"
+            };
+            Error::sql(format!("{name} lacks an argument"))
+                .or_at(self.t.at(i))
+                .with_hint(format!("write {form}"))
         };
         let (table, time) = match args.as_slice() {
             [table, time, _, ..] => (*table, self.descriptor(*time)?),
@@ -232,17 +288,52 @@ impl Rewriter<'_> {
         let constants = &args[2..];
         self.push(i, [Token::LParen, word("SELECT"), Token::Mul]);
         for part in [Part::Start, Part::End, Part::Time] {
-            self.push(i, [Token::Comma, word(&Marker::name_of(kind, part)), Token::LParen]);
-            self.block(time.0, time.1, &mut Block { clause: Clause::Other, ..Default::default() }, false)?;
+            self.push(
+                i,
+                [
+                    Token::Comma,
+                    word(&Marker::name_of(kind, part)),
+                    Token::LParen,
+                ],
+            );
+            self.block(
+                time.0,
+                time.1,
+                &mut Block {
+                    clause: Clause::Other,
+                    ..Default::default()
+                },
+                false,
+            )?;
             for constant in constants {
                 self.push(i, [Token::Comma]);
-                self.block(constant.0, constant.1, &mut Block { clause: Clause::Other, ..Default::default() }, false)?;
+                self.block(
+                    constant.0,
+                    constant.1,
+                    &mut Block {
+                        clause: Clause::Other,
+                        ..Default::default()
+                    },
+                    false,
+                )?;
             }
             self.push(i, [Token::RParen, word("AS"), quoted(part_name(part))]);
         }
         self.push(i, [word("FROM")]);
-        let from = if self.t.is_word(table.0, "TABLE") { table.0 + 1 } else { table.0 };
-        self.block(from, table.1, &mut Block { clause: Clause::From, ..Default::default() }, true)?;
+        let from = if self.t.is_word(table.0, "TABLE") {
+            table.0 + 1
+        } else {
+            table.0
+        };
+        self.block(
+            from,
+            table.1,
+            &mut Block {
+                clause: Clause::From,
+                ..Default::default()
+            },
+            true,
+        )?;
         self.push(close, [Token::RParen]);
         Ok(close + 1)
     }
@@ -265,7 +356,9 @@ impl Rewriter<'_> {
                 Some(k) => named[k] = Some((a + 2, b)),
                 None => {
                     let hint = format!("the arguments are {}", order.join(", "));
-                    return Err(Error::sql(format!("unknown argument {name}")).or_at(self.t.at(a)).with_hint(hint));
+                    return Err(Error::sql(format!("unknown argument {name}"))
+                        .or_at(self.t.at(a))
+                        .with_hint(hint));
                 }
             }
         }
@@ -291,14 +384,28 @@ impl Rewriter<'_> {
         Ok(())
     }
 
-    fn marker(&mut self, kind: Kind, part: Part, at: usize, (from, to): (usize, usize)) -> Result<()> {
+    fn marker(
+        &mut self,
+        kind: Kind,
+        part: Part,
+        at: usize,
+        (from, to): (usize, usize),
+    ) -> Result<()> {
         // window() of two arguments tumbles, and a tumbling marker can be computed row by row.
         let kind = match kind {
             Kind::SparkHop if self.t.split_commas(from, to, false).len() == 2 => Kind::Tumble,
             other => other,
         };
         self.push(at, [word(&Marker::name_of(kind, part)), Token::LParen]);
-        self.block(from, to, &mut Block { clause: Clause::Other, ..Default::default() }, false)?;
+        self.block(
+            from,
+            to,
+            &mut Block {
+                clause: Clause::Other,
+                ..Default::default()
+            },
+            false,
+        )?;
         self.push(at, [Token::RParen]);
         Ok(())
     }
@@ -307,8 +414,11 @@ impl Rewriter<'_> {
     fn alias(&mut self, item: bool, start: usize, end: usize, name: &str) {
         let begins = start == 0
             || self.t.is(start - 1, &Token::Comma)
-            || ["SELECT", "DISTINCT", "ALL"].iter().any(|w| self.t.is_word(start - 1, w));
-        let ends = end >= self.t.len() || self.t.is(end, &Token::Comma) || self.t.is_word(end, "FROM");
+            || ["SELECT", "DISTINCT", "ALL"]
+                .iter()
+                .any(|w| self.t.is_word(start - 1, w));
+        let ends =
+            end >= self.t.len() || self.t.is(end, &Token::Comma) || self.t.is_word(end, "FROM");
         if item && begins && ends {
             self.push(start, [word("AS"), quoted(name)]);
         }
@@ -318,7 +428,11 @@ impl Rewriter<'_> {
     fn spark_watermark(&mut self, i: usize, to: usize) -> Result<usize> {
         let column = self.t.name(i + 1, "the watermark's column")?;
         let mut table = i - 1;
-        while table > 0 && !matches!(self.t.list[table - 1].token, Token::Comma) && !self.t.is_word(table - 1, "FROM") && !self.t.is_word(table - 1, "JOIN") {
+        while table > 0
+            && !matches!(self.t.list[table - 1].token, Token::Comma)
+            && !self.t.is_word(table - 1, "FROM")
+            && !self.t.is_word(table - 1, "JOIN")
+        {
             table -= 1;
         }
         let table = self.t.name(table, "a table before WATERMARK")?;
@@ -330,16 +444,27 @@ impl Rewriter<'_> {
             Some(Token::SingleQuotedString(_)) if end + 1 >= to || !is_unit(self.t, end + 1) => 1,
             _ => 2,
         };
-        let mut interval = Rewriter { t: self.t, out: Vec::new(), watermarks: Vec::new() };
+        let mut interval = Rewriter {
+            t: self.t,
+            out: Vec::new(),
+            watermarks: Vec::new(),
+        };
         interval.block(i + 4, end.min(to), &mut Block::default(), false)?;
-        self.watermarks.push(SparkWatermark { table, column, interval: interval.out });
+        self.watermarks.push(SparkWatermark {
+            table,
+            column,
+            interval: interval.out,
+        });
         Ok(end)
     }
 
     /// Words that the parser would take for keywords, and small differences between dialects.
     fn plain_word(&mut self, i: usize, upper: &str, block: &mut Block) -> Result<usize> {
         let behind_dot = i > 0 && self.t.is(i - 1, &Token::Period);
-        let literal = matches!(self.t.list.get(i + 1).map(|t| &t.token), Some(Token::SingleQuotedString(_)));
+        let literal = matches!(
+            self.t.list.get(i + 1).map(|t| &t.token),
+            Some(Token::SingleQuotedString(_))
+        );
         let call = self.t.is(i + 1, &Token::LParen);
         match upper {
             "CASE" => block.cases += 1,
@@ -348,7 +473,12 @@ impl Rewriter<'_> {
                 self.copy(i);
                 return Ok(i + 1);
             }
-            "INTERVAL" if matches!(self.t.list.get(i + 1).map(|t| &t.token), Some(Token::Number(..))) => {
+            "INTERVAL"
+                if matches!(
+                    self.t.list.get(i + 1).map(|t| &t.token),
+                    Some(Token::Number(..))
+                ) =>
+            {
                 self.copy(i);
                 if let Token::Number(n, _) = &self.t.list[i + 1].token {
                     self.push(i + 1, [Token::SingleQuotedString(n.clone())]);
@@ -365,7 +495,14 @@ impl Rewriter<'_> {
             _ => {}
         }
         let name = match upper {
-            "USER" | "OFFSET" | "PARTITION" => !call && !self.t.is_word(i + 1, "BY") && !matches!(self.t.list.get(i + 1).map(|t| &t.token), Some(Token::Number(..))),
+            "USER" | "OFFSET" | "PARTITION" => {
+                !call
+                    && !self.t.is_word(i + 1, "BY")
+                    && !matches!(
+                        self.t.list.get(i + 1).map(|t| &t.token),
+                        Some(Token::Number(..))
+                    )
+            }
             "TIMESTAMP" | "DATE" | "TIME" => !literal && !call && !self.is_type(i),
             "END" => true,
             _ => behind_dot && block.clause != Clause::None,
@@ -382,7 +519,9 @@ impl Rewriter<'_> {
 
     /// The word at `i` is the type of a CAST.
     fn is_type(&self, i: usize) -> bool {
-        i > 0 && (self.t.is_word(i - 1, "AS") && self.t.is(i + 1, &Token::RParen) || self.t.is(i - 1, &Token::DoubleColon))
+        i > 0
+            && (self.t.is_word(i - 1, "AS") && self.t.is(i + 1, &Token::RParen)
+                || self.t.is(i - 1, &Token::DoubleColon))
     }
 
     fn copy(&mut self, i: usize) {
@@ -391,12 +530,26 @@ impl Rewriter<'_> {
 
     fn push<const N: usize>(&mut self, at: usize, tokens: [Token; N]) {
         let at = self.t.list[at.min(self.t.len() - 1)].clone();
-        self.out.extend(tokens.into_iter().map(|t| token_at(t, &at)));
+        self.out
+            .extend(tokens.into_iter().map(|t| token_at(t, &at)));
     }
 }
 
 fn is_unit(t: &Tokens, i: usize) -> bool {
-    ["SECOND", "SECONDS", "MINUTE", "MINUTES", "HOUR", "HOURS", "DAY", "DAYS", "MILLISECOND", "MILLISECONDS"].iter().any(|u| t.is_word(i, u))
+    [
+        "SECOND",
+        "SECONDS",
+        "MINUTE",
+        "MINUTES",
+        "HOUR",
+        "HOURS",
+        "DAY",
+        "DAYS",
+        "MILLISECOND",
+        "MILLISECONDS",
+    ]
+    .iter()
+    .any(|u| t.is_word(i, u))
 }
 
 fn part_name(part: Part) -> &'static str {
@@ -417,24 +570,33 @@ fn group_function(upper: &str) -> Result<Option<Kind>> {
 
 /// `TUMBLE_START(ts, size)` and its kin.
 fn auxiliary(upper: &str) -> Result<Option<(Kind, Part)>> {
-    let Some((function, part)) = upper.rsplit_once('_') else { return Ok(None) };
+    let Some((function, part)) = upper.rsplit_once('_') else {
+        return Ok(None);
+    };
     let kind = match function {
         "TUMBLE" => Kind::Tumble,
         "HOP" => Kind::Hop,
-        "SESSION" if matches!(part, "START" | "END" | "ROWTIME" | "PROCTIME") => return Err(unsupported("SESSION")),
+        "SESSION" if matches!(part, "START" | "END" | "ROWTIME" | "PROCTIME") => {
+            return Err(unsupported("SESSION"));
+        }
         _ => return Ok(None),
     };
     match part {
         "START" => Ok(Some((kind, Part::Start))),
         "END" => Ok(Some((kind, Part::End))),
         "ROWTIME" => Ok(Some((kind, Part::Time))),
-        "PROCTIME" => Err(Error::sql(format!("{upper} is processing time, which cannot be replayed")).with_hint("use event time: TUMBLE_ROWTIME")),
+        "PROCTIME" => Err(Error::sql(format!(
+            "{upper} is processing time, which cannot be replayed"
+        ))
+        .with_hint("use event time: TUMBLE_ROWTIME")),
         _ => Ok(None),
     }
 }
 
 fn unsupported(name: &str) -> Error {
-    Error::sql(format!("{name} windows are not supported yet")).with_hint("TUMBLE and HOP are; a cumulating window is a HOP of its step, summed up by the reader")
+    Error::sql(format!("{name} windows are not supported yet")).with_hint(
+        "TUMBLE and HOP are; a cumulating window is a HOP of its step, summed up by the reader",
+    )
 }
 
 #[cfg(test)]
@@ -442,7 +604,9 @@ mod tests {
     use super::*;
 
     fn rewritten(sql: &str) -> String {
-        let tokens = super::super::tokens::statements(sql, &|_| None).unwrap().remove(0);
+        let tokens = super::super::tokens::statements(sql, &|_| None)
+            .unwrap()
+            .remove(0);
         rewrite(&tokens).unwrap().0.text()
     }
 
@@ -464,17 +628,31 @@ mod tests {
     #[test]
     fn group_functions() {
         assert_eq!(
-            rewritten("SELECT TUMBLE_START(ts, INTERVAL 10 SECONDS) w, page FROM t GROUP BY TUMBLE(ts, INTERVAL 10 SECONDS), page"),
+            rewritten(
+                "SELECT TUMBLE_START(ts, INTERVAL 10 SECONDS) w, page FROM t GROUP BY TUMBLE(ts, INTERVAL 10 SECONDS), page"
+            ),
             "SELECT __window_tumble_start ( ts , INTERVAL '10' SECONDS ) w , page FROM t GROUP BY __window_tumble_start ( ts , INTERVAL '10' SECONDS ) , __window_tumble_end ( ts , INTERVAL '10' SECONDS ) , __window_tumble_time ( ts , INTERVAL '10' SECONDS ) , page"
         );
     }
 
     #[test]
     fn spark_window() {
-        let text = rewritten("SELECT window.start, page, count(*) FROM t GROUP BY window(ts, '10 seconds'), page ORDER BY window.end");
-        assert!(text.starts_with("SELECT __window_tumble_start ( ts , '10 seconds' ) AS \"start\" , page"), "{text}");
-        assert!(text.ends_with("ORDER BY __window_tumble_end ( ts , '10 seconds' )"), "{text}");
-        let text = rewritten("SELECT window, count(*) FROM t GROUP BY window(ts, '1 minute', '10 seconds')");
+        let text = rewritten(
+            "SELECT window.start, page, count(*) FROM t GROUP BY window(ts, '10 seconds'), page ORDER BY window.end",
+        );
+        assert!(
+            text.starts_with(
+                "SELECT __window_tumble_start ( ts , '10 seconds' ) AS \"start\" , page"
+            ),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("ORDER BY __window_tumble_end ( ts , '10 seconds' )"),
+            "{text}"
+        );
+        let text = rewritten(
+            "SELECT window, count(*) FROM t GROUP BY window(ts, '1 minute', '10 seconds')",
+        );
         assert!(text.contains("AS \"window\" , count"), "{text}");
         assert!(text.contains("__window_spark_hop_start"), "{text}");
     }
@@ -489,13 +667,18 @@ mod tests {
         .remove(0);
         let (out, watermarks) = rewrite(&tokens).unwrap();
         assert!(!out.text().contains("WATERMARK"));
-        assert_eq!((watermarks[0].table.as_str(), watermarks[0].column.as_str()), ("t", "ts"));
+        assert_eq!(
+            (watermarks[0].table.as_str(), watermarks[0].column.as_str()),
+            ("t", "ts")
+        );
         assert_eq!(watermarks[0].interval.len(), 3);
     }
 
     #[test]
     fn keywords_as_columns() {
-        let text = rewritten("SELECT user, t.end, CASE WHEN a THEN 1 END, timestamp FROM t WHERE timestamp > TIMESTAMP '2022-01-01 00:00:00'");
+        let text = rewritten(
+            "SELECT user, t.end, CASE WHEN a THEN 1 END, timestamp FROM t WHERE timestamp > TIMESTAMP '2022-01-01 00:00:00'",
+        );
         assert_eq!(
             text,
             "SELECT \"user\" , t . \"end\" , CASE WHEN a THEN 1 END , \"timestamp\" FROM t WHERE \"timestamp\" > TIMESTAMP '2022-01-01 00:00:00'"

@@ -50,7 +50,9 @@ impl BadRecords {
     /// From the options `bad-records`, `dead-letter.*` and `….ignore-parse-errors`.
     pub fn open(def: &TableDef, worker: usize) -> Result<Self> {
         let options = &def.options;
-        let ignore = options.bool("json.ignore-parse-errors")?.or(options.bool("csv.ignore-parse-errors")?);
+        let ignore = options
+            .bool("json.ignore-parse-errors")?
+            .or(options.bool("csv.ignore-parse-errors")?);
         match (options.get("bad-records"), ignore) {
             (Some("fail"), _) | (None, Some(false)) => Ok(BadRecords::Fail),
             (Some("dead-letter"), _) => Self::open_dead_letter(def, worker),
@@ -60,17 +62,35 @@ impl BadRecords {
 
     fn open_dead_letter(def: &TableDef, worker: usize) -> Result<Self> {
         if let Some(topic) = def.options.get("dead-letter.topic") {
-            let properties: Vec<(&str, &str)> = def.options.with_prefix("properties.").filter(|(k, _)| *k != "group.id").collect();
+            let properties: Vec<(&str, &str)> = def
+                .options
+                .with_prefix("properties.")
+                .filter(|(k, _)| *k != "group.id")
+                .collect();
             if properties.is_empty() {
-                return Err(def.options.invalid("dead-letter.topic", "the table has no properties.bootstrap.servers").with_hint("use dead-letter.path"));
+                return Err(def
+                    .options
+                    .invalid(
+                        "dead-letter.topic",
+                        "the table has no properties.bootstrap.servers",
+                    )
+                    .with_hint("use dead-letter.path"));
             }
-            return Ok(BadRecords::Topic(RawProducer::new(properties.into_iter(), topic)?));
+            return Ok(BadRecords::Topic(RawProducer::new(
+                properties.into_iter(),
+                topic,
+            )?));
         }
         let Some(path) = def.options.get("dead-letter.path") else {
-            return Err(def.options.invalid("bad-records", "needs dead-letter.topic or dead-letter.path"));
+            return Err(def
+                .options
+                .invalid("bad-records", "needs dead-letter.topic or dead-letter.path"));
         };
         let def = folder_table(path)?;
-        Ok(BadRecords::Folder { sink: FileSink::new(&def, &format!("bad-{worker}"))?, def })
+        Ok(BadRecords::Folder {
+            sink: FileSink::new(&def, &format!("bad-{worker}"))?,
+            def,
+        })
     }
 
     /// Applies the policy to one record. An error ends the query.
@@ -86,7 +106,11 @@ impl BadRecords {
             ))),
             BadRecords::Skip => Ok(()),
             BadRecords::Topic(producer) => {
-                let (partition, offset, timestamp) = (place.partition.to_string(), place.offset.to_string(), place.timestamp_ms.to_string());
+                let (partition, offset, timestamp) = (
+                    place.partition.to_string(),
+                    place.offset.to_string(),
+                    place.timestamp_ms.to_string(),
+                );
                 let headers: [(&str, &[u8]); 6] = [
                     ("topic", place.topic.as_bytes()),
                     ("partition", partition.as_bytes()),
@@ -131,17 +155,33 @@ pub fn describe(bad: &Bad) -> String {
 fn folder_table(path: &str) -> Result<TableDef> {
     let at = At { line: 1, column: 1 };
     let mut options = Options::default();
-    for (key, value) in [("connector", "filesystem"), ("path", path), ("format", "json"), ("json.encode.ignore-null-fields", "true")] {
+    for (key, value) in [
+        ("connector", "filesystem"),
+        ("path", path),
+        ("format", "json"),
+        ("json.encode.ignore-null-fields", "true"),
+    ] {
         options.insert("filesystem", key, value, at)?;
     }
-    let column = |name: &str, data_type: DataType, ltz: bool| Column { name: name.into(), data_type, nullable: true, kind: ColumnKind::Physical, ltz, at };
+    let column = |name: &str, data_type: DataType, ltz: bool| Column {
+        name: name.into(),
+        data_type,
+        nullable: true,
+        kind: ColumnKind::Physical,
+        ltz,
+        at,
+    };
     Ok(TableDef {
         name: "dead letters".into(),
         columns: vec![
             column("topic", DataType::Utf8, false),
             column("partition", DataType::Int32, false),
             column("offset", DataType::Int64, false),
-            column("timestamp", DataType::Timestamp(TimeUnit::Microsecond, None), true),
+            column(
+                "timestamp",
+                DataType::Timestamp(TimeUnit::Microsecond, None),
+                true,
+            ),
             column("field", DataType::Utf8, false),
             column("reason", DataType::Utf8, false),
             column("payload", DataType::Utf8, false),
@@ -158,7 +198,9 @@ fn folder_table(path: &str) -> Result<TableDef> {
 fn folder_row(def: &TableDef, place: &Place, bad: &Bad) -> Result<RecordBatch> {
     let text = place.payload.and_then(|p| std::str::from_utf8(p).ok());
     let binary = if text.is_some() { None } else { place.payload };
-    let timestamp = Some(place.timestamp_ms).filter(|t| *t >= 0).map(|t| t * 1000);
+    let timestamp = Some(place.timestamp_ms)
+        .filter(|t| *t >= 0)
+        .map(|t| t * 1000);
     Ok(RecordBatch::try_new(
         def.schema(),
         vec![

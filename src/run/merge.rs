@@ -7,9 +7,9 @@ use crate::error::{Error, Result};
 use crate::plan::{Body, QueryPlan, RunFinish, Trigger};
 use crate::sink::{OutputMode, Sink};
 use crate::watermark::NONE;
-use crate::window::{Aggregate, Assign};
 use crate::window::assign::NEVER;
 use crate::window::merge::{Scope, WindowMerge, WindowResult};
+use crate::window::{Aggregate, Assign};
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -71,13 +71,38 @@ impl Merge {
                 let plan = finish.plan()?;
                 let factories: Vec<_> = (0..plan.aggregates()).map(|a| plan.factory(a)).collect();
                 let assign = plan.assign();
-                let merges = factories.iter().map(|f| WindowMerge::new(assign, f.clone())).collect();
-                Some(Windows { assign, factories, merges, finish })
+                let merges = factories
+                    .iter()
+                    .map(|f| WindowMerge::new(assign, f.clone()))
+                    .collect();
+                Some(Windows {
+                    assign,
+                    factories,
+                    merges,
+                    finish,
+                })
             }
         };
-        let state = WorkerState { watermark: Some(NONE), trigger: 0, ended: None };
+        let state = WorkerState {
+            watermark: Some(NONE),
+            trigger: 0,
+            ended: None,
+        };
         let workers = vec![state; workers];
-        Ok(Self { query, index, job_stats, trigger, sink, late, windows, workers, epoch: 0, dirty: false, late_dirty: false, left })
+        Ok(Self {
+            query,
+            index,
+            job_stats,
+            trigger,
+            sink,
+            late,
+            windows,
+            workers,
+            epoch: 0,
+            dirty: false,
+            late_dirty: false,
+            left,
+        })
     }
 
     fn stats(&self) -> &QueryStats {
@@ -87,11 +112,18 @@ impl Merge {
     /// Handles one message. Returns true when every worker has ended and all is written.
     pub fn handle(&mut self, message: Message) -> Result<bool> {
         match message {
-            Message::Segments { aggregate, segments } => {
-                let Some(windows) = &mut self.windows else { return Err(Error::bug("segments without windows")) };
+            Message::Segments {
+                aggregate,
+                segments,
+            } => {
+                let Some(windows) = &mut self.windows else {
+                    return Err(Error::bug("segments without windows"));
+                };
                 for segment in segments {
                     let late = windows.merges[aggregate].absorb(segment)?;
-                    self.job_stats.queries[self.index].late.fetch_add(late, Relaxed);
+                    self.job_stats.queries[self.index]
+                        .late
+                        .fetch_add(late, Relaxed);
                 }
             }
             Message::Rows(batch) => self.rows(batch)?,
@@ -108,7 +140,12 @@ impl Merge {
             Message::Trigger { worker, number } => {
                 self.workers[worker].trigger = number;
                 let asked = self.stats().trigger.load(Relaxed);
-                if number == asked && self.workers.iter().all(|w| w.trigger == asked || w.ended.is_some()) {
+                if number == asked
+                    && self
+                        .workers
+                        .iter()
+                        .all(|w| w.trigger == asked || w.ended.is_some())
+                {
                     self.emit_changes()?;
                     self.commit()?;
                 }
@@ -130,7 +167,10 @@ impl Merge {
             return self.commit();
         }
         // The workers send their changes and answer; then they are written (see `handle`).
-        let answered = self.workers.iter().all(|w| w.ended.is_some() || w.trigger == self.stats().trigger.load(Relaxed));
+        let answered = self
+            .workers
+            .iter()
+            .all(|w| w.ended.is_some() || w.trigger == self.stats().trigger.load(Relaxed));
         if answered {
             self.stats().trigger.fetch_add(1, Relaxed);
         }
@@ -144,7 +184,12 @@ impl Merge {
             sink: self.sink.describe(),
             rows: self.stats().written.load(Relaxed),
             late: self.stats().late.load(Relaxed),
-            open_windows: self.windows.iter().flat_map(|w| &w.merges).map(|m| m.open_windows()).sum(),
+            open_windows: self
+                .windows
+                .iter()
+                .flat_map(|w| &w.merges)
+                .map(|m| m.open_windows())
+                .sum(),
         }
     }
 
@@ -195,7 +240,9 @@ impl Merge {
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         if batch.num_rows() > 0 {
             self.sink.write(self.epoch, batch)?;
-            self.stats().written.fetch_add(batch.num_rows() as u64, Relaxed);
+            self.stats()
+                .written
+                .fetch_add(batch.num_rows() as u64, Relaxed);
             self.dirty = true;
         }
         Ok(())
@@ -219,12 +266,22 @@ impl Merge {
     /// Finishes the windows that the workers' watermarks have closed.
     fn advance(&mut self) -> Result<()> {
         // All idle: nobody says how far time has come, so it stays.
-        let watermark = self.workers.iter().filter_map(|w| w.watermark).min().unwrap_or(NONE);
-        let all_idle_or_ended = watermark == NEVER && self.workers.iter().any(|w| w.watermark.is_none());
+        let watermark = self
+            .workers
+            .iter()
+            .filter_map(|w| w.watermark)
+            .min()
+            .unwrap_or(NONE);
+        let all_idle_or_ended =
+            watermark == NEVER && self.workers.iter().any(|w| w.watermark.is_none());
         if watermark <= self.stats().watermark.load(Relaxed) || all_idle_or_ended {
             return Ok(());
         }
-        if self.windows.as_ref().is_none_or(|w| w.assign == Assign::Global) {
+        if self
+            .windows
+            .as_ref()
+            .is_none_or(|w| w.assign == Assign::Global)
+        {
             return Ok(());
         }
         if self.query.mode == OutputMode::Complete {
@@ -233,16 +290,33 @@ impl Merge {
         }
         // Rows that arrive from now on for these windows are late.
         self.stats().watermark.store(watermark, Relaxed);
-        let Some(windows) = &mut self.windows else { return Ok(()) };
-        let ends: BTreeSet<i64> = match self.query.mode {
-            OutputMode::Append => windows.merges.iter().flat_map(|m| m.due(watermark)).collect(),
-            _ => windows.merges.iter().flat_map(|m| m.changed()).filter(|e| *e <= watermark).collect(),
+        let Some(windows) = &mut self.windows else {
+            return Ok(());
         };
-        let scope = if self.query.mode == OutputMode::Append { Scope::All } else { Scope::Changed };
+        let ends: BTreeSet<i64> = match self.query.mode {
+            OutputMode::Append => windows
+                .merges
+                .iter()
+                .flat_map(|m| m.due(watermark))
+                .collect(),
+            _ => windows
+                .merges
+                .iter()
+                .flat_map(|m| m.changed())
+                .filter(|e| *e <= watermark)
+                .collect(),
+        };
+        let scope = if self.query.mode == OutputMode::Append {
+            Scope::All
+        } else {
+            Scope::Changed
+        };
         for end in ends {
             self.finish_window(end, scope)?;
         }
-        let Some(windows) = &mut self.windows else { return Ok(()) };
+        let Some(windows) = &mut self.windows else {
+            return Ok(());
+        };
         for merge in &mut windows.merges {
             merge.finalise(watermark);
         }
@@ -255,10 +329,17 @@ impl Merge {
     }
 
     fn finish_window(&mut self, end: i64, scope: Scope) -> Result<()> {
-        let Some(windows) = &mut self.windows else { return Ok(()) };
+        let Some(windows) = &mut self.windows else {
+            return Ok(());
+        };
         let mut results = Vec::with_capacity(windows.merges.len());
         for merge in &mut windows.merges {
-            results.push(merge.evaluate(end, scope)?.into_iter().collect::<Vec<WindowResult>>());
+            results.push(
+                merge
+                    .evaluate(end, scope)?
+                    .into_iter()
+                    .collect::<Vec<WindowResult>>(),
+            );
         }
         for batch in windows.finish.run(&results)? {
             self.write(&batch)?;
@@ -268,7 +349,9 @@ impl Merge {
 
     /// Output modes update (changed groups) and complete (everything, if anything changed).
     fn emit_changes(&mut self) -> Result<()> {
-        let Some(windows) = &mut self.windows else { return Ok(()) };
+        let Some(windows) = &mut self.windows else {
+            return Ok(());
+        };
         let changed: BTreeSet<i64> = windows.merges.iter().flat_map(|m| m.changed()).collect();
         if changed.is_empty() || self.query.mode == OutputMode::Append {
             return Ok(());
@@ -281,7 +364,10 @@ impl Merge {
             let mut results = Vec::new();
             for merge in &mut windows.merges {
                 let ends = merge.pending();
-                let all: Result<Vec<_>> = ends.into_iter().map(|e| merge.evaluate(e, Scope::All)).collect();
+                let all: Result<Vec<_>> = ends
+                    .into_iter()
+                    .map(|e| merge.evaluate(e, Scope::All))
+                    .collect();
                 results.push(all?.into_iter().flatten().collect());
             }
             for batch in windows.finish.run(&results)? {
@@ -290,7 +376,9 @@ impl Merge {
             // The whole result is shown even when HAVING leaves nothing of it.
             self.dirty = true;
         }
-        let Some(windows) = &mut self.windows else { return Ok(()) };
+        let Some(windows) = &mut self.windows else {
+            return Ok(());
+        };
         for merge in &mut windows.merges {
             merge.settle()?;
         }
@@ -299,15 +387,23 @@ impl Merge {
 
     /// An aggregate without keys over no rows at all has one row (`count(*)` is 0).
     fn empty_result(&mut self) -> Result<()> {
-        let Some(windows) = &mut self.windows else { return Ok(()) };
-        if windows.assign != Assign::Global || windows.merges.iter().any(|m| !m.pending().is_empty()) {
+        let Some(windows) = &mut self.windows else {
+            return Ok(());
+        };
+        if windows.assign != Assign::Global
+            || windows.merges.iter().any(|m| !m.pending().is_empty())
+        {
             return Ok(());
         }
         let mut results = Vec::new();
         for factory in &windows.factories {
             let mut rows = Vec::new();
             if factory.is_keyless() {
-                rows.push(WindowResult { start: 0, end: NEVER, batch: factory.store()?.evaluate()? });
+                rows.push(WindowResult {
+                    start: 0,
+                    end: NEVER,
+                    batch: factory.store()?.evaluate()?,
+                });
             }
             results.push(rows);
         }

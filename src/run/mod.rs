@@ -88,7 +88,9 @@ pub struct Summary {
 pub fn run(job: Job, options: &RunOptions, observer: &mut dyn Observer) -> Result<Summary> {
     job.load_tables()?;
     let settings = job.settings.clone();
-    let workers_max = settings.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
+    let workers_max = settings
+        .workers
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
     let sources: Vec<Arc<SourcePlan>> = job.sources.into_iter().map(Arc::new).collect();
     let queries: Vec<Arc<QueryPlan>> = job.queries.into_iter().map(Arc::new).collect();
     let stats = Arc::new(Stats::new(sources.len(), queries.len()));
@@ -102,10 +104,24 @@ pub fn run(job: Job, options: &RunOptions, observer: &mut dyn Observer) -> Resul
         })?;
         opened.push((source, partitions));
     }
-    let bounded = opened.iter().all(|(source, _)| settings.until_end || source.is_bounded());
-    let running = RunningJob { sources, queries, bounded, stats };
+    let bounded = opened
+        .iter()
+        .all(|(source, _)| settings.until_end || source.is_bounded());
+    let running = RunningJob {
+        sources,
+        queries,
+        bounded,
+        stats,
+    };
 
-    let mut engine = Engine { running: &running, options, workers: Vec::new(), merges: Vec::new(), senders: Vec::new(), halt: Arc::default() };
+    let mut engine = Engine {
+        running: &running,
+        options,
+        workers: Vec::new(),
+        merges: Vec::new(),
+        senders: Vec::new(),
+        halt: Arc::default(),
+    };
     for (q, query) in running.queries.iter().enumerate() {
         let partitions = opened[query.source].1.len();
         let workers = workers_of(workers_max, partitions);
@@ -113,7 +129,13 @@ pub fn run(job: Job, options: &RunOptions, observer: &mut dyn Observer) -> Resul
         engine.start_merge(q, query.clone(), trigger, workers)?;
     }
     for (s, (source, partitions)) in opened.iter().enumerate() {
-        engine.start_workers(s, source.as_ref(), partitions, workers_max, settings.batch_rows.unwrap_or(BATCH_ROWS))?;
+        engine.start_workers(
+            s,
+            source.as_ref(),
+            partitions,
+            workers_max,
+            settings.batch_rows.unwrap_or(BATCH_ROWS),
+        )?;
     }
     engine.senders.clear();
     engine.coordinate(&opened, observer)
@@ -169,15 +191,32 @@ impl Outbox for Senders {
     }
 }
 
-fn spawn<T: Send + 'static>(name: String, body: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
-    std::thread::Builder::new().name(name).spawn(body).map_err(|e| Error::env(format!("cannot start a thread: {e}")))
+fn spawn<T: Send + 'static>(
+    name: String,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>> {
+    std::thread::Builder::new()
+        .name(name)
+        .spawn(body)
+        .map_err(|e| Error::env(format!("cannot start a thread: {e}")))
 }
 
 impl Engine<'_> {
-    fn start_merge(&mut self, q: usize, query: Arc<QueryPlan>, trigger: Trigger, workers: usize) -> Result<()> {
+    fn start_merge(
+        &mut self,
+        q: usize,
+        query: Arc<QueryPlan>,
+        trigger: Trigger,
+        workers: usize,
+    ) -> Result<()> {
         let sink = sinks::open_query_sink(&query, self.options.format, &self.options.output)?;
         let late = match &query.late {
-            Some(table) => Some(sinks::open_sink(&table.def, &format!("{}-late", query.name), OutputMode::Append, &self.options.output)?),
+            Some(table) => Some(sinks::open_sink(
+                &table.def,
+                &format!("{}-late", query.name),
+                OutputMode::Append,
+                &self.options.output,
+            )?),
             None => None,
         };
         let (sender, receiver) = queue::queue(QUEUE_BYTES_MAX);
@@ -196,12 +235,29 @@ impl Engine<'_> {
         Ok(())
     }
 
-    fn start_workers(&mut self, s: usize, source: &dyn Source, partitions: &[Assignment], workers_max: usize, batch_rows: usize) -> Result<()> {
+    fn start_workers(
+        &mut self,
+        s: usize,
+        source: &dyn Source,
+        partitions: &[Assignment],
+        workers_max: usize,
+        batch_rows: usize,
+    ) -> Result<()> {
         let workers = workers_of(workers_max, partitions.len());
-        let queries: Vec<(usize, Arc<QueryPlan>)> =
-            self.running.queries.iter().enumerate().filter(|(_, q)| q.source == s).map(|(i, q)| (i, q.clone())).collect();
+        let queries: Vec<(usize, Arc<QueryPlan>)> = self
+            .running
+            .queries
+            .iter()
+            .enumerate()
+            .filter(|(_, q)| q.source == s)
+            .map(|(i, q)| (i, q.clone()))
+            .collect();
         for number in 0..workers {
-            let own: Vec<Assignment> = partitions.iter().filter(|p| p.id % workers == number).cloned().collect();
+            let own: Vec<Assignment> = partitions
+                .iter()
+                .filter(|p| p.id % workers == number)
+                .cloned()
+                .collect();
             let worker = Worker::new(WorkerParts {
                 number,
                 source: s,
@@ -213,10 +269,17 @@ impl Engine<'_> {
                 clock: self.options.clock.clone(),
                 batch_rows,
             })?;
-            let outbox = Senders(queries.iter().map(|(q, _)| (*q, self.senders[*q].clone())).collect());
+            let outbox = Senders(
+                queries
+                    .iter()
+                    .map(|(q, _)| (*q, self.senders[*q].clone()))
+                    .collect(),
+            );
             let additions = Additions::default();
             // A source that may grow is never at its end.
-            let endless = source.discovery_interval().is_some() && !source.is_bounded() && !self.running.bounded;
+            let endless = source.discovery_interval().is_some()
+                && !source.is_bounded()
+                && !self.running.bounded;
             let (halt, incoming) = (self.halt.clone(), additions.clone());
             let thread = spawn(format!("worker-{s}-{number}"), move || {
                 let result = run_worker(worker, outbox, &halt, &incoming, endless);
@@ -225,23 +288,36 @@ impl Engine<'_> {
                 }
                 result
             })?;
-            self.workers.push(RunningWorker { source: s, additions, thread });
+            self.workers.push(RunningWorker {
+                source: s,
+                additions,
+                thread,
+            });
         }
         Ok(())
     }
 
     /// Waits for the end; meanwhile finds new partitions and shows progress.
-    fn coordinate(self, opened: &[(Box<dyn Source>, Vec<Assignment>)], observer: &mut dyn Observer) -> Result<Summary> {
+    fn coordinate(
+        self,
+        opened: &[(Box<dyn Source>, Vec<Assignment>)],
+        observer: &mut dyn Observer,
+    ) -> Result<Summary> {
         let stats = self.running.stats.clone();
         let mut discovered_at = vec![self.options.clock.now(); opened.len()];
-        while self.merges.iter().any(|m| !m.is_finished()) || self.workers.iter().any(|w| !w.thread.is_finished()) {
-            let all_done = !stats.queries.is_empty() && stats.queries.iter().all(|q| q.done.load(Relaxed));
+        while self.merges.iter().any(|m| !m.is_finished())
+            || self.workers.iter().any(|w| !w.thread.is_finished())
+        {
+            let all_done =
+                !stats.queries.is_empty() && stats.queries.iter().all(|q| q.done.load(Relaxed));
             if self.options.stop.load(Relaxed) || all_done {
                 self.halt.store(true, Relaxed);
             }
             for (s, (source, _)) in opened.iter().enumerate() {
                 let now = self.options.clock.now();
-                let due = source.discovery_interval().is_some_and(|i| now.saturating_sub(discovered_at[s]) >= i);
+                let due = source
+                    .discovery_interval()
+                    .is_some_and(|i| now.saturating_sub(discovered_at[s]) >= i);
                 if due && !self.running.bounded && !self.halt.load(Relaxed) {
                     discovered_at[s] = now;
                     self.discover(s, source.as_ref());
@@ -254,7 +330,11 @@ impl Engine<'_> {
         for worker in self.workers {
             collect(worker.thread.join(), &mut errors);
         }
-        let queries: Vec<QuerySummary> = self.merges.into_iter().filter_map(|m| collect(m.join(), &mut errors)).collect();
+        let queries: Vec<QuerySummary> = self
+            .merges
+            .into_iter()
+            .filter_map(|m| collect(m.join(), &mut errors))
+            .collect();
         observer.observe(&stats, self.running);
         match errors.into_iter().next() {
             Some(error) => Err(error),
@@ -266,13 +346,26 @@ impl Engine<'_> {
     fn discover(&self, s: usize, source: &dyn Source) {
         let found = match source.discover() {
             Ok(found) => found,
-            Err(e) => return tracing::warn!("looking for new partitions of {} failed: {e}", source.describe()),
+            Err(e) => {
+                return tracing::warn!(
+                    "looking for new partitions of {} failed: {e}",
+                    source.describe()
+                );
+            }
         };
         let workers: Vec<&RunningWorker> = self.workers.iter().filter(|w| w.source == s).collect();
         for assignment in found {
-            tracing::info!("new partition {}/{}", assignment.topic, assignment.partition);
+            tracing::info!(
+                "new partition {}/{}",
+                assignment.topic,
+                assignment.partition
+            );
             let worker = workers[assignment.id % workers.len()];
-            worker.additions.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(assignment);
+            worker
+                .additions
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .push(assignment);
         }
     }
 }
@@ -285,19 +378,35 @@ fn collect<T>(joined: std::thread::Result<Result<T>>, errors: &mut Vec<Error>) -
             None
         }
         Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned().or(panic.downcast_ref::<&str>().map(|s| s.to_string()));
-            errors.push(Error::bug(format!("a thread panicked: {}", text.unwrap_or_default())));
+            let text = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or(panic.downcast_ref::<&str>().map(|s| s.to_string()));
+            errors.push(Error::bug(format!(
+                "a thread panicked: {}",
+                text.unwrap_or_default()
+            )));
             None
         }
     }
 }
 
-fn run_worker(mut worker: Worker, mut outbox: Senders, halt: &AtomicBool, additions: &Additions, endless: bool) -> Result<()> {
+fn run_worker(
+    mut worker: Worker,
+    mut outbox: Senders,
+    halt: &AtomicBool,
+    additions: &Additions,
+    endless: bool,
+) -> Result<()> {
     loop {
         if halt.load(Relaxed) {
             return worker.finish(false, &mut outbox);
         }
-        let added = std::mem::take(&mut *additions.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let added = std::mem::take(
+            &mut *additions
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
         if !added.is_empty() {
             worker.add(&added)?;
         }
@@ -311,7 +420,12 @@ fn run_worker(mut worker: Worker, mut outbox: Senders, halt: &AtomicBool, additi
     }
 }
 
-fn run_merge(mut merge: Merge, receiver: &Receiver<Message>, trigger: Trigger, clock: &dyn Clock) -> Result<QuerySummary> {
+fn run_merge(
+    mut merge: Merge,
+    receiver: &Receiver<Message>,
+    trigger: Trigger,
+    clock: &dyn Clock,
+) -> Result<QuerySummary> {
     let interval = match trigger {
         Trigger::Every(interval) => Some(interval),
         Trigger::WindowClose | Trigger::AvailableNow => None,

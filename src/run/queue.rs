@@ -45,8 +45,18 @@ pub struct Receiver<T>(Arc<Shared<T>>);
 
 /// A queue of at most `bytes_max` bytes; a single larger item passes when the queue is empty.
 pub fn queue<T>(bytes_max: usize) -> (Sender<T>, Receiver<T>) {
-    let state = State { items: VecDeque::new(), bytes: 0, senders: 1, receiver: true };
-    let shared = Arc::new(Shared { state: Mutex::new(state), room: Condvar::new(), items: Condvar::new(), bytes_max });
+    let state = State {
+        items: VecDeque::new(),
+        bytes: 0,
+        senders: 1,
+        receiver: true,
+    };
+    let shared = Arc::new(Shared {
+        state: Mutex::new(state),
+        room: Condvar::new(),
+        items: Condvar::new(),
+        bytes_max,
+    });
     (Sender(shared.clone()), Receiver(shared))
 }
 
@@ -55,7 +65,11 @@ impl<T> Sender<T> {
     pub fn send(&self, item: T, bytes: usize) -> Result<(), Closed> {
         let mut state = self.0.lock();
         while state.receiver && state.bytes > 0 && state.bytes + bytes > self.0.bytes_max {
-            state = self.0.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .0
+                .room
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         if !state.receiver {
             return Err(Closed);
@@ -99,7 +113,12 @@ impl<T> Receiver<T> {
             if left.is_zero() {
                 return Received::TimedOut;
             }
-            state = self.0.items.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .0
+                .items
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 }

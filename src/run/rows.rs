@@ -6,8 +6,8 @@ use crate::plan::{SourcePlan, run_isolating};
 use crate::source::{Blobs, Chunk};
 use crate::table::MetadataKey;
 use arrow::array::{
-    Array, ArrayRef, BinaryBuilder, Int32Array, Int64Array, MapBuilder, StringViewArray, StringViewBuilder,
-    TimestampMicrosecondArray, UInt32Array,
+    Array, ArrayRef, BinaryBuilder, Int32Array, Int64Array, MapBuilder, StringViewArray,
+    StringViewBuilder, TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Schema};
@@ -37,36 +37,73 @@ impl RowBuilder {
     /// `decoded` is false for sources that deliver rows.
     pub fn new(plan: Arc<SourcePlan>, decoded: bool) -> Result<Self> {
         if !decoded {
-            return Ok(Self { plan, value: None, key: None, from_key: Vec::new() });
+            return Ok(Self {
+                plan,
+                value: None,
+                key: None,
+                from_key: Vec::new(),
+            });
         }
-        let keys: Vec<&str> = plan.def.options.get("key.fields").map(|k| k.split(';').map(str::trim).collect()).unwrap_or_default();
+        let keys: Vec<&str> = plan
+            .def
+            .options
+            .get("key.fields")
+            .map(|k| k.split(';').map(str::trim).collect())
+            .unwrap_or_default();
         let has_key = plan.def.options.get("key.format").is_some();
-        let from_key: Vec<bool> = plan.decode.iter().map(|c| has_key && keys.contains(&c.as_str())).collect();
-        let split = |wanted: bool| plan.decode.iter().zip(&from_key).filter(|(_, k)| **k == wanted).map(|(c, _)| c.clone()).collect::<Vec<_>>();
+        let from_key: Vec<bool> = plan
+            .decode
+            .iter()
+            .map(|c| has_key && keys.contains(&c.as_str()))
+            .collect();
+        let split = |wanted: bool| {
+            plan.decode
+                .iter()
+                .zip(&from_key)
+                .filter(|(_, k)| **k == wanted)
+                .map(|(c, _)| c.clone())
+                .collect::<Vec<_>>()
+        };
         let key_columns = split(true);
-        let key = if key_columns.is_empty() { None } else { decode::key_decoder(&plan.def, &key_columns)? };
+        let key = if key_columns.is_empty() {
+            None
+        } else {
+            decode::key_decoder(&plan.def, &key_columns)?
+        };
         let value = Some(decode::decoder(&plan.def, &split(false))?);
-        Ok(Self { value, key, from_key, plan })
+        Ok(Self {
+            value,
+            key,
+            from_key,
+            plan,
+        })
     }
 
     /// True when the source must deliver record keys.
     pub fn wants_keys(plan: &SourcePlan) -> bool {
         let keys = plan.def.options.get("key.fields").unwrap_or_default();
         let decodes_key = plan.def.options.get("key.format").is_some()
-            && keys.split(';').any(|k| plan.decode.iter().any(|c| c == k.trim()));
+            && keys
+                .split(';')
+                .any(|k| plan.decode.iter().any(|c| c == k.trim()));
         decodes_key || plan.metadata.contains(&MetadataKey::Key)
     }
 
     /// Rows of the records `range` of `chunk`.
     pub fn build(&mut self, chunk: &Chunk, range: Range<usize>) -> Result<Built> {
-        let Some(value) = &mut self.value else { return Err(Error::bug("a chunk from a source of rows")) };
+        let Some(value) = &mut self.value else {
+            return Err(Error::bug("a chunk from a source of rows"));
+        };
         let mut values = value.decode(&chunk.payload, range.clone())?;
         let mut bad = std::mem::take(&mut values.bad);
         let mut records = records_of(&values, &range);
         let mut value_columns = std::mem::take(&mut values.columns);
         let mut key_columns = Vec::new();
         if let Some(decoder) = &mut self.key {
-            let keys = chunk.keys.as_ref().ok_or_else(|| Error::bug("no record keys"))?;
+            let keys = chunk
+                .keys
+                .as_ref()
+                .ok_or_else(|| Error::bug("no record keys"))?;
             let mut decoded = decode_keys(decoder.as_mut(), keys, range.clone())?;
             bad.append(&mut decoded.bad);
             let key_records = records_of(&decoded, &range);
@@ -79,10 +116,15 @@ impl RowBuilder {
                 records = both;
             }
         }
-        let (mut value_columns, mut key_columns) = (value_columns.into_iter(), key_columns.into_iter());
+        let (mut value_columns, mut key_columns) =
+            (value_columns.into_iter(), key_columns.into_iter());
         let mut columns = Vec::with_capacity(self.plan.schema.fields().len());
         for from_key in &self.from_key {
-            let next = if *from_key { key_columns.next() } else { value_columns.next() };
+            let next = if *from_key {
+                key_columns.next()
+            } else {
+                value_columns.next()
+            };
             columns.push(next.ok_or_else(|| Error::bug("a decoder delivered too few columns"))?);
         }
         for (k, key) in self.plan.metadata.iter().enumerate() {
@@ -94,12 +136,19 @@ impl RowBuilder {
 
     /// Rows that arrived decoded, in the order of `plan.decode`.
     pub fn complete_rows(&self, batch: &RecordBatch, first_record: u32) -> Result<Built> {
-        let records = (0..batch.num_rows() as u32).map(|i| first_record + i).collect();
+        let records = (0..batch.num_rows() as u32)
+            .map(|i| first_record + i)
+            .collect();
         self.complete(batch.columns().to_vec(), records, Vec::new())
     }
 
     /// Adds the computed columns and takes out rows without event time.
-    fn complete(&self, columns: Vec<ArrayRef>, records: Vec<u32>, mut bad: Vec<Bad>) -> Result<Built> {
+    fn complete(
+        &self,
+        columns: Vec<ArrayRef>,
+        records: Vec<u32>,
+        mut bad: Vec<Bad>,
+    ) -> Result<Built> {
         let schema = &self.plan.schema;
         let options = RecordBatchOptions::new().with_row_count(Some(records.len()));
         let read = Arc::new(Schema::new(schema.fields()[..columns.len()].to_vec()));
@@ -121,12 +170,24 @@ impl RowBuilder {
                 },
             )?;
             let computed = Arc::new(Schema::new(schema.fields().to_vec()));
-            batch = if parts.len() == 1 { parts.remove(0) } else { compute::concat_batches(&computed, &parts)? };
+            batch = if parts.len() == 1 {
+                parts.remove(0)
+            } else {
+                compute::concat_batches(&computed, &parts)?
+            };
             for (row, reason) in failed.iter().rev() {
-                bad.push(Bad { record: records.remove(*row as usize), field: None, reason: reason.clone() });
+                bad.push(Bad {
+                    record: records.remove(*row as usize),
+                    field: None,
+                    reason: reason.clone(),
+                });
             }
         }
-        let batch = RecordBatch::try_new_with_options(schema.clone(), batch.columns().to_vec(), &RecordBatchOptions::new().with_row_count(Some(records.len())))?;
+        let batch = RecordBatch::try_new_with_options(
+            schema.clone(),
+            batch.columns().to_vec(),
+            &RecordBatchOptions::new().with_row_count(Some(records.len())),
+        )?;
         self.without_null_times(batch, records, bad)
     }
 
@@ -138,27 +199,57 @@ impl RowBuilder {
             columns.push(computed.evaluate(&batch)?);
             let fields: Vec<Arc<Field>> = schema.fields()[..columns.len()].to_vec();
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?;
+            batch = RecordBatch::try_new_with_options(
+                Arc::new(Schema::new(fields)),
+                columns,
+                &options,
+            )?;
         }
         Ok(batch)
     }
 
-    fn without_null_times(&self, batch: RecordBatch, records: Vec<u32>, mut bad: Vec<Bad>) -> Result<Built> {
-        let Some(times) = self.plan.event_time.map(|i| batch.column(i)).filter(|c| c.null_count() > 0) else {
-            return Ok(Built { batch, records, bad });
+    fn without_null_times(
+        &self,
+        batch: RecordBatch,
+        records: Vec<u32>,
+        mut bad: Vec<Bad>,
+    ) -> Result<Built> {
+        let Some(times) = self
+            .plan
+            .event_time
+            .map(|i| batch.column(i))
+            .filter(|c| c.null_count() > 0)
+        else {
+            return Ok(Built {
+                batch,
+                records,
+                bad,
+            });
         };
-        let field = batch.schema().field(self.plan.event_time.unwrap_or_default()).name().clone();
+        let field = batch
+            .schema()
+            .field(self.plan.event_time.unwrap_or_default())
+            .name()
+            .clone();
         let (mut keep, mut kept) = (Vec::new(), Vec::new());
         for (i, record) in records.iter().enumerate() {
             if times.is_valid(i) {
                 keep.push(i as u32);
                 kept.push(*record);
             } else {
-                bad.push(Bad { record: *record, field: Some(field.clone()), reason: "the event time is NULL".into() });
+                bad.push(Bad {
+                    record: *record,
+                    field: Some(field.clone()),
+                    reason: "the event time is NULL".into(),
+                });
             }
         }
         let batch = compute::take_record_batch(&batch, &UInt32Array::from(keep))?;
-        Ok(Built { batch, records: kept, bad })
+        Ok(Built {
+            batch,
+            records: kept,
+            bad,
+        })
     }
 }
 
@@ -170,9 +261,19 @@ fn decode_keys(decoder: &mut dyn Decode, keys: &Blobs, range: Range<usize>) -> R
     }
     let present = records_of(&decoded, &range);
     let bad: Vec<u32> = decoded.bad.iter().map(|b| b.record).collect();
-    let mut all: Vec<u32> = range.map(|r| r as u32).filter(|r| !bad.contains(r)).collect();
-    let positions: UInt32Array = all.iter().map(|r| present.binary_search(r).ok().map(|i| i as u32)).collect();
-    decoded.columns = decoded.columns.iter().map(|c| compute::take(c, &positions, None)).collect::<Result<_, _>>()?;
+    let mut all: Vec<u32> = range
+        .map(|r| r as u32)
+        .filter(|r| !bad.contains(r))
+        .collect();
+    let positions: UInt32Array = all
+        .iter()
+        .map(|r| present.binary_search(r).ok().map(|i| i as u32))
+        .collect();
+    decoded.columns = decoded
+        .columns
+        .iter()
+        .map(|c| compute::take(c, &positions, None))
+        .collect::<Result<_, _>>()?;
     decoded.rows = all.len();
     decoded.records = Some(std::mem::take(&mut all));
     Ok(decoded)
@@ -199,20 +300,38 @@ fn intersect(a: &[u32], b: &[u32]) -> (UInt32Array, UInt32Array, Vec<u32>) {
 }
 
 fn take(columns: &[ArrayRef], rows: &UInt32Array) -> Result<Vec<ArrayRef>> {
-    Ok(columns.iter().map(|c| compute::take(c, rows, None)).collect::<Result<_, _>>()?)
+    Ok(columns
+        .iter()
+        .map(|c| compute::take(c, rows, None))
+        .collect::<Result<_, _>>()?)
 }
 
 /// A column of the records' envelopes.
-fn metadata(key: MetadataKey, data_type: &DataType, chunk: &Chunk, records: &[u32]) -> Result<ArrayRef> {
+fn metadata(
+    key: MetadataKey,
+    data_type: &DataType,
+    chunk: &Chunk,
+    records: &[u32],
+) -> Result<ArrayRef> {
     let rows = records.len();
     let text = |s: &str| -> ArrayRef { Arc::new(StringViewArray::from(vec![s; rows])) };
     let array: ArrayRef = match key {
         MetadataKey::Topic => text(&chunk.topic),
-        MetadataKey::TimestampType => text(if chunk.log_append_time { "LogAppendTime" } else { "CreateTime" }),
+        MetadataKey::TimestampType => text(if chunk.log_append_time {
+            "LogAppendTime"
+        } else {
+            "CreateTime"
+        }),
         MetadataKey::Partition => Arc::new(Int32Array::from(vec![chunk.partition; rows])),
-        MetadataKey::Offset => Arc::new(Int64Array::from_iter_values(records.iter().map(|r| chunk.offsets[*r as usize]))),
+        MetadataKey::Offset => Arc::new(Int64Array::from_iter_values(
+            records.iter().map(|r| chunk.offsets[*r as usize]),
+        )),
         MetadataKey::Timestamp => {
-            let us = records.iter().map(|r| Some(chunk.timestamps_ms[*r as usize]).filter(|t| *t >= 0).map(|t| t * 1000));
+            let us = records.iter().map(|r| {
+                Some(chunk.timestamps_ms[*r as usize])
+                    .filter(|t| *t >= 0)
+                    .map(|t| t * 1000)
+            });
             Arc::new(us.collect::<TimestampMicrosecondArray>())
         }
         MetadataKey::Key => keys(data_type, chunk, records),
@@ -232,13 +351,19 @@ fn keys(data_type: &DataType, chunk: &Chunk, records: &[u32]) -> ArrayRef {
         return Arc::new(builder.finish());
     }
     let mut builder = StringViewBuilder::new();
-    records.iter().for_each(|r| builder.append_option(get(r).map(String::from_utf8_lossy)));
+    records
+        .iter()
+        .for_each(|r| builder.append_option(get(r).map(String::from_utf8_lossy)));
     Arc::new(builder.finish())
 }
 
 fn headers(data_type: &DataType, chunk: &Chunk, records: &[u32]) -> Result<ArrayRef> {
     let mut builder = MapBuilder::new(
-        Some(arrow::array::builder::MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() }),
+        Some(arrow::array::builder::MapFieldNames {
+            entry: "entries".into(),
+            key: "key".into(),
+            value: "value".into(),
+        }),
         StringViewBuilder::new(),
         BinaryBuilder::new(),
     );

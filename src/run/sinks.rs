@@ -5,11 +5,11 @@ use crate::kafka::sink::KafkaSink;
 use crate::kafka::source::KafkaSource;
 use crate::plan::{QueryPlan, QuerySink, SourcePlan};
 use crate::run::rows::RowBuilder;
-use crate::sink::{OutputMode, Sink};
 use crate::sink::blackhole::BlackholeSink;
 use crate::sink::console::{ConsoleOptions, ConsoleSink, LinesSink};
 use crate::sink::files::FileSink;
 use crate::sink::print::PrintSink;
+use crate::sink::{OutputMode, Sink};
 use crate::source::datagen::DatagenSource;
 use crate::source::files::FilesSource;
 use crate::source::{ReadRequest, Source};
@@ -32,7 +32,11 @@ pub enum Format {
 /// Makes writers for standard output; tests and the demo put another one here.
 pub type Output = Arc<dyn Fn() -> Box<dyn Write + Send> + Send + Sync>;
 
-pub fn open_source(plan: &SourcePlan, until_end: bool, clock: &Arc<dyn Clock>) -> Result<Box<dyn Source>> {
+pub fn open_source(
+    plan: &SourcePlan,
+    until_end: bool,
+    clock: &Arc<dyn Clock>,
+) -> Result<Box<dyn Source>> {
     let request = ReadRequest {
         columns: plan.decode.clone(),
         keys: RowBuilder::wants_keys(plan),
@@ -42,12 +46,20 @@ pub fn open_source(plan: &SourcePlan, until_end: bool, clock: &Arc<dyn Clock>) -
     match plan.def.connector() {
         "kafka" => Ok(Box::new(KafkaSource::new(&plan.def, request)?)),
         "filesystem" => Ok(Box::new(FilesSource::new(&plan.def, request)?)),
-        "datagen" => Ok(Box::new(DatagenSource::new(&plan.def, request, wall_clock(clock))?)),
+        "datagen" => Ok(Box::new(DatagenSource::new(
+            &plan.def,
+            request,
+            wall_clock(clock),
+        )?)),
         other => Err(Error::bug(format!("no source for connector {other}"))),
     }
 }
 
-pub fn open_query_sink(query: &QueryPlan, format: Format, output: &Output) -> Result<Box<dyn Sink>> {
+pub fn open_query_sink(
+    query: &QueryPlan,
+    format: Format,
+    output: &Output,
+) -> Result<Box<dyn Sink>> {
     match &query.sink {
         QuerySink::Console => Ok(standard_output(&query.schema, format, output())),
         QuerySink::Table(def) => open_sink(def, &query.name, query.mode, output),
@@ -55,18 +67,38 @@ pub fn open_query_sink(query: &QueryPlan, format: Format, output: &Output) -> Re
 }
 
 /// The sink of a declared table; `name` goes into file names.
-pub fn open_sink(def: &TableDef, name: &str, mode: OutputMode, output: &Output) -> Result<Box<dyn Sink>> {
-    let guarantee = def.options.get("sink.delivery-guarantee").unwrap_or("at-least-once");
+pub fn open_sink(
+    def: &TableDef,
+    name: &str,
+    mode: OutputMode,
+    output: &Output,
+) -> Result<Box<dyn Sink>> {
+    let guarantee = def
+        .options
+        .get("sink.delivery-guarantee")
+        .unwrap_or("at-least-once");
     if guarantee.eq_ignore_ascii_case("exactly-once") {
-        return Err(def.options.invalid("sink.delivery-guarantee", "exactly-once comes with checkpoints, which this version has not").with_hint("use 'at-least-once'"));
+        return Err(def
+            .options
+            .invalid(
+                "sink.delivery-guarantee",
+                "exactly-once comes with checkpoints, which this version has not",
+            )
+            .with_hint("use 'at-least-once'"));
     }
     match def.connector() {
         "kafka" => Ok(Box::new(KafkaSink::new(def)?)),
         "filesystem" => Ok(Box::new(FileSink::new(def, name)?)),
         "print" => Ok(Box::new(PrintSink::new(def, mode)?)),
-        "console" => Ok(Box::new(ConsoleSink::new(Arc::new(sink_schema(def)), ConsoleOptions::from_options(&def.options)?, output()))),
+        "console" => Ok(Box::new(ConsoleSink::new(
+            Arc::new(sink_schema(def)),
+            ConsoleOptions::from_options(&def.options)?,
+            output(),
+        ))),
         "blackhole" => Ok(Box::new(BlackholeSink::new())),
-        other => Err(Error::sql(format!("a table of connector '{other}' cannot be written")).or_at(def.at)),
+        other => Err(
+            Error::sql(format!("a table of connector '{other}' cannot be written")).or_at(def.at),
+        ),
     }
 }
 
@@ -74,9 +106,17 @@ fn sink_schema(def: &TableDef) -> arrow::datatypes::Schema {
     arrow::datatypes::Schema::new(def.sink_columns().map(|c| c.field()).collect::<Vec<_>>())
 }
 
-fn standard_output(schema: &SchemaRef, format: Format, out: Box<dyn Write + Send>) -> Box<dyn Sink> {
+fn standard_output(
+    schema: &SchemaRef,
+    format: Format,
+    out: Box<dyn Write + Send>,
+) -> Box<dyn Sink> {
     match format {
-        Format::Table => Box::new(ConsoleSink::new(schema.clone(), ConsoleOptions::default(), out)),
+        Format::Table => Box::new(ConsoleSink::new(
+            schema.clone(),
+            ConsoleOptions::default(),
+            out,
+        )),
         Format::Json => Box::new(LinesSink::json(schema, out)),
         Format::Csv => Box::new(LinesSink::csv(schema, out)),
     }

@@ -34,28 +34,47 @@ pub struct PartitionStats {
 
 impl SourceStats {
     pub fn add_partition(&self, id: usize, stats: PartitionStats) {
-        let mut list = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = self
+            .partitions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if list.len() <= id {
-            let empty = PartitionStats { name: String::new(), position: 0, end: None, watermark: NONE, idle: false, ended: true };
+            let empty = PartitionStats {
+                name: String::new(),
+                position: 0,
+                end: None,
+                watermark: NONE,
+                idle: false,
+                ended: true,
+            };
             list.resize(id + 1, empty);
         }
         list[id] = stats;
     }
 
     pub fn update_partition(&self, id: usize, change: impl FnOnce(&mut PartitionStats)) {
-        let mut list = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = self
+            .partitions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(stats) = list.get_mut(id) {
             change(stats);
         }
     }
 
     pub fn partitions(&self) -> Vec<PartitionStats> {
-        self.partitions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.partitions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Records in the logs that are not read yet, as far as known.
     pub fn lag(&self) -> i64 {
-        self.partitions().iter().filter_map(|p| p.end.map(|e| (e - p.position).max(0))).sum()
+        self.partitions()
+            .iter()
+            .filter_map(|p| p.end.map(|e| (e - p.position).max(0)))
+            .sum()
     }
 }
 
@@ -136,6 +155,11 @@ impl Stats {
 
     /// The smallest watermark over the queries that have one.
     pub fn watermark(&self) -> i64 {
-        self.queries.iter().map(|q| q.watermark.load(Relaxed)).filter(|w| *w != NONE).min().unwrap_or(NONE)
+        self.queries
+            .iter()
+            .map(|q| q.watermark.load(Relaxed))
+            .filter(|w| *w != NONE)
+            .min()
+            .unwrap_or(NONE)
     }
 }

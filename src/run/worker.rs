@@ -25,14 +25,20 @@ use std::time::Duration;
 #[derive(Debug)]
 pub enum Message {
     /// Sealed stores of the aggregate number so and so.
-    Segments { aggregate: usize, segments: Vec<Segment> },
+    Segments {
+        aggregate: usize,
+        segments: Vec<Segment>,
+    },
     /// Result rows of a query without aggregate.
     Rows(RecordBatch),
     /// Rows that came too late, in the late table's columns.
     Late(RecordBatch),
     /// Everything that this worker's watermark closes has been sent. `None`: all its
     /// partitions are idle and it holds nothing back.
-    Watermark { worker: usize, watermark: Option<i64> },
+    Watermark {
+        worker: usize,
+        watermark: Option<i64>,
+    },
     /// Everything up to this trigger has been sent.
     Trigger { worker: usize, number: u64 },
     /// The worker's partitions have ended (`complete`), or it was told to stop.
@@ -43,7 +49,10 @@ impl Message {
     /// Memory held, for the queue's bound.
     pub fn bytes(&self) -> usize {
         match self {
-            Message::Segments { segments, .. } => segments.iter().map(|s| s.batch.get_array_memory_size()).sum(),
+            Message::Segments { segments, .. } => segments
+                .iter()
+                .map(|s| s.batch.get_array_memory_size())
+                .sum(),
             Message::Rows(batch) | Message::Late(batch) => batch.get_array_memory_size(),
             _ => 64,
         }
@@ -132,18 +141,36 @@ const BAD_TOLD_MAX: u64 = 3;
 impl Worker {
     pub fn new(parts: WorkerParts) -> Result<Self> {
         let options = &parts.plan.def.options;
-        let max_ahead = options.duration("scan.watermark.max-ahead")?.unwrap_or(MAX_AHEAD);
-        let idle_timeout = options.duration("scan.watermark.idle-timeout")?.filter(|d| !d.is_zero());
+        let max_ahead = options
+            .duration("scan.watermark.max-ahead")?
+            .unwrap_or(MAX_AHEAD);
+        let idle_timeout = options
+            .duration("scan.watermark.idle-timeout")?
+            .filter(|d| !d.is_zero());
         let queries = parts.queries.into_iter().map(|(index, plan)| {
             let windowed = match &plan.body {
                 Body::Windowed(w) => Some(WindowedQuery {
-                    tables: (0..w.aggregates()).map(|a| WindowTable::new(w.assign(), w.factory(a))).collect(),
+                    tables: (0..w.aggregates())
+                        .map(|a| WindowTable::new(w.assign(), w.factory(a)))
+                        .collect(),
                 }),
                 Body::Stateless(_) => None,
             };
-            Query { index, plan, windowed, sent: None, trigger: 0 }
+            Query {
+                index,
+                plan,
+                windowed,
+                sent: None,
+                trigger: 0,
+            }
         });
-        let decoded = !parts.plan.def.options.get("format").is_some_and(|f| f == "parquet") && parts.plan.def.connector() != "datagen";
+        let decoded = !parts
+            .plan
+            .def
+            .options
+            .get("format")
+            .is_some_and(|f| f == "parquet")
+            && parts.plan.def.connector() != "datagen";
         let mut worker = Self {
             rows: RowBuilder::new(parts.plan.clone(), decoded)?,
             bad: BadRecords::open(&parts.plan.def, parts.number)?,
@@ -174,16 +201,36 @@ impl Worker {
         let delay_us = self.plan.def.watermark.as_ref().map_or(0, |w| w.delay_us);
         for p in partitions {
             let name = format!("{}/{}", p.topic, p.partition);
-            let stats = PartitionStats { name: name.clone(), position: p.start, end: p.end, watermark: NONE, idle: false, ended: false };
+            let stats = PartitionStats {
+                name: name.clone(),
+                position: p.start,
+                end: p.end,
+                watermark: NONE,
+                idle: false,
+                ended: false,
+            };
             self.stats.sources[self.source].add_partition(p.id, stats);
             let watermark = PartitionWatermark::new(delay_us);
-            self.partitions.insert(p.id, Partition { name, watermark, active_at: self.clock.now(), idle: false, ended: false });
+            self.partitions.insert(
+                p.id,
+                Partition {
+                    name,
+                    watermark,
+                    active_at: self.clock.now(),
+                    idle: false,
+                    ended: false,
+                },
+            );
         }
     }
 
     /// Reads once, waiting at most `timeout`, and sends what follows from it.
     pub fn step(&mut self, timeout: Duration, outbox: &mut dyn Outbox) -> Result<Step> {
-        let polled = if self.all_ended() { Polled::Idle } else { self.reader.poll(timeout)? };
+        let polled = if self.all_ended() {
+            Polled::Idle
+        } else {
+            self.reader.poll(timeout)?
+        };
         let worked = !matches!(polled, Polled::Idle);
         let mut closed = false;
         match polled {
@@ -213,7 +260,10 @@ impl Worker {
             if complete || !append {
                 self.ship(q, NEVER, outbox)?;
             }
-            let message = Message::Ended { worker: self.number, complete };
+            let message = Message::Ended {
+                worker: self.number,
+                complete,
+            };
             // A merge that is gone has reported its own error.
             let _gone = outbox.send(self.queries[q].index, message);
         }
@@ -232,7 +282,9 @@ impl Worker {
     }
 
     fn mark_idle(&mut self) {
-        let Some(timeout) = self.idle_timeout else { return };
+        let Some(timeout) = self.idle_timeout else {
+            return;
+        };
         let now = self.clock.now();
         for (id, p) in &mut self.partitions {
             if !p.idle && !p.ended && now.saturating_sub(p.active_at) >= timeout {
@@ -254,7 +306,9 @@ impl Worker {
         }
         let stats = &self.stats.sources[self.source];
         stats.records.fetch_add(chunk.len() as u64, Relaxed);
-        stats.bytes.fetch_add(chunk.payload.data.len() as u64, Relaxed);
+        stats
+            .bytes
+            .fetch_add(chunk.payload.data.len() as u64, Relaxed);
         self.advance(chunk.id, chunk.next_offset, chunk.high_watermark);
         Ok(closed)
     }
@@ -264,17 +318,24 @@ impl Worker {
         let mut from = 0;
         while from < rows.batch.num_rows() {
             let length = self.batch_rows.min(rows.batch.num_rows() - from);
-            let built = self.rows.complete_rows(&rows.batch.slice(from, length), from as u32)?;
+            let built = self
+                .rows
+                .complete_rows(&rows.batch.slice(from, length), from as u32)?;
             closed |= self.batch(rows.id, built, None, outbox)?;
             from += length;
         }
-        self.stats.sources[self.source].records.fetch_add(rows.batch.num_rows() as u64, Relaxed);
+        self.stats.sources[self.source]
+            .records
+            .fetch_add(rows.batch.num_rows() as u64, Relaxed);
         self.advance(rows.id, rows.next_offset, None);
         Ok(closed)
     }
 
     fn advance(&mut self, id: usize, position: i64, end: Option<i64>) {
-        let watermark = self.partitions.get(&id).map_or(NONE, |p| p.watermark.current());
+        let watermark = self
+            .partitions
+            .get(&id)
+            .map_or(NONE, |p| p.watermark.current());
         self.stats.sources[self.source].update_partition(id, |s| {
             s.position = position;
             s.end = end.or(s.end);
@@ -283,8 +344,18 @@ impl Worker {
     }
 
     /// One batch of one partition through all queries.
-    fn batch(&mut self, id: usize, built: Built, chunk: Option<&Chunk>, outbox: &mut dyn Outbox) -> Result<bool> {
-        let Built { batch, records, bad } = built;
+    fn batch(
+        &mut self,
+        id: usize,
+        built: Built,
+        chunk: Option<&Chunk>,
+        outbox: &mut dyn Outbox,
+    ) -> Result<bool> {
+        let Built {
+            batch,
+            records,
+            bad,
+        } = built;
         for bad in &bad {
             self.bad_record(chunk, bad)?;
         }
@@ -323,16 +394,24 @@ impl Worker {
                 Body::Windowed(windowed) => {
                     let (failed, late) = query.add(windowed, &batch, &before, &self.stats)?;
                     if !late.is_empty() {
-                        self.stats.queries[query.index].late.fetch_add(late.len() as u64, Relaxed);
+                        self.stats.queries[query.index]
+                            .late
+                            .fetch_add(late.len() as u64, Relaxed);
                         if let Some(table) = &plan.late {
-                            closed |= outbox.send(query.index, Message::Late(table.rows(&batch, &late)?)).is_err();
+                            closed |= outbox
+                                .send(query.index, Message::Late(table.rows(&batch, &late)?))
+                                .is_err();
                         }
                     }
                     failed
                 }
             };
             for (row, reason) in failed {
-                let bad = Bad { record: records[row as usize], field: None, reason };
+                let bad = Bad {
+                    record: records[row as usize],
+                    field: None,
+                    reason,
+                };
                 self.bad_record(chunk, &bad)?;
             }
         }
@@ -340,37 +419,79 @@ impl Worker {
     }
 
     /// The watermarks before each row of the batch; moves the partition's watermark.
-    fn observe(&mut self, id: usize, batch: &RecordBatch, records: &[u32], chunk: Option<&Chunk>) -> Before {
+    fn observe(
+        &mut self,
+        id: usize,
+        batch: &RecordBatch,
+        records: &[u32],
+        chunk: Option<&Chunk>,
+    ) -> Before {
         let none = Before::AtMost { highest: NONE };
-        let Some(partition) = self.partitions.get_mut(&id) else { return none };
+        let Some(partition) = self.partitions.get_mut(&id) else {
+            return none;
+        };
         partition.active_at = self.clock.now();
         if partition.idle {
             partition.idle = false;
             self.stats.sources[self.source].update_partition(id, |s| s.idle = false);
         }
-        let Some(column) = self.plan.event_time else { return none };
-        let Some(times) = batch.column(column).as_primitive_opt::<TimestampMicrosecondType>() else { return none };
+        let Some(column) = self.plan.event_time else {
+            return none;
+        };
+        let Some(times) = batch
+            .column(column)
+            .as_primitive_opt::<TimestampMicrosecondType>()
+        else {
+            return none;
+        };
         let times = times.values();
-        let future = chunk.and_then(|c| future_rows(times, records, &c.timestamps_ms, self.max_ahead_us));
+        let future =
+            chunk.and_then(|c| future_rows(times, records, &c.timestamps_ms, self.max_ahead_us));
         if let Some(future) = &future {
             let count = future.iter().filter(|f| **f).count() as u64;
-            self.stats.sources[self.source].future.fetch_add(count, Relaxed);
+            self.stats.sources[self.source]
+                .future
+                .fetch_add(count, Relaxed);
         }
-        let assigns: Vec<Assign> =
-            self.queries.iter().filter_map(|q| q.windowed.as_ref()).map(|w| *w.tables[0].assign()).collect();
-        partition.watermark.observe(times, future.as_deref(), |ts, watermark| {
-            assigns.iter().any(|a| WindowTable::may_be_late(a, ts, watermark))
-        })
+        let assigns: Vec<Assign> = self
+            .queries
+            .iter()
+            .filter_map(|q| q.windowed.as_ref())
+            .map(|w| *w.tables[0].assign())
+            .collect();
+        partition
+            .watermark
+            .observe(times, future.as_deref(), |ts, watermark| {
+                assigns
+                    .iter()
+                    .any(|a| WindowTable::may_be_late(a, ts, watermark))
+            })
     }
 
     fn bad_record(&mut self, chunk: Option<&Chunk>, bad: &Bad) -> Result<()> {
         self.stats.sources[self.source].bad.fetch_add(1, Relaxed);
-        let nowhere = Place { topic: &self.plan.def.name, partition: 0, offset: i64::from(bad.record), timestamp_ms: -1, payload: None };
+        let nowhere = Place {
+            topic: &self.plan.def.name,
+            partition: 0,
+            offset: i64::from(bad.record),
+            timestamp_ms: -1,
+            payload: None,
+        };
         let place = chunk.map_or(nowhere, |c| Place::in_chunk(c, bad.record));
         if self.told < BAD_TOLD_MAX {
             self.told += 1;
-            let last = if self.told == BAD_TOLD_MAX { " (further ones are only counted)" } else { "" };
-            tracing::warn!("bad record at {}/{} offset {}: {}{last}", place.topic, place.partition, place.offset, describe(bad));
+            let last = if self.told == BAD_TOLD_MAX {
+                " (further ones are only counted)"
+            } else {
+                ""
+            };
+            tracing::warn!(
+                "bad record at {}/{} offset {}: {}{last}",
+                place.topic,
+                place.partition,
+                place.offset,
+                describe(bad)
+            );
         }
         self.bad.take(&place, bad)
     }
@@ -380,20 +501,32 @@ impl Worker {
         let watermark = self.watermark();
         let mut closed = false;
         for q in 0..self.queries.len() {
-            let asked = self.stats.queries[self.queries[q].index].trigger.load(Relaxed);
+            let asked = self.stats.queries[self.queries[q].index]
+                .trigger
+                .load(Relaxed);
             if asked > self.queries[q].trigger {
                 self.queries[q].trigger = asked;
                 closed |= self.ship(q, NEVER, outbox)?;
                 self.bad.flush()?;
-                let message = Message::Trigger { worker: self.number, number: asked };
+                let message = Message::Trigger {
+                    worker: self.number,
+                    number: asked,
+                };
                 closed |= outbox.send(self.queries[q].index, message).is_err();
             }
             if self.queries[q].sent != Some(watermark) {
                 self.queries[q].sent = Some(watermark);
                 let to = watermark.unwrap_or(NONE);
-                if self.queries[q].windowed.as_ref().is_some_and(|w| *w.tables[0].assign() != Assign::Global) {
+                if self.queries[q]
+                    .windowed
+                    .as_ref()
+                    .is_some_and(|w| *w.tables[0].assign() != Assign::Global)
+                {
                     closed |= self.ship(q, to, outbox)?;
-                    let message = Message::Watermark { worker: self.number, watermark };
+                    let message = Message::Watermark {
+                        worker: self.number,
+                        watermark,
+                    };
                     closed |= outbox.send(self.queries[q].index, message).is_err();
                 }
             }
@@ -403,12 +536,22 @@ impl Worker {
 
     fn ship(&mut self, q: usize, watermark: i64, outbox: &mut dyn Outbox) -> Result<bool> {
         let query = &mut self.queries[q];
-        let Some(windowed) = &mut query.windowed else { return Ok(false) };
+        let Some(windowed) = &mut query.windowed else {
+            return Ok(false);
+        };
         let mut closed = false;
         for (aggregate, table) in windowed.tables.iter_mut().enumerate() {
             let segments = table.ship(watermark)?;
             if !segments.is_empty() {
-                closed |= outbox.send(query.index, Message::Segments { aggregate, segments }).is_err();
+                closed |= outbox
+                    .send(
+                        query.index,
+                        Message::Segments {
+                            aggregate,
+                            segments,
+                        },
+                    )
+                    .is_err();
             }
         }
         Ok(closed)
@@ -420,12 +563,20 @@ impl Worker {
         if self.all_ended() {
             return Some(NEVER);
         }
-        self.partitions.values().filter(|p| !p.idle && !p.ended).map(|p| p.watermark.current()).min()
+        self.partitions
+            .values()
+            .filter(|p| !p.idle && !p.ended)
+            .map(|p| p.watermark.current())
+            .min()
     }
 
     /// Names of the partitions, for threads and messages.
     pub fn describe(&self) -> String {
-        self.partitions.values().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ")
+        self.partitions
+            .values()
+            .map(|p| p.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 
@@ -434,11 +585,20 @@ type Failed = Vec<(u32, String)>;
 impl Query {
     /// Adds a batch to the query's windows. Returns the rows on which an expression failed, and
     /// the late rows, both as indices of the batch.
-    fn add(&mut self, plan: &WindowedPlan, batch: &RecordBatch, before: &Before, stats: &Stats) -> Result<(Failed, Vec<u32>)> {
+    fn add(
+        &mut self,
+        plan: &WindowedPlan,
+        batch: &RecordBatch,
+        before: &Before,
+        stats: &Stats,
+    ) -> Result<(Failed, Vec<u32>)> {
         let (mut failed, mut late) = (Vec::new(), Vec::new());
-        let Some(windowed) = &mut self.windowed else { return Ok((failed, late)) };
+        let Some(windowed) = &mut self.windowed else {
+            return Ok((failed, late));
+        };
         let floor = stats.queries[self.index].watermark.load(Relaxed);
-        let track = matches!(before, Before::Each(_)) || (self.plan.late.is_some() && floor != NONE);
+        let track =
+            matches!(before, Before::Each(_)) || (self.plan.late.is_some() && floor != NONE);
         for (aggregate, table) in windowed.tables.iter_mut().enumerate() {
             let mut parts: Vec<(Prepared, u32)> = Vec::with_capacity(1);
             run_isolating(
@@ -454,16 +614,26 @@ impl Query {
                 },
             )?;
             for (prepared, first) in parts {
-                let origin = |i: u32| prepared.origin.as_ref().map_or(i, |o| o.value(i as usize)) + first;
+                let origin =
+                    |i: u32| prepared.origin.as_ref().map_or(i, |o| o.value(i as usize)) + first;
                 let before = match before {
-                    Before::Each(each) => Before::Each((0..prepared.input.rows as u32).map(|i| each[origin(i) as usize]).collect()),
+                    Before::Each(each) => Before::Each(
+                        (0..prepared.input.rows as u32)
+                            .map(|i| each[origin(i) as usize])
+                            .collect(),
+                    ),
                     other => other.clone(),
                 };
                 // A failure here leaves the store half updated: it is final, not one row's.
-                let rows = table.update(&prepared.input, &prepared.times, &before, floor).map_err(|e| match e {
-                    Error::Data(reason) => Error::env(format!("an aggregate of {} failed: {reason}", self.plan.name)),
-                    other => other,
-                })?;
+                let rows = table
+                    .update(&prepared.input, &prepared.times, &before, floor)
+                    .map_err(|e| match e {
+                        Error::Data(reason) => Error::env(format!(
+                            "an aggregate of {} failed: {reason}",
+                            self.plan.name
+                        )),
+                        other => other,
+                    })?;
                 late.extend(rows.into_iter().map(origin));
             }
         }
@@ -473,7 +643,12 @@ impl Query {
 
 /// For each row whether its event time is too far after its record's timestamp; `None` when no
 /// row's is.
-fn future_rows(times: &[i64], records: &[u32], timestamps_ms: &[i64], max_ahead_us: i64) -> Option<Vec<bool>> {
+fn future_rows(
+    times: &[i64],
+    records: &[u32],
+    timestamps_ms: &[i64],
+    max_ahead_us: i64,
+) -> Option<Vec<bool>> {
     let ahead = |i: usize| {
         let record_ms = timestamps_ms[records[i] as usize];
         record_ms >= 0 && times[i] > record_ms.saturating_mul(1000).saturating_add(max_ahead_us)

@@ -164,7 +164,11 @@ pub struct BlobsBuilder {
 
 impl Default for BlobsBuilder {
     fn default() -> Self {
-        Self { data: Vec::new(), ends: vec![0], nulls: Vec::new() }
+        Self {
+            data: Vec::new(),
+            ends: vec![0],
+            nulls: Vec::new(),
+        }
     }
 }
 
@@ -172,7 +176,11 @@ impl BlobsBuilder {
     pub fn with_capacity(strings: usize, bytes: usize) -> Self {
         let mut ends = Vec::with_capacity(strings + 1);
         ends.push(0);
-        Self { data: Vec::with_capacity(bytes), ends, nulls: Vec::new() }
+        Self {
+            data: Vec::with_capacity(bytes),
+            ends,
+            nulls: Vec::new(),
+        }
     }
 
     /// Bytes collected; a chunk must stay under 4 GiB.
@@ -193,7 +201,11 @@ impl BlobsBuilder {
     }
 
     pub fn finish(self) -> Blobs {
-        Blobs { data: Buffer::from_vec(self.data), ends: self.ends, nulls: self.nulls }
+        Blobs {
+            data: Buffer::from_vec(self.data),
+            ends: self.ends,
+            nulls: self.nulls,
+        }
     }
 }
 

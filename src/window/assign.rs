@@ -8,7 +8,11 @@
 pub enum Assign {
     /// No window: one group of rows that lasts for ever.
     Global,
-    Fixed { size: i64, slide: i64, offset: i64 },
+    Fixed {
+        size: i64,
+        slide: i64,
+        offset: i64,
+    },
 }
 
 /// The end of the window that never ends.
@@ -24,7 +28,11 @@ impl Assign {
         if slide <= 0 || size < slide {
             return None;
         }
-        Some(Assign::Fixed { size, slide, offset: offset.rem_euclid(slide) })
+        Some(Assign::Fixed {
+            size,
+            slide,
+            offset: offset.rem_euclid(slide),
+        })
     }
 
     /// Length of a pane.
@@ -56,8 +64,17 @@ impl Assign {
     /// End of the first window that holds `pane` and ends after `after`; `None` when there is
     /// none, that is, when a row of this pane is late for a watermark of `after`.
     pub fn next_end(&self, pane: i64, after: i64) -> Option<i64> {
-        let Assign::Fixed { size, slide, offset } = *self else { return Some(NEVER) };
-        let earliest = pane.saturating_add(self.pane_size()).max(after.saturating_add(1));
+        let Assign::Fixed {
+            size,
+            slide,
+            offset,
+        } = *self
+        else {
+            return Some(NEVER);
+        };
+        let earliest = pane
+            .saturating_add(self.pane_size())
+            .max(after.saturating_add(1));
         // Ends are `offset + size` plus multiples of the slide; round up to the next.
         let above = earliest.saturating_sub(offset).saturating_sub(size);
         let end = (above.div_euclid(slide) + i64::from(above.rem_euclid(slide) != 0))

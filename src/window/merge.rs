@@ -68,15 +68,25 @@ impl WindowMerge {
     /// every window of the pane is final (a partition that was idle and came back), else 0.
     pub fn absorb(&mut self, segment: Segment) -> Result<u64> {
         let after = self.watermark.max(segment.from_end.saturating_sub(1));
-        let Some(from_end) = self.assign.next_end(segment.pane, after) else { return Ok(segment.rows) };
+        let Some(from_end) = self.assign.next_end(segment.pane, after) else {
+            return Ok(segment.rows);
+        };
         let mut end = Some(from_end);
         while let Some(e) = end {
             self.pending.insert(e);
             self.changed.insert(e);
-            end = if self.assign == Assign::Global { None } else { self.assign.next_end(segment.pane, e) };
+            end = if self.assign == Assign::Global {
+                None
+            } else {
+                self.assign.next_end(segment.pane, e)
+            };
         }
         let segments = self.panes.entry(segment.pane).or_default();
-        segments.push(Held { from_end, fresh: true, batch: segment.batch });
+        segments.push(Held {
+            from_end,
+            fresh: true,
+            batch: segment.batch,
+        });
         if segments.len() > SEGMENTS_MAX {
             compact(segments, self.aggregate.as_ref())?;
         }
@@ -103,9 +113,17 @@ impl WindowMerge {
     pub fn evaluate(&mut self, end: i64, scope: Scope) -> Result<Option<WindowResult>> {
         self.changed.remove(&end);
         let start = self.assign.start_of(end);
-        let range = if self.assign == Assign::Global { i64::MIN..i64::MAX } else { start..end };
-        let held: Vec<&Held> =
-            self.panes.range(range).flat_map(|(_, segments)| segments).filter(|h| h.from_end <= end).collect();
+        let range = if self.assign == Assign::Global {
+            i64::MIN..i64::MAX
+        } else {
+            start..end
+        };
+        let held: Vec<&Held> = self
+            .panes
+            .range(range)
+            .flat_map(|(_, segments)| segments)
+            .filter(|h| h.from_end <= end)
+            .collect();
         if held.is_empty() {
             return Ok(None);
         }
@@ -114,7 +132,11 @@ impl WindowMerge {
         for h in held.iter().filter(|h| h.fresh) {
             store.merge(&h.batch)?;
         }
-        let changed = if held.iter().any(|h| h.fresh) { store.groups() } else { 0 };
+        let changed = if held.iter().any(|h| h.fresh) {
+            store.groups()
+        } else {
+            0
+        };
         for h in held.iter().filter(|h| !h.fresh) {
             store.merge(&h.batch)?;
         }
@@ -163,7 +185,11 @@ impl WindowMerge {
 
     /// Memory held, in bytes.
     pub fn bytes(&self) -> usize {
-        self.panes.values().flatten().map(|h| h.batch.get_array_memory_size()).sum()
+        self.panes
+            .values()
+            .flatten()
+            .map(|h| h.batch.get_array_memory_size())
+            .sum()
     }
 
     /// Windows with data that are not final.
@@ -176,7 +202,10 @@ impl WindowMerge {
 fn compact(segments: &mut Vec<Held>, aggregate: &dyn Aggregate) -> Result<()> {
     let mut alike: BTreeMap<(i64, bool), Vec<RecordBatch>> = BTreeMap::new();
     for held in segments.drain(..) {
-        alike.entry((held.from_end, held.fresh)).or_default().push(held.batch);
+        alike
+            .entry((held.from_end, held.fresh))
+            .or_default()
+            .push(held.batch);
     }
     for ((from_end, fresh), batches) in alike {
         let batch = match batches.as_slice() {
@@ -189,7 +218,11 @@ fn compact(segments: &mut Vec<Held>, aggregate: &dyn Aggregate) -> Result<()> {
                 store.seal()?
             }
         };
-        segments.push(Held { from_end, fresh, batch });
+        segments.push(Held {
+            from_end,
+            fresh,
+            batch,
+        });
     }
     Ok(())
 }

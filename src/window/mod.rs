@@ -40,7 +40,9 @@ impl Input {
         let mut filters = Vec::with_capacity(self.filters.len());
         for filter in &self.filters {
             filters.push(match filter {
-                Some(f) => Some(arrow::array::AsArray::as_boolean(&compute::take(f, indices, None)?).clone()),
+                Some(f) => Some(
+                    arrow::array::AsArray::as_boolean(&compute::take(f, indices, None)?).clone(),
+                ),
                 None => None,
             });
         }

@@ -37,7 +37,11 @@ pub struct WindowTable {
 
 impl WindowTable {
     pub fn new(assign: Assign, aggregate: Arc<dyn Aggregate>) -> Self {
-        Self { assign, aggregate, open: BTreeMap::new() }
+        Self {
+            assign,
+            aggregate,
+            open: BTreeMap::new(),
+        }
     }
 
     pub fn assign(&self) -> &Assign {
@@ -47,7 +51,13 @@ impl WindowTable {
     /// Adds rows with their event times (empty for [`Assign::Global`]) and the watermarks of
     /// their partition before each of them; `floor` is a watermark below which the query is
     /// final already (rows of a partition that was idle). Returns the indices of late rows.
-    pub fn update(&mut self, input: &Input, times: &[i64], before: &Before, floor: i64) -> Result<Vec<u32>> {
+    pub fn update(
+        &mut self,
+        input: &Input,
+        times: &[i64],
+        before: &Before,
+        floor: i64,
+    ) -> Result<Vec<u32>> {
         if input.rows == 0 {
             return Ok(Vec::new());
         }
@@ -64,7 +74,9 @@ impl WindowTable {
 
     /// The store that takes every row of the batch, in the common case that there is one.
     fn one_store(&self, times: &[i64], before: &Before, floor: i64) -> Option<(i64, i64)> {
-        let Before::AtMost { highest } = before else { return None };
+        let Before::AtMost { highest } = before else {
+            return None;
+        };
         let (mut min, mut max) = (i64::MAX, i64::MIN);
         for &t in times {
             min = min.min(t);
@@ -76,7 +88,13 @@ impl WindowTable {
         (open && pane == self.assign.pane_of(max)).then_some((first, pane))
     }
 
-    fn update_by_row(&mut self, input: &Input, times: &[i64], before: &Before, floor: i64) -> Result<Vec<u32>> {
+    fn update_by_row(
+        &mut self,
+        input: &Input,
+        times: &[i64],
+        before: &Before,
+        floor: i64,
+    ) -> Result<Vec<u32>> {
         let mut late = Vec::new();
         let mut stores: BTreeMap<(i64, i64), Vec<u32>> = BTreeMap::new();
         for (i, &t) in times.iter().enumerate() {
@@ -104,7 +122,10 @@ impl WindowTable {
     fn add(&mut self, name: (i64, i64), input: &Input) -> Result<()> {
         let open = match self.open.entry(name) {
             std::collections::btree_map::Entry::Occupied(o) => o.into_mut(),
-            std::collections::btree_map::Entry::Vacant(v) => v.insert(Open { store: self.aggregate.store()?, rows: 0 }),
+            std::collections::btree_map::Entry::Vacant(v) => v.insert(Open {
+                store: self.aggregate.store()?,
+                rows: 0,
+            }),
         };
         open.rows += input.rows as u64;
         open.store.update(input)
@@ -124,7 +145,12 @@ impl WindowTable {
                 break;
             }
             let ((from_end, pane), mut open) = entry.remove_entry();
-            segments.push(Segment { pane, from_end, rows: open.rows, batch: open.store.seal()? });
+            segments.push(Segment {
+                pane,
+                from_end,
+                rows: open.rows,
+                batch: open.store.seal()?,
+            });
         }
         Ok(segments)
     }

@@ -27,7 +27,11 @@ pub fn matrix() -> Vec<Matrix> {
     let mut all = Vec::new();
     for batch_rows in [1, 3, 8192] {
         for workers in [1, 2, 4] {
-            all.push(Matrix { batch_rows, workers, seed: (batch_rows * 31 + workers) as u64 });
+            all.push(Matrix {
+                batch_rows,
+                workers,
+                seed: (batch_rows * 31 + workers) as u64,
+            });
         }
     }
     all
@@ -57,11 +61,15 @@ impl Reader for ScriptReader {
         for _ in 0..self.partitions.len() {
             self.turn = (self.turn + 1) % self.partitions.len();
             let (assignment, position, ended) = &mut self.partitions[self.turn];
-            let Some(log) = logs.get(&(self.table.clone(), assignment.partition)) else { continue };
+            let Some(log) = logs.get(&(self.table.clone(), assignment.partition)) else {
+                continue;
+            };
             if *position < log.records.len() {
                 let to = (*position + self.chunk_rows).min(log.records.len());
                 let mut payload = BlobsBuilder::default();
-                log.records[*position..to].iter().for_each(|(p, _)| payload.push(p.as_deref()));
+                log.records[*position..to]
+                    .iter()
+                    .for_each(|(p, _)| payload.push(p.as_deref()));
                 let chunk = Chunk {
                     id: assignment.id,
                     topic: assignment.topic.clone(),
@@ -87,7 +95,8 @@ impl Reader for ScriptReader {
     }
 
     fn add(&mut self, partitions: &[Assignment]) -> Result<()> {
-        self.partitions.extend(partitions.iter().map(|p| (p.clone(), 0, false)));
+        self.partitions
+            .extend(partitions.iter().map(|p| (p.clone(), 0, false)));
         Ok(())
     }
 }
@@ -113,7 +122,11 @@ impl Sink for Collected {
             let mut out = Vec::new();
             encoder.encode(batch, row, &mut out)?;
             let object: serde_json::Value = serde_json::from_slice(&out).unwrap();
-            let values = schema.fields().iter().map(|f| object[f.name()].clone()).collect();
+            let values = schema
+                .fields()
+                .iter()
+                .map(|f| object[f.name()].clone())
+                .collect();
             self.0.lock().unwrap().push(values);
         }
         Ok(())
@@ -175,7 +188,13 @@ impl Sim {
             for number in 0..count {
                 let own: Vec<Assignment> = (0..partitions)
                     .filter(|p| *p as usize % count == number)
-                    .map(|p| Assignment { id: p as usize, topic: source.def.name.as_str().into(), partition: p, start: 0, end: None })
+                    .map(|p| Assignment {
+                        id: p as usize,
+                        topic: source.def.name.as_str().into(),
+                        partition: p,
+                        start: 0,
+                        end: None,
+                    })
                     .collect();
                 let reader = ScriptReader {
                     table: source.def.name.clone(),
@@ -184,7 +203,12 @@ impl Sim {
                     chunk_rows: way.batch_rows.max(2),
                     turn: 0,
                 };
-                let mine = queries.iter().enumerate().filter(|(_, q)| q.source == s).map(|(i, q)| (i, q.clone())).collect();
+                let mine = queries
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, q)| q.source == s)
+                    .map(|(i, q)| (i, q.clone()))
+                    .collect();
                 let worker = Worker::new(WorkerParts {
                     number,
                     source: s,
@@ -196,7 +220,12 @@ impl Sim {
                     clock: clock.clone(),
                     batch_rows: way.batch_rows,
                 })?;
-                workers.push(SimWorker { worker, done: false, quiet: false, mailbox: Mailbox::default() });
+                workers.push(SimWorker {
+                    worker,
+                    done: false,
+                    quiet: false,
+                    mailbox: Mailbox::default(),
+                });
             }
         }
         let results: Vec<Collected> = queries.iter().map(|_| Collected::default()).collect();
@@ -204,17 +233,47 @@ impl Sim {
         let mut merges = Vec::new();
         for (q, query) in queries.iter().enumerate() {
             let trigger = settings.trigger.unwrap_or(Trigger::WindowClose);
-            let late_sink: Option<Box<dyn Sink>> = query.late.as_ref().map(|_| Box::new(late[q].clone()) as _);
-            merges.push(Merge::new(query.clone(), q, stats.clone(), trigger, count, Box::new(results[q].clone()), late_sink)?);
+            let late_sink: Option<Box<dyn Sink>> =
+                query.late.as_ref().map(|_| Box::new(late[q].clone()) as _);
+            merges.push(Merge::new(
+                query.clone(),
+                q,
+                stats.clone(),
+                trigger,
+                count,
+                Box::new(results[q].clone()),
+                late_sink,
+            )?);
         }
         let names = queries.iter().map(|q| q.name.clone()).collect();
         let random = way.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        Ok(Sim { names, results, late, workers, merges, stats, logs, clock, random })
+        Ok(Sim {
+            names,
+            results,
+            late,
+            workers,
+            merges,
+            stats,
+            logs,
+            clock,
+            random,
+        })
     }
 
     /// Appends records to a partition's log; timestamps in milliseconds, -1 for none.
-    pub fn feed(&mut self, table: &str, partition: i32, records: impl IntoIterator<Item = (Option<Vec<u8>>, i64)>) {
-        self.logs.lock().unwrap().entry((table.to_string(), partition)).or_default().records.extend(records);
+    pub fn feed(
+        &mut self,
+        table: &str,
+        partition: i32,
+        records: impl IntoIterator<Item = (Option<Vec<u8>>, i64)>,
+    ) {
+        self.logs
+            .lock()
+            .unwrap()
+            .entry((table.to_string(), partition))
+            .or_default()
+            .records
+            .extend(records);
         self.wake();
     }
 
@@ -223,7 +282,9 @@ impl Sim {
         let mut logs = self.logs.lock().unwrap();
         for table in tables {
             for partition in 0..partitions {
-                logs.entry((table.to_string(), partition)).or_default().ended = true;
+                logs.entry((table.to_string(), partition))
+                    .or_default()
+                    .ended = true;
             }
         }
         drop(logs);
@@ -254,7 +315,10 @@ impl Sim {
     pub fn settle(&mut self) -> Result<()> {
         loop {
             let ready: Vec<usize> = (0..self.workers.len())
-                .filter(|i| (!self.workers[*i].done && !self.workers[*i].quiet) || !self.workers[*i].mailbox.0.is_empty())
+                .filter(|i| {
+                    (!self.workers[*i].done && !self.workers[*i].quiet)
+                        || !self.workers[*i].mailbox.0.is_empty()
+                })
                 .collect();
             if ready.is_empty() {
                 return Ok(());
@@ -295,6 +359,9 @@ impl Sim {
     }
 
     fn index(&self, name: &str) -> usize {
-        self.names.iter().position(|n| n == name).unwrap_or_else(|| panic!("no query {name}; there are {:?}", self.names))
+        self.names
+            .iter()
+            .position(|n| n == name)
+            .unwrap_or_else(|| panic!("no query {name}; there are {:?}", self.names))
     }
 }
