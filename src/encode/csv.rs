@@ -127,7 +127,7 @@ fn field(array: &dyn Array, row: usize, style: Style, out: &mut Vec<u8>) -> Resu
     if let Some(text) = text::string(array, row) {
         out.extend_from_slice(text.as_bytes());
     } else if let Some(bytes) = text::bytes(array, row) {
-        json::base64(bytes, out);
+        json::base64(bytes, out)?;
     } else if text::plain_number(array, row, out)
         || text::float(array, row, out).is_some()
         || text::temporal(array, row, style.time(), out)
@@ -149,7 +149,7 @@ fn field(array: &dyn Array, row: usize, style: Style, out: &mut Vec<u8>) -> Resu
 }
 
 /// An option that is one ASCII character; a tab may be written `\t`.
-fn character(options: &Options, key: &str) -> Result<Option<u8>> {
+pub(crate) fn character(options: &Options, key: &str) -> Result<Option<u8>> {
     match options.get(key).map(str::as_bytes) {
         None => Ok(None),
         Some(br"\t") => Ok(Some(b'\t')),

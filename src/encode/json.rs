@@ -20,6 +20,8 @@ use crate::table::Column;
 use arrow::array::{Array, AsArray, StructArray};
 use arrow::datatypes::{DataType, Schema};
 use arrow::record_batch::RecordBatch;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use std::ops::Range;
 
 /// Writes rows of one schema as JSON objects.
@@ -157,6 +159,15 @@ pub(crate) fn value(array: &dyn Array, row: usize, style: Style, out: &mut Vec<u
     let start = out.len();
     match array.data_type() {
         DataType::Boolean => text::boolean(array, row, out),
+        DataType::Timestamp(..)
+        | DataType::Date32
+        | DataType::Date64
+        | DataType::Time32(_)
+        | DataType::Time64(_) => {
+            out.push(b'"');
+            text::temporal(array, row, style.time, out);
+            out.push(b'"');
+        }
         DataType::Float64 | DataType::Float32 | DataType::Float16 => {
             if text::float(array, row, out) != Some(true) {
                 out.insert(start, b'"');
@@ -174,8 +185,8 @@ pub(crate) fn value(array: &dyn Array, row: usize, style: Style, out: &mut Vec<u
             }
             out.push(b'"');
             if let Some(bytes) = text::bytes(array, row) {
-                base64(bytes, out);
-            } else if !text::temporal(array, row, style.time, out) {
+                base64(bytes, out)?;
+            } else {
                 text::other(array, row, out)?;
                 escape_tail(out, start + 1);
             }
@@ -243,22 +254,12 @@ fn key(array: &dyn Array, row: usize, style: Style, out: &mut Vec<u8>) -> Result
 }
 
 /// Appends `bytes` in base64, with padding.
-pub(crate) fn base64(bytes: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for group in bytes.chunks(3) {
-        let bits = group
-            .iter()
-            .enumerate()
-            .fold(0, |bits, (i, b)| bits | u32::from(*b) << (16 - 8 * i));
-        for digit in 0..4 {
-            let index = bits >> (18 - 6 * digit) & 63;
-            out.push(if digit <= group.len() {
-                DIGITS[index as usize]
-            } else {
-                b'='
-            });
-        }
-    }
+pub(crate) fn base64(bytes: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    let start = out.len();
+    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+    let written = STANDARD.encode_slice(bytes, &mut out[start..]);
+    out.truncate(start + written.map_err(|e| Error::bug(format!("base64: {e}")))?);
+    Ok(())
 }
 
 /// What stands for each byte in a string: 0 for itself, `u` for `\u00XX`, else the letter

@@ -151,7 +151,7 @@ fn only_the_first_rows_are_shown_and_kept() {
         "{text}"
     );
     let text = show(
-        &[many.clone()],
+        std::slice::from_ref(&many),
         ConsoleOptions {
             truncate: 20,
             num_rows: 1,

@@ -1,0 +1,314 @@
+//! Files in a folder: Parquet, JSON lines or CSV, each visible only when it is finished.
+//!
+//! A file is written under a name that starts with a dot, which readers of the folder skip, and
+//! gets its real name by an atomic rename after it has been flushed to the disk. It is finished
+//!
+//! - when it has reached `sink.rolling-policy.file-size` (128 MB),
+//! - at the first commit after `sink.rolling-policy.rollover-interval` (30 min),
+//! - when it is the least recently used of too many open ones,
+//! - when the query ends, also when it ends with an error.
+//!
+//! So a commit does not make each epoch visible by itself: a trigger a second would leave 86,400
+//! files a day in each folder, the small files that every reader suffers from. The price: when
+//! the process is killed, rows of the last interval stay in a hidden file (readable lines for
+//! JSON and CSV, no rows for Parquet, whose index comes last). With `'0 s'` as the interval
+//! each commit finishes its files, and what has been committed is always safe and visible.
+//!
+//! Names are `part-<query>-<run>-<number>.<format>`, where `<run>` differs from run to run: no
+//! run ever touches a file of another one.
+
+mod partition;
+mod writer;
+
+use super::Sink;
+use crate::encode::text::counted;
+use crate::error::{Error, Result};
+use crate::source::files::local_path;
+use crate::table::{Column, TableDef};
+use arrow::array::UInt32Array;
+use arrow::compute::take_record_batch;
+use arrow::datatypes::DataType;
+use arrow::record_batch::RecordBatch;
+use partition::Partitioner;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use writer::{FileFormat, OpenFile};
+
+pub(crate) use partition::partition_value;
+
+/// Files open at the same time, each in its own partition folder.
+const OPEN_FILES_MAX: usize = 100;
+
+/// Bytes of rows that wait in memory for their Parquet row group, over all open files.
+const BUFFERED_BYTES_MAX: usize = 128 << 20;
+
+/// Rows between two looks at a file's size.
+const ROWS_PER_WRITE: usize = 8192;
+
+const FILE_BYTES: u64 = 128 << 20;
+const ROLLOVER: Duration = Duration::from_secs(30 * 60);
+
+/// Writes one table's rows to files.
+pub struct FileSink {
+    root: PathBuf,
+    format: FileFormat,
+    /// `part-<query>-<run>`.
+    stem: String,
+    partitioner: Option<Partitioner>,
+    file_bytes: u64,
+    rollover: Duration,
+    open_max: usize,
+    clock: fn() -> Instant,
+    /// By partition folder, relative to the root.
+    open: HashMap<String, OpenFile>,
+    /// Files begun so far: the next file's number, and the clock of their use.
+    begun: u64,
+    used: u64,
+    finished: u64,
+    rows: u64,
+}
+
+impl FileSink {
+    /// A sink for the table `def`, fed by the query named `query`. Checks the options and makes
+    /// the folder; the first file is made by the first row.
+    pub fn new(def: &TableDef, query: &str) -> Result<FileSink> {
+        // The clock is made here: the age of files is the only time that this sink knows.
+        FileSink::with_clock(def, query, Instant::now)
+    }
+
+    fn with_clock(def: &TableDef, query: &str, clock: fn() -> Instant) -> Result<FileSink> {
+        let options = &def.options;
+        if options
+            .get("sink.delivery-guarantee")
+            .is_some_and(|v| v.eq_ignore_ascii_case("exactly-once"))
+        {
+            let message = "is not supported yet for files";
+            let hint = "'at-least-once' with 'sink.rolling-policy.rollover-interval' = '0 s' loses nothing";
+            return Err(options
+                .invalid("sink.delivery-guarantee", message)
+                .with_hint(hint));
+        }
+        let columns: Vec<&Column> = def.sink_columns().collect();
+        let partitioner = Partitioner::new(def, &columns)?;
+        let in_file = |c: &&Column| !def.partitioned_by.contains(&c.name);
+        let file_columns: Vec<&Column> = columns.into_iter().filter(in_file).collect();
+        let root = local_path(def)?;
+        std::fs::create_dir_all(&root).map_err(|e| {
+            Error::env(format!("cannot make the folder {}: {e}", root.display())).with_hint(
+                format!(
+                    "table '{}' writes files into it; its option 'path' must name a folder",
+                    def.name
+                ),
+            )
+        })?;
+        Ok(FileSink {
+            root,
+            format: FileFormat::new(def, &file_columns)?,
+            stem: format!("part-{}-{}", file_name_part(query), run_id()),
+            partitioner,
+            file_bytes: options
+                .size("sink.rolling-policy.file-size")?
+                .unwrap_or(FILE_BYTES),
+            rollover: options
+                .duration("sink.rolling-policy.rollover-interval")?
+                .unwrap_or(ROLLOVER),
+            open_max: OPEN_FILES_MAX,
+            clock,
+            open: HashMap::new(),
+            begun: 0,
+            used: 0,
+            finished: 0,
+            rows: 0,
+        })
+    }
+
+    /// Writes rows of one partition, rolling its file as often as its size asks for.
+    fn write_partition(&mut self, folder: &str, batch: &RecordBatch) -> Result<()> {
+        let mut start = 0;
+        while start < batch.num_rows() {
+            self.ensure_open(folder)?;
+            let Some(file) = self.open.get_mut(folder) else {
+                return Err(Error::bug(format!("no open file in '{folder}'")));
+            };
+            self.used += 1;
+            file.used = self.used;
+            let length = ROWS_PER_WRITE.min(batch.num_rows() - start);
+            let written = file.write(
+                &mut self.format,
+                &batch.slice(start, length),
+                self.file_bytes,
+            )?;
+            start += written;
+            self.rows += written as u64;
+            if file.bytes() >= self.file_bytes {
+                self.finish(folder)?;
+            }
+        }
+        self.limit_memory()
+    }
+
+    fn ensure_open(&mut self, folder: &str) -> Result<()> {
+        if self.open.contains_key(folder) {
+            return Ok(());
+        }
+        if self.open.len() >= self.open_max {
+            let oldest = self
+                .open
+                .iter()
+                .min_by_key(|(_, file)| file.used)
+                .map(|(folder, _)| folder.clone());
+            if let Some(oldest) = oldest {
+                self.finish(&oldest)?;
+            }
+        }
+        let name = format!("{}-{}.{}", self.stem, self.begun, self.format.extension());
+        self.begun += 1;
+        let file = OpenFile::create(
+            &self.root,
+            &self.root.join(folder),
+            &name,
+            &self.format,
+            (self.clock)(),
+        )?;
+        self.open.insert(folder.to_string(), file);
+        Ok(())
+    }
+
+    fn finish(&mut self, folder: &str) -> Result<()> {
+        if let Some(file) = self.open.remove(folder) {
+            file.finish()?;
+            self.finished += 1;
+        }
+        Ok(())
+    }
+
+    /// Ends the largest row groups until what waits in memory is within its bound.
+    fn limit_memory(&mut self) -> Result<()> {
+        let mut total: usize = self.open.values().map(OpenFile::buffered).sum();
+        while total > BUFFERED_BYTES_MAX {
+            let Some(largest) = self.open.values_mut().max_by_key(|file| file.buffered()) else {
+                return Ok(());
+            };
+            total -= largest.buffered();
+            largest.end_row_group()?;
+        }
+        Ok(())
+    }
+}
+
+impl Sink for FileSink {
+    fn write(&mut self, _epoch: u64, batch: &RecordBatch) -> Result<()> {
+        let Some(partitioner) = &mut self.partitioner else {
+            return self.write_partition("", batch);
+        };
+        let groups = partitioner.split(batch)?;
+        let in_file = batch.project(partitioner.file_columns())?;
+        for (folder, rows) in groups {
+            if rows.len() == batch.num_rows() {
+                self.write_partition(&folder, &in_file)?;
+            } else {
+                let part = take_record_batch(&in_file, &UInt32Array::from(rows))?;
+                self.write_partition(&folder, &part)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the epoch's rows to the operating system (JSON, CSV), and finishes the files that
+    /// are older than the rollover interval; see the module's text for what that means.
+    fn commit(&mut self, _epoch: u64) -> Result<()> {
+        let now = (self.clock)();
+        let old = |file: &OpenFile| now.saturating_duration_since(file.opened) >= self.rollover;
+        let due: Vec<String> = self
+            .open
+            .iter()
+            .filter(|(_, f)| old(f))
+            .map(|(folder, _)| folder.clone())
+            .collect();
+        for folder in due {
+            self.finish(&folder)?;
+        }
+        self.open.values_mut().try_for_each(OpenFile::flush)
+    }
+
+    fn close(&mut self) -> Result<()> {
+        let folders: Vec<String> = self.open.keys().cloned().collect();
+        folders.iter().try_for_each(|folder| self.finish(folder))
+    }
+
+    fn describe(&self) -> String {
+        let files = counted(self.finished, "file");
+        format!(
+            "{files}, {} in {}",
+            counted(self.rows, "row"),
+            self.root.display()
+        )
+    }
+}
+
+impl Drop for FileSink {
+    /// A query that ends with an error has committed epochs in open files: they must not stay
+    /// hidden. Rows of the last, uncommitted epoch come with them (at-least-once).
+    fn drop(&mut self) {
+        for (_, file) in self.open.drain() {
+            if let Err(error) = file.finish() {
+                tracing::warn!("{error}");
+            }
+        }
+    }
+}
+
+/// Sixteen hexadecimal digits that differ from run to run.
+fn run_id() -> String {
+    // The standard library seeds its hash maps from the operating system's randomness.
+    format!("{:016x}", RandomState::new().build_hasher().finish())
+}
+
+/// `query` with only those characters that are safe in every file name.
+fn file_name_part(query: &str) -> String {
+    let safe = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '_' || c == '-' {
+            c
+        } else {
+            '_'
+        }
+    };
+    query.chars().take(64).map(safe).collect()
+}
+
+/// The type that a column has in a Parquet file: plain forms that every reader knows, and
+/// microseconds for timestamps (in UTC for TIMESTAMP_LTZ).
+fn plain_type(data_type: &DataType, ltz: bool) -> DataType {
+    use arrow::datatypes::{Field, TimeUnit};
+    use std::sync::Arc;
+    let plain_field = |field: &Arc<Field>| {
+        let inner = plain_type(field.data_type(), ltz);
+        Arc::new(field.as_ref().clone().with_data_type(inner))
+    };
+    match data_type {
+        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+        DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
+        DataType::Timestamp(_, zone) => {
+            let utc = (ltz || zone.is_some()).then(|| Arc::from("UTC"));
+            DataType::Timestamp(TimeUnit::Microsecond, utc)
+        }
+        DataType::Dictionary(_, value) => plain_type(value, ltz),
+        DataType::List(item) | DataType::LargeList(item) => DataType::List(plain_field(item)),
+        DataType::FixedSizeList(item, length) => {
+            DataType::FixedSizeList(plain_field(item), *length)
+        }
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(plain_field).collect()),
+        DataType::Map(entries, sorted) => DataType::Map(plain_field(entries), *sorted),
+        other => other.clone(),
+    }
+}
+
+/// An error about a file, with its name.
+fn file_error(action: &str, path: &Path, error: impl std::fmt::Display) -> Error {
+    Error::env(format!("cannot {action} {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,283 @@
+//! Files as a bounded source: lines of JSON, CSV or text, and Parquet.
+//!
+//! The path names one file or a folder, which is read with all folders below it; names that
+//! start with `.` or `_` are skipped, as every reader of such folders does. Files are read in
+//! turns, so that event time moves on in all of them alike.
+//!
+//! | what | here |
+//! |---|---|
+//! | partition | one file, in the order of the paths |
+//! | offset | number of the line on which the record starts, from 0; Parquet: of the row |
+//! | topic | the file's path |
+//! | timestamp | none |
+//!
+//! Empty lines are no records, but they count in the offsets. `\r\n` ends a line too. With
+//! `format` = csv a quoted line break belongs to the record. Columns that the table declares in
+//! PARTITIONED BY are taken from the folders' names (`key=value`), for Parquet only.
+
+mod lines;
+mod list;
+mod parquet;
+
+use super::{Assignment, Polled, ReadRequest, Reader, Rows, Source};
+use crate::error::{Error, Result};
+use crate::table::TableDef;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use lines::{LINE_BYTES_MAX, Limits, LineReader, Syntax};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use list::local_path;
+
+/// Files that one reader has open at the same time.
+const OPEN_FILES_MAX: usize = 32;
+
+/// Rows of a table that is read as a whole ([`read_all`]) must fit into so many bytes.
+const TABLE_BYTES_MAX: usize = 1 << 30;
+
+/// How the files are read; decided once, by the table's options.
+#[derive(Debug, Clone)]
+enum FileFormat {
+    Lines(Syntax),
+    Parquet(Arc<parquet::Columns>),
+}
+
+/// A declared table with the connector `filesystem`.
+pub struct FilesSource {
+    path: std::path::PathBuf,
+    format: FileFormat,
+    limits: Limits,
+}
+
+impl FilesSource {
+    /// Checks the options of `def`; opens nothing. Rows of Parquet files have the columns of
+    /// `request`, in its order.
+    pub fn new(def: &TableDef, request: ReadRequest) -> Result<FilesSource> {
+        let format = match def.options.get("format").map(str::to_lowercase).as_deref() {
+            Some("parquet") => {
+                FileFormat::Parquet(Arc::new(parquet::Columns::new(def, &request.columns)?))
+            }
+            Some("csv") => FileFormat::Lines(Syntax::csv(&def.options)?),
+            Some("json" | "raw") => FileFormat::Lines(Syntax::LINES),
+            Some(_) => return Err(def.options.invalid("format", "cannot be read from files")),
+            None => {
+                return Err(
+                    Error::sql(format!("table '{}' has no option 'format'", def.name))
+                        .or_at(def.at)
+                        .with_hint("add 'format' = 'json', 'csv', 'raw' or 'parquet'"),
+                );
+            }
+        };
+        if let (FileFormat::Lines(_), Some(column)) = (&format, def.partitioned_by.first()) {
+            return Err(Error::sql(format!(
+                "PARTITIONED BY ({column}): values from the names of folders are not supported yet for files of lines"
+            ))
+            .or_at(def.at)
+            .with_hint("use 'format' = 'parquet', or leave PARTITIONED BY and its columns out"));
+        }
+        Ok(FilesSource {
+            path: local_path(def)?,
+            format,
+            limits: Limits::default(),
+        })
+    }
+
+    /// Opens the file of one assignment at its start.
+    fn open(format: &FileFormat, assignment: &Assignment) -> Result<OpenFile> {
+        let path = Path::new(assignment.topic.as_ref());
+        match format {
+            FileFormat::Lines(syntax) => {
+                let file = File::open(path).map_err(|e| read_error(path, e))?;
+                Ok(OpenFile::Lines(LineReader::new(
+                    file,
+                    *syntax,
+                    assignment.clone(),
+                )))
+            }
+            FileFormat::Parquet(columns) => {
+                let (start, end) = (assignment.start, assignment.end);
+                Ok(OpenFile::Parquet(parquet::RowReader::open(
+                    path,
+                    columns.clone(),
+                    start,
+                    end,
+                )?))
+            }
+        }
+    }
+}
+
+impl Source for FilesSource {
+    /// The ends are open: a file ends where it ends.
+    fn partitions(&self, _wait: &mut dyn FnMut(&str) -> bool) -> Result<Vec<Assignment>> {
+        let files = list::files(&self.path)?;
+        if files.is_empty() {
+            tracing::warn!("{} has no files to read", self.path.display());
+        }
+        let assignment = |(id, topic)| Assignment {
+            id,
+            topic,
+            partition: 0,
+            start: 0,
+            end: None,
+        };
+        Ok(files.into_iter().enumerate().map(assignment).collect())
+    }
+
+    fn reader(&self, partitions: &[Assignment]) -> Result<Box<dyn Reader>> {
+        Ok(Box::new(FilesReader {
+            format: self.format.clone(),
+            limits: self.limits,
+            waiting: partitions.iter().cloned().collect(),
+            open: VecDeque::new(),
+        }))
+    }
+
+    fn is_bounded(&self) -> bool {
+        true
+    }
+
+    fn describe(&self) -> String {
+        format!("files in {}", self.path.display())
+    }
+}
+
+struct FilesReader {
+    format: FileFormat,
+    limits: Limits,
+    /// Not opened yet.
+    waiting: VecDeque<Assignment>,
+    /// The next one to read is in front.
+    open: VecDeque<(usize, OpenFile)>,
+}
+
+enum OpenFile {
+    Lines(LineReader<File>),
+    Parquet(parquet::RowReader),
+}
+
+impl OpenFile {
+    /// The next piece of the file; `None` at its end.
+    fn read(&mut self, id: usize, limits: Limits) -> Result<Option<Polled>> {
+        match self {
+            OpenFile::Lines(lines) => Ok(lines.chunk(limits)?.map(Polled::Chunk)),
+            OpenFile::Parquet(rows) => Ok(rows.next()?.map(|(first_offset, batch)| {
+                let next_offset = first_offset + batch.num_rows() as i64;
+                Polled::Rows(Rows {
+                    id,
+                    batch,
+                    first_offset,
+                    next_offset,
+                })
+            })),
+        }
+    }
+}
+
+impl Reader for FilesReader {
+    /// Never waits: a file is always there. Idle when all partitions have ended.
+    fn poll(&mut self, _timeout: Duration) -> Result<Polled> {
+        while self.open.len() < OPEN_FILES_MAX {
+            let Some(assignment) = self.waiting.pop_front() else {
+                break;
+            };
+            let at_end = assignment.end.is_some_and(|end| assignment.start >= end);
+            if at_end {
+                return Ok(Polled::End { id: assignment.id });
+            }
+            let file = FilesSource::open(&self.format, &assignment)?;
+            self.open.push_back((assignment.id, file));
+        }
+        let Some((id, mut file)) = self.open.pop_front() else {
+            return Ok(Polled::Idle);
+        };
+        match file.read(id, self.limits)? {
+            Some(polled) => {
+                self.open.push_back((id, file));
+                Ok(polled)
+            }
+            None => Ok(Polled::End { id }),
+        }
+    }
+
+    fn add(&mut self, partitions: &[Assignment]) -> Result<()> {
+        self.waiting.extend(partitions.iter().cloned());
+        Ok(())
+    }
+}
+
+/// Reads a small table as a whole, for joins: `columns` of all its records, in the order of the
+/// files. A record that is no row is an error that names its file and line.
+pub fn read_all(def: &TableDef, columns: &[String]) -> Result<Vec<RecordBatch>> {
+    let request = ReadRequest {
+        columns: columns.to_vec(),
+        ..ReadRequest::default()
+    };
+    let source = FilesSource::new(def, request)?;
+    let partitions = source.partitions(&mut |_| true)?;
+    let mut reader = source.reader(&partitions)?;
+    // Parquet needs no decoder.
+    let mut decoder = match source.format {
+        FileFormat::Lines(_) => Some(crate::decode::decoder(def, columns)?),
+        FileFormat::Parquet(_) => None,
+    };
+    let mut batches = Vec::new();
+    let mut bytes = 0;
+    let mut ended = 0;
+    while ended < partitions.len() {
+        let batch = match (reader.poll(Duration::ZERO)?, &mut decoder) {
+            (Polled::Rows(rows), _) => rows.batch,
+            (Polled::Chunk(chunk), Some(decoder)) => {
+                let decoded = decoder.decode(&chunk.payload, 0..chunk.len())?;
+                if let Some(bad) = decoded.bad.first() {
+                    let line = chunk
+                        .offsets
+                        .get(bad.record as usize)
+                        .map_or(0, |line| line + 1);
+                    let field = bad
+                        .field
+                        .as_ref()
+                        .map(|f| format!("column '{f}': "))
+                        .unwrap_or_default();
+                    return Err(Error::Data(format!(
+                        "{}:{line}: {field}{}",
+                        chunk.topic, bad.reason
+                    )));
+                }
+                let rows = RecordBatchOptions::new().with_row_count(Some(decoded.rows));
+                RecordBatch::try_new_with_options(decoder.schema().clone(), decoded.columns, &rows)?
+            }
+            (Polled::End { .. }, _) => {
+                ended += 1;
+                continue;
+            }
+            (other, _) => return Err(Error::bug(format!("a file gave {other:?}"))),
+        };
+        bytes += batch.get_array_memory_size();
+        if bytes > TABLE_BYTES_MAX {
+            return Err(Error::env(format!(
+                "table '{}' is too large to be kept in memory for a join",
+                def.name
+            ))
+            .with_hint("a table that is joined to a stream may take up to 1 GB"));
+        }
+        batches.push(batch);
+    }
+    Ok(batches)
+}
+
+fn read_error(path: &Path, error: impl std::fmt::Display) -> Error {
+    Error::env(format!("cannot read {}: {error}", path.display()))
+}
+
+fn line_too_long(path: &str, line: i64) -> Error {
+    let megabytes = LINE_BYTES_MAX >> 20;
+    Error::env(format!("{path}:{}: the record is longer than {megabytes} MB", line + 1))
+        .with_hint("is the file of the declared format? In CSV a quote that is never closed takes all lines behind it")
+}
+
+#[cfg(test)]
+mod tests;
