@@ -1,6 +1,7 @@
 //! One test binary: each further one would link DataFusion again.
 
 mod golden_slt;
+mod kafka;
 mod oracle;
 mod queries;
 mod support;

@@ -22,10 +22,16 @@ const POLL_EVERY: u64 = 256;
 /// A wait that lasts so long is told.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Remembers the first delivery that failed.
+/// Remembers the first delivery that failed, or that the broker refuses the client.
 #[derive(Default)]
 struct Deliveries {
-    failed: Mutex<Option<String>>,
+    failed: Mutex<Option<Error>>,
+}
+
+impl Deliveries {
+    fn remember(&self, error: Error) {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
 }
 
 impl ClientContext for Deliveries {
@@ -34,6 +40,10 @@ impl ClientContext for Deliveries {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        // librdkafka would try a wrong password until the delivery time-out, minutes later.
+        if matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed)) {
+            self.remember(Error::env(format!("Kafka refuses: {reason}")).with_hint("check properties.security.protocol and properties.sasl.*"));
+        }
         tracing::debug!(target: "librdkafka", "{error}: {reason}");
     }
 }
@@ -43,14 +53,7 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, _: ()) {
         if let Err((error, message)) = result {
-            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            if failed.is_none() {
-                *failed = Some(format!(
-                    "Kafka did not take a record of {}/{}: {error}",
-                    message.topic(),
-                    message.partition()
-                ));
-            }
+            self.remember(Error::env(format!("Kafka did not take a record of {}/{}: {error}", message.topic(), message.partition())));
         }
     }
 }
@@ -104,12 +107,9 @@ impl RawProducer {
     }
 
     fn look(&mut self) -> Result<()> {
-        let Ok(metadata) = self
-            .producer
-            .client()
-            .fetch_metadata(Some(&self.topic), Duration::from_secs(5))
-        else {
-            return Ok(());
+        let Ok(metadata) = self.producer.client().fetch_metadata(Some(&self.topic), Duration::from_secs(5)) else {
+            // Away, or refused: a request reports either as a time-out.
+            return self.serve(Duration::ZERO);
         };
         match metadata.topics().iter().find(|t| t.name() == self.topic) {
             Some(t) if t.partitions().is_empty() => Err(Error::env(format!(
@@ -214,15 +214,8 @@ impl RawProducer {
     }
 
     fn failure(&self) -> Result<()> {
-        match self
-            .producer
-            .context()
-            .failed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
-            Some(text) => Err(Error::env(text)),
+        match self.producer.context().failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => Err(error),
             None => Ok(()),
         }
     }

@@ -99,7 +99,10 @@ pub fn run(job: Job, options: &RunOptions, observer: &mut dyn Observer) -> Resul
     for plan in &sources {
         let source = sinks::open_source(plan, settings.until_end, &options.clock)?;
         let partitions = source.partitions(&mut |text| {
-            observer.waiting(text);
+            // An empty text only asks whether to go on.
+            if !text.is_empty() {
+                observer.waiting(text);
+            }
             !options.stop.load(Relaxed)
         })?;
         opened.push((source, partitions));

@@ -34,8 +34,8 @@ pub struct Assignment {
 pub trait Source: Send + Sync {
     /// All partitions with resolved start and end offsets, those that need no reading
     /// (start >= end) included. Blocks until the source can be reached; calls `wait` with a
-    /// line of text, once per change of state, that says what it is waiting for, and stops
-    /// with an error when `wait` returns false.
+    /// line of text, once per change of state, that says what it is waiting for, and with an
+    /// empty one in between; stops with an error when `wait` returns false.
     fn partitions(&self, wait: &mut dyn FnMut(&str) -> bool) -> Result<Vec<Assignment>>;
 
     /// Partitions that appeared since the last call of this function or of `partitions`,

@@ -1,0 +1,77 @@
+//! Passwords, by the Java client's names.
+
+use super::*;
+use crate::support::Broker;
+use crate::support::broker;
+use std::sync::OnceLock;
+
+fn broker() -> &'static Broker {
+    static BROKER: OnceLock<Broker> = OnceLock::new();
+    BROKER.get_or_init(|| Broker::start_with(broker::Options { sasl: true }))
+}
+
+fn login(mechanism: &str, password: &str) -> [(&'static str, String); 3] {
+    let module = match mechanism {
+        "PLAIN" => "org.apache.kafka.common.security.plain.PlainLoginModule",
+        _ => "org.apache.kafka.common.security.scram.ScramLoginModule",
+    };
+    [
+        ("properties.security.protocol", "SASL_PLAINTEXT".into()),
+        ("properties.sasl.mechanism", mechanism.into()),
+        ("properties.sasl.jaas.config", format!("{module} required username=\"{}\" password=\"{password}\";", Broker::SASL_USER)),
+    ]
+}
+
+fn as_sql(login: &[(&str, String)]) -> String {
+    login.iter().map(|(k, v)| format!(", '{k}' = '{v}'")).collect()
+}
+
+#[test]
+fn passwords_open_source_sink_and_dead_letters() {
+    let broker = broker();
+    for mechanism in ["PLAIN", "SCRAM-SHA-256"] {
+        let topic = |what: &str| format!("sasl-{}-{what}", mechanism.to_lowercase());
+        for what in ["in", "out", "dead"] {
+            client::create_topic(&broker.bootstrap(), &topic(what), 1);
+        }
+        client::produce(&broker.bootstrap(), &topic("in"), 0, &[r#"{"a":1}"#, "bad"]);
+        let login = as_sql(&login(mechanism, Broker::SASL_PASSWORD));
+        let dead = format!(", 'bad-records' = 'dead-letter', 'dead-letter.topic' = '{}'", topic("dead"));
+        let sql = source_sql("i", &topic("in"), "a INT", &format!("{login}{dead}"))
+            + &sink_sql("o", &topic("out"), "a INT", &login)
+            + "INSERT INTO o SELECT a FROM i;";
+        run_sql(&broker.sasl_bootstrap(), &sql).unwrap();
+        let read = |what: &str| client::read_all(&broker.bootstrap(), &topic(what));
+        assert_eq!((read("out"), read("dead")), (vec![(0, r#"{"a":1}"#.to_string())], vec![(0, "bad".to_string())]), "{mechanism}");
+    }
+}
+
+/// librdkafka tries a wrong password for ever, and reports each request as a time-out.
+#[test]
+fn a_wrong_password_of_a_source_is_an_error_soon() {
+    for mechanism in ["PLAIN", "SCRAM-SHA-256"] {
+        let login = login(mechanism, "wrong");
+        let options: Vec<_> = login.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        let source = open(&broker().sasl_bootstrap(), "t", &options);
+        let started = Instant::now();
+        let error = source.partitions(&mut |_| started.elapsed() < PATIENCE).unwrap_err();
+        assert_says(&error, &["refuses", "uthentication failed", "properties.sasl"]);
+        assert!(started.elapsed() < Duration::from_secs(15), "{mechanism}: {:?}", started.elapsed());
+    }
+}
+
+/// The producer waited for its delivery time-out, five minutes, before it said anything.
+#[test]
+fn a_wrong_password_of_a_sink_is_an_error_soon() {
+    let broker = broker();
+    client::create_topic(&broker.bootstrap(), "sasl-wrong-sink", 1);
+    for mechanism in ["PLAIN", "SCRAM-SHA-256"] {
+        let sql = "CREATE TABLE d (a INT) WITH ('connector' = 'datagen', 'number-of-rows' = '3');\n".to_string()
+            + &sink_sql("o", "sasl-wrong-sink", "a INT", &as_sql(&login(mechanism, "wrong")))
+            + "INSERT INTO o SELECT a FROM d;";
+        let started = Instant::now();
+        let error = run_sql(&broker.sasl_bootstrap(), &sql).unwrap_err();
+        assert_says(&error, &["refuses", "uthentication failed", "properties.sasl"]);
+        assert!(started.elapsed() < Duration::from_secs(20), "{mechanism}: {:?}", started.elapsed());
+    }
+}
