@@ -380,8 +380,14 @@ pub(super) fn sql_name(data_type: &DataType) -> String {
 
 /// A text of the data in a message: quoted, one line, cut after 40 characters.
 pub(super) fn shown(text: &str) -> String {
+    let (text, dots) = cut(text);
+    format!("{text:?}{dots}")
+}
+
+/// The first 40 characters, and dots when there are more.
+pub(super) fn cut(text: &str) -> (&str, &str) {
     match text.char_indices().nth(40) {
-        Some((end, _)) => format!("{:?}…", &text[..end]),
-        None => format!("{text:?}"),
+        Some((end, _)) => (&text[..end], "…"),
+        None => (text, ""),
     }
 }

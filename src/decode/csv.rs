@@ -138,8 +138,9 @@ impl CsvDecoder {
                 .map_err(|Mismatch| {
                     let declared = self.schema.field(index);
                     let found = field.map_or("no field".into(), shown);
-                    let reason =
-                        format!("expected {}, found {found}", sql_name(declared.data_type()));
+                    let not_null = if column.nullable { "" } else { " NOT NULL" };
+                    let expected = sql_name(declared.data_type());
+                    let reason = format!("expected {expected}{not_null}, found {found}");
                     Bad {
                         record,
                         field: Some(declared.name().clone()),
@@ -154,19 +155,18 @@ impl CsvDecoder {
 impl Column {
     /// `None` is a field that the record does not have.
     fn push(&mut self, field: Option<&str>, null_literal: Option<&str>) -> Result<(), Mismatch> {
-        match field {
-            Some(text) if null_literal != Some(text) => {
-                if self.values.is_string() || !text.trim_ascii().is_empty() {
-                    return self.values.push_text(text);
-                }
+        let is_null = |text: &&str| {
+            null_literal == Some(*text)
+                || (!self.values.is_string() && text.trim_ascii().is_empty())
+        };
+        match field.filter(|text| !is_null(text)) {
+            Some(text) => self.values.push_text(text),
+            None if self.nullable => {
+                self.values.push_null();
+                Ok(())
             }
-            _ => {}
+            None => Err(Mismatch),
         }
-        if !self.nullable {
-            return Err(Mismatch);
-        }
-        self.values.push_null();
-        Ok(())
     }
 }
 
@@ -247,3 +247,6 @@ impl Decode for CsvDecoder {
         &self.schema
     }
 }
+
+#[cfg(test)]
+mod tests;

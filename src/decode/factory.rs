@@ -227,3 +227,6 @@ fn character(options: &Options, option: &str) -> Result<Option<u8>> {
         Some(_) => Err(options.invalid(option, "expected one ASCII character (\\t for a tab)")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,3 +91,6 @@ impl Decode for RawDecoder {
         &self.schema
     }
 }
+
+#[cfg(test)]
+mod tests;

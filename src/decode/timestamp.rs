@@ -42,34 +42,37 @@ fn digit(byte: u8) -> u32 {
     u32::from(byte.wrapping_sub(b'0'))
 }
 
-/// The value of two ASCII digits; more than `u8::MAX` when one of them is none.
+/// The value of two ASCII digits; at least [`NOT_DIGITS`] when one of them is none.
 #[inline]
 fn two(high: u8, low: u8) -> u32 {
     let (high, low) = (digit(high), digit(low));
-    if high > 9 || low > 9 {
-        u32::MAX
-    } else {
-        high * 10 + low
-    }
+    (high * 10 + low) | (u32::from((high > 9) | (low > 9)) * NOT_DIGITS)
 }
+
+/// More than any pair of digits, so that a check of a range is a check of the digits too.
+const NOT_DIGITS: u32 = 1 << 12;
 
 #[inline]
 fn days_of(&[y1, y2, y3, y4, dash1, m1, m2, dash2, d1, d2]: &[u8; 10]) -> Option<i32> {
     let (century, year) = (two(y1, y2), two(y3, y4));
     let (month, day) = (two(m1, m2), two(d1, d2));
-    if dash1 != b'-' || dash2 != b'-' || century > 99 || year > 99 || !(1..=12).contains(&month) {
+    let dashes = (dash1 == b'-') & (dash2 == b'-');
+    if !(dashes & (century < 100) & (year < 100) & (1..=12).contains(&month)) {
         return None;
     }
-    let year = (century * 100 + year) as i32;
+    let year = century * 100 + year;
     if day == 0 || day > days_in_month(year, month) {
         return None;
     }
-    Some(days_from_civil(year, month as i32, day as i32))
+    Some(days_from_civil(year, month, day))
 }
 
-fn days_in_month(year: i32, month: u32) -> u32 {
+#[inline]
+fn days_in_month(year: u32, month: u32) -> u32 {
     match month {
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => {
+            29
+        }
         2 => 28,
         4 | 6 | 9 | 11 => 30,
         _ => 31,
@@ -78,13 +81,17 @@ fn days_in_month(year: i32, month: u32) -> u32 {
 
 /// Days since 1970-01-01 in the proleptic Gregorian calendar. Years begin in March here, so
 /// that the leap day is the last of its year and months have a closed formula.
-fn days_from_civil(year: i32, month: i32, day: i32) -> i32 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
+#[inline]
+fn days_from_civil(year: u32, month: u32, day: u32) -> i32 {
+    // One cycle of the calendar (400 years, 146,097 days) later nothing is negative.
+    let (year, month) = if month <= 2 {
+        (year + 399, month + 9)
+    } else {
+        (year + 400, month - 3)
+    };
+    let day_of_year = (153 * month + 2) / 5 + day - 1;
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + day_of_year;
+    days as i32 - 719_468 - 146_097
 }
 
 /// Microseconds of `HH:MM:SS[.f{1,9}]` at the start of `text`, and what follows.
@@ -92,7 +99,8 @@ fn days_from_civil(year: i32, month: i32, day: i32) -> i32 {
 fn time_of(text: &[u8]) -> Option<(i64, &[u8])> {
     let (&[h1, h2, colon1, m1, m2, colon2, s1, s2], rest) = text.split_first_chunk::<8>()?;
     let (hour, minute, second) = (two(h1, h2), two(m1, m2), two(s1, s2));
-    if colon1 != b':' || colon2 != b':' || hour > 23 || minute > 59 || second > 59 {
+    let colons = (colon1 == b':') & (colon2 == b':');
+    if !(colons & (hour < 24) & (minute < 60) & (second < 60)) {
         return None;
     }
     let us = i64::from(hour * 3600 + minute * 60 + second) * SECOND_US;

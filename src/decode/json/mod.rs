@@ -75,7 +75,7 @@ impl JsonDecoder {
             fail_on_missing_field: self.options.fail_on_missing_field,
         };
         let mut json = serde_json::Deserializer::from_str(text);
-        let read = json.deserialize_map(Record(&mut self.row, &mut context));
+        let read = json.deserialize_any(Record(&mut self.row, &mut context));
         if let Err(e) = read.and_then(|()| json.end()) {
             return Err(Bad {
                 record,

@@ -483,6 +483,27 @@ fn one_record_is_one_row_or_one_bad_record_or_a_tombstone() {
 }
 
 #[test]
+fn reasons_are_short_however_long_the_data() {
+    let (text, digits) = ("ü".repeat(5000), "1".repeat(300));
+    let records = [
+        format!("\"{text}\""),
+        format!("{{\"a\":\"{text}\"}}"),
+        format!("{{\"a\":{digits}}}"),
+    ];
+    let records: Vec<&str> = records.iter().map(String::as_str).collect();
+    let decoded = decode(vec![nullable("a", DataType::Int64)], &records);
+    let reasons: Vec<&str> = decoded.bad.iter().map(|bad| bad.reason.as_str()).collect();
+    assert_eq!(reasons.len(), 3);
+    assert!(
+        reasons.iter().all(|reason| reason.len() < 150),
+        "{reasons:?}"
+    );
+    assert!(reasons[0].starts_with("invalid type: string, expected an object at line 1"));
+    assert!(reasons[1].ends_with("üüü\"…"));
+    assert!(reasons[2].ends_with("111…"));
+}
+
+#[test]
 fn rows_without_columns_are_counted_and_validated() {
     let decoded = decode(vec![], &["{}", "{\"a\":1}", "{\"a\":}"]);
     assert_eq!((decoded.rows, decoded.bad.len()), (2, 1));

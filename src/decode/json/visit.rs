@@ -8,8 +8,8 @@
 use super::keys::{Keys, Place};
 use super::node::{Kind, Label, Map, Node, Row};
 use super::tokens::Tokens;
-use crate::decode::column::{Mismatch, shown};
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use crate::decode::column::{Mismatch, cut, shown};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use std::collections::HashMap;
 use std::fmt;
 
@@ -79,7 +79,8 @@ impl Context<'_> {
             _ => Err(Mismatch),
         };
         if pushed.is_err() {
-            self.mismatch(node, format_args!("number {text}"));
+            let (text, dots) = cut(text);
+            self.mismatch(node, format_args!("number {text}{dots}"));
         }
     }
 
@@ -120,6 +121,11 @@ impl<'de> Visitor<'de> for Record<'_, '_> {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
+    }
+
+    /// serde's own message would repeat the text however long it is.
+    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
+        Err(E::invalid_type(Unexpected::Other("string"), &self))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
