@@ -1,0 +1,128 @@
+//! Scalar functions that make portable Flink SQL and Spark SQL files run on DataFusion.
+//!
+//! A function is here when DataFusion lacks it or means something else by its name. Where Flink
+//! and Spark differ, Flink decides. Timestamps are microseconds, UTC, without a zone; results
+//! that are text are `Utf8View`. A NULL argument gives NULL unless noted, and so does a value that
+//! cannot be read (text that is no time, JSON that is none), because one bad row must not stop a
+//! query. A bad *literal* (pattern, regular expression, path, unit) is a planning error.
+//!
+//! | function | origin | note |
+//! |---|---|---|
+//! | `TO_TIMESTAMP(text[, pattern])` | both | both spellings, offsets become UTC; replaces DataFusion's |
+//! | `TO_TIMESTAMP(seconds)`, `TO_TIMESTAMP(timestamp)` | Spark | `TRY_TO_TIMESTAMP` is the same |
+//! | `TO_TIMESTAMP_LTZ(epoch, 0 \| 3)`, `(text[, pattern[, 'UTC']])` | Flink | precision 6 too |
+//! | `TO_DATE(text[, pattern])` | both | replaces DataFusion's |
+//! | `DATE_FORMAT(time, pattern)` | both | Java's patterns; replaces DataFusion's alias of `to_char` |
+//! | `FROM_UNIXTIME(seconds[, pattern])` | both | text; replaces DataFusion's |
+//! | `UNIX_TIMESTAMP()`, `UNIX_TIMESTAMP(time[, pattern])` | both | with arguments planned as `TO_UNIX_TIMESTAMP` (Spark), which reads no clock |
+//! | `TIMESTAMP_SECONDS`, `_MILLIS`, `_MICROS`; `UNIX_SECONDS`, `_MILLIS`, `_MICROS` | Spark | |
+//! | `NOW`, `CURRENT_TIMESTAMP`, `LOCALTIMESTAMP`, `CURRENT_ROW_TIMESTAMP`, `PROCTIME` | both, Flink | read for each batch; DataFusion's are frozen when the query is planned |
+//! | `CURRENT_DATE`, `CURDATE` | both, Spark | likewise |
+//! | `YEAR QUARTER MONTH WEEK DAYOFYEAR DAYOFMONTH DAYOFWEEK HOUR MINUTE SECOND` | both | BIGINT; Sunday is 1, weeks are ISO |
+//! | `DAY`, `WEEKDAY`, `WEEKOFYEAR` | Spark | Monday is weekday 0 |
+//! | `DATEDIFF(end, start)`, `DATE_ADD`, `DATE_SUB`, `ADD_MONTHS`, `LAST_DAY` | Spark | days |
+//! | `TIMESTAMPDIFF('unit', start, end)`, `TIMESTAMPADD('unit', n, time)` | both | the unit is text here |
+//! | `CONCAT` | both | NULL when an argument is; DataFusion skips NULLs |
+//! | `SUBSTR`, `SUBSTRING` (each spelling) | both | positions from the end; DataFusion follows PostgreSQL |
+//! | `SPLIT_INDEX(text, delimiter, index)` | Flink | index from 0 |
+//! | `LOCATE(part, text[, position])`, `ELT(n, …)` | both | |
+//! | `IS_DIGIT`, `IS_ALPHA`, `IS_DECIMAL` | Flink | false for NULL |
+//! | `STR_TO_MAP(text[, pairs[, values]])` | both | Flink's `,` and `=`; delimiters are no regular expressions |
+//! | `PARSE_URL(url, part[, key])` | both | |
+//! | `REGEXP_EXTRACT(text, regex[, group])` | both | group 0 by default (Flink), NULL without a match |
+//! | `REGEXP_REPLACE(text, regex, new)` | both | replaces all; `$1` is a group when there is one (Spark), else text (Flink) |
+//! | `REGEXP`, `RLIKE`, `REGEXP_LIKE` | Flink, Spark | |
+//! | `JSON_VALUE`, `JSON_QUERY`, `JSON_EXISTS`, `JSON_STRING` | Flink | `JSON_EXISTS` of bad JSON is false |
+//! | `GET_JSON_OBJECT` | Spark | |
+//! | `LOG(x)`, `LOG(base, x)` | both | natural; DataFusion's is to base 10 |
+//! | `POWER`, `POW` | both | DOUBLE; DataFusion's integers overflow |
+//! | `MOD`, `E`, `BIN`, `HEX`, `UNHEX` | both | |
+//! | `RAND_INTEGER(bound)` | Flink | |
+//! | `SHA1`, `SHA224`, `SHA256`, `SHA384`, `SHA512`, `SHA2(text, bits)` | both | hexadecimal text; DataFusion's give bytes |
+//! | `IF(condition, a, b)` | both | planned as CASE |
+//! | `CEILING TRUNCATE SIGN LCASE UCASE LEN STARTSWITH ENDSWITH SIZE CHAR` | both | other names of DataFusion's functions |
+//! | `CAST(timestamp AS STRING)` | both | planned as `windrow_timestamp_to_string`: a blank, no `T` |
+//! | `CAST(x AS TIMESTAMP(p))`, `TIMESTAMP '…'` | both | always microseconds; see [`TimestampTypes`] |
+//!
+//! Known differences: a day that its month does not have (2022-02-30) is NULL, where Flink takes
+//! the month's last; patterns are strict about the number of digits everywhere; regular expressions
+//! have no look-around and no back-references (planning error); the only time zone is UTC.
+//!
+//! To add a function: one line in a `FUNCTIONS` table, one `fn(&Call) -> Result<ArrayRef>`, one
+//! line above, and cases in `tests.rs`.
+
+mod calendar;
+mod clock;
+mod instant;
+mod json;
+mod number;
+mod parse;
+mod pattern;
+mod regexp;
+mod rewrite;
+#[cfg(test)]
+mod tests;
+mod text;
+mod types;
+mod udf;
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::execution::FunctionRegistry;
+use datafusion::logical_expr::ScalarUDF;
+
+use self::clock::ClockFunction;
+use self::rewrite::{If, Rewrite};
+use self::udf::{Function, Spec};
+use crate::time::Clock;
+
+pub use self::types::TimestampTypes;
+
+/// Other systems' names of functions that DataFusion has under the first name.
+const ALIASES: &[(&str, &[&str])] = &[
+    ("ceil", &["ceiling"]),
+    ("trunc", &["truncate"]),
+    ("signum", &["sign"]),
+    ("lower", &["lcase"]),
+    ("upper", &["ucase"]),
+    ("character_length", &["length", "char_length", "len"]),
+    ("starts_with", &["startswith"]),
+    ("ends_with", &["endswith"]),
+    ("cardinality", &["size"]),
+    ("chr", &["char"]),
+];
+
+/// Registers every function of this module, replacing DataFusion's of the same name, and the
+/// analyzer rule that rewrites what functions cannot replace. `clock` is what NOW(),
+/// CURRENT_TIMESTAMP and UNIX_TIMESTAMP() read.
+///
+/// The session must also be built with [`TimestampTypes`] as its type planner. An error means that
+/// the registry lacks one of DataFusion's own functions.
+pub fn register(registry: &mut dyn FunctionRegistry, clock: &Arc<dyn Clock>) -> Result<()> {
+    for (name, aliases) in ALIASES {
+        let function = registry.udf(name)?.as_ref().clone();
+        registry.register_udf(Arc::new(function.with_aliases(aliases.iter().copied())))?;
+    }
+    let tables: [&'static [Spec]; 7] = [
+        &instant::FUNCTIONS,
+        &calendar::FUNCTIONS,
+        &text::FUNCTIONS,
+        &regexp::FUNCTIONS,
+        &number::FUNCTIONS,
+        &json::FUNCTIONS,
+        &rewrite::FUNCTIONS,
+    ];
+    for spec in tables.into_iter().flatten() {
+        registry.register_udf(Arc::new(ScalarUDF::new_from_impl(Function::new(spec))))?;
+    }
+    for function in ClockFunction::all(clock) {
+        registry.register_udf(Arc::new(ScalarUDF::new_from_impl(function)))?;
+    }
+    registry.register_udf(Arc::new(ScalarUDF::new_from_impl(If::new())))?;
+    registry.register_function_rewrite(Arc::new(Rewrite {
+        substr: registry.udf("substr")?,
+        to_unix_timestamp: registry.udf("to_unix_timestamp")?,
+        timestamp_to_string: registry.udf("windrow_timestamp_to_string")?,
+    }))
+}
