@@ -37,7 +37,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn admin(bootstrap: &str) -> (AdminClient<DefaultClientContext>, AdminOptions) {
     let client = client::config(bootstrap).create().expect("admin client");
-    (client, AdminOptions::new().operation_timeout(Some(PATIENCE)))
+    (
+        client,
+        AdminOptions::new().operation_timeout(Some(PATIENCE)),
+    )
 }
 
 /// A topic of one partition with one setting of its own.
@@ -51,15 +54,32 @@ fn topic_with(bootstrap: &str, topic: &str, key: &str, value: &str) {
 fn table(bootstrap: &str, options: &[(&str, &str)]) -> TableDef {
     let at = At { line: 1, column: 1 };
     let mut all = Options::default();
-    for (key, value) in [("connector", "kafka"), ("properties.bootstrap.servers", bootstrap)].iter().chain(options) {
+    for (key, value) in [
+        ("connector", "kafka"),
+        ("properties.bootstrap.servers", bootstrap),
+    ]
+    .iter()
+    .chain(options)
+    {
         all.insert("kafka", key, value, at).expect("a valid option");
     }
-    TableDef { name: "t".into(), columns: Vec::new(), watermark: None, primary_key: Vec::new(), partitioned_by: Vec::new(), options: all, at }
+    TableDef {
+        name: "t".into(),
+        columns: Vec::new(),
+        watermark: None,
+        primary_key: Vec::new(),
+        partitioned_by: Vec::new(),
+        options: all,
+        at,
+    }
 }
 
 /// A source over `topic` with the options of the table.
 fn open(bootstrap: &str, topic: &str, options: &[(&str, &str)]) -> KafkaSource {
-    let all: Vec<_> = [("topic", topic)].into_iter().chain(options.iter().copied()).collect();
+    let all: Vec<_> = [("topic", topic)]
+        .into_iter()
+        .chain(options.iter().copied())
+        .collect();
     KafkaSource::new(&table(bootstrap, &all), ReadRequest::default()).expect("a valid table")
 }
 
@@ -106,14 +126,36 @@ impl Received {
     }
 
     fn chunk(&mut self, chunk: Chunk) {
-        assert!(!self.ended.contains(&chunk.id), "{}/{}: records after its end", chunk.topic, chunk.partition);
-        assert_eq!((chunk.len(), chunk.len()), (chunk.payload.len(), chunk.timestamps_ms.len()));
+        assert!(
+            !self.ended.contains(&chunk.id),
+            "{}/{}: records after its end",
+            chunk.topic,
+            chunk.partition
+        );
+        assert_eq!(
+            (chunk.len(), chunk.len()),
+            (chunk.payload.len(), chunk.timestamps_ms.len())
+        );
         let position = self.positions.entry(chunk.id).or_insert(0);
-        let list = self.records.entry((chunk.topic.to_string(), chunk.partition)).or_default();
+        let list = self
+            .records
+            .entry((chunk.topic.to_string(), chunk.partition))
+            .or_default();
         for (i, offset) in chunk.offsets.iter().enumerate() {
-            assert!(*offset >= *position, "{}/{}: offset {offset} after {position}", chunk.topic, chunk.partition);
+            assert!(
+                *offset >= *position,
+                "{}/{}: offset {offset} after {position}",
+                chunk.topic,
+                chunk.partition
+            );
             *position = offset + 1;
-            list.push((*offset, chunk.payload.get(i).map(|p| String::from_utf8_lossy(p).into_owned())));
+            list.push((
+                *offset,
+                chunk
+                    .payload
+                    .get(i)
+                    .map(|p| String::from_utf8_lossy(p).into_owned()),
+            ));
         }
         assert!(chunk.next_offset >= *position);
         *position = chunk.next_offset;
@@ -126,7 +168,11 @@ impl Received {
 
     /// Texts of all records, in the order of topic, partition and offset.
     fn texts(&self) -> Vec<&str> {
-        self.records.values().flatten().map(|(_, text)| text.as_deref().unwrap_or("NULL")).collect()
+        self.records
+            .values()
+            .flatten()
+            .map(|(_, text)| text.as_deref().unwrap_or("NULL"))
+            .collect()
     }
 }
 
@@ -134,7 +180,13 @@ impl Received {
 fn poll_until(reader: &mut dyn Reader, received: &mut Received, done: impl Fn(&Received) -> bool) {
     let started = Instant::now();
     while !done(received) {
-        assert!(started.elapsed() < PATIENCE, "{} records, {:?} ended, notices {:?}", received.count(), received.ended, received.notices);
+        assert!(
+            started.elapsed() < PATIENCE,
+            "{} records, {:?} ended, notices {:?}",
+            received.count(),
+            received.ended,
+            received.notices
+        );
         received.poll(reader).expect("the reader goes on");
     }
 }
@@ -144,9 +196,15 @@ fn drain(source: &KafkaSource, readers: usize) -> Received {
     let all = partitions(source);
     let mut received = Received::default();
     for number in 0..readers {
-        let own: Vec<Assignment> = all.iter().filter(|p| p.id % readers == number).cloned().collect();
+        let own: Vec<Assignment> = all
+            .iter()
+            .filter(|p| p.id % readers == number)
+            .cloned()
+            .collect();
         let mut reader = source.reader(&own).expect("a reader");
-        poll_until(reader.as_mut(), &mut received, |r| own.iter().all(|p| r.ended.contains(&p.id)));
+        poll_until(reader.as_mut(), &mut received, |r| {
+            own.iter().all(|p| r.ended.contains(&p.id))
+        });
         // Nothing follows the end.
         let before = received.count();
         received.poll(reader.as_mut()).expect("idle");
@@ -184,10 +242,13 @@ fn read_records(bootstrap: &str, topic: &str) -> Vec<Record> {
         .set("enable.auto.commit", "false")
         .create()
         .expect("consumer");
-    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).expect("metadata");
+    let metadata = consumer
+        .fetch_metadata(Some(topic), PATIENCE)
+        .expect("metadata");
     let mut list = TopicPartitionList::new();
     for p in metadata.topics()[0].partitions() {
-        list.add_partition_offset(topic, p.id(), Offset::Beginning).expect("assignment");
+        list.add_partition_offset(topic, p.id(), Offset::Beginning)
+            .expect("assignment");
     }
     consumer.assign(&list).expect("assign");
     let (mut records, mut ended) = (Vec::new(), 0);
@@ -200,7 +261,11 @@ fn read_records(bootstrap: &str, topic: &str) -> Vec<Record> {
             message => message.expect("a message"),
         };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let headers = message.headers().map(|h| h.iter().map(|h| (h.key.to_string(), text(h.value.unwrap_or_default()))).collect());
+        let headers = message.headers().map(|h| {
+            h.iter()
+                .map(|h| (h.key.to_string(), text(h.value.unwrap_or_default())))
+                .collect()
+        });
         let record = Record {
             partition: message.partition(),
             key: message.key().map(text),
@@ -241,9 +306,17 @@ impl Write for Printed {
 
 /// Runs a file in this process, as `windrow run --format json` does. `${BOOTSTRAP}` is the broker.
 /// Returns what was printed, too.
-fn run_with(bootstrap: &str, sql: &str, workers: usize, stop: Arc<AtomicBool>) -> Result<(Summary, String)> {
+fn run_with(
+    bootstrap: &str,
+    sql: &str,
+    workers: usize,
+    stop: Arc<AtomicBool>,
+) -> Result<(Summary, String)> {
     let variable = |name: &str| (name == "BOOTSTRAP").then(|| bootstrap.to_string());
-    let settings = Settings { workers: Some(workers), ..Settings::default() };
+    let settings = Settings {
+        workers: Some(workers),
+        ..Settings::default()
+    };
     let job = plan_script(sql, &variable, &settings)?;
     let printed = Printed::default();
     let writer = printed.clone();

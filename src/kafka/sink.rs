@@ -30,7 +30,10 @@ struct Deliveries {
 
 impl Deliveries {
     fn remember(&self, error: Error) {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(error);
     }
 }
 
@@ -41,8 +44,14 @@ impl ClientContext for Deliveries {
 
     fn error(&self, error: KafkaError, reason: &str) {
         // librdkafka would try a wrong password until the delivery time-out, minutes later.
-        if matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed)) {
-            self.remember(Error::env(format!("Kafka refuses: {reason}")).with_hint("check properties.security.protocol and properties.sasl.*"));
+        if matches!(
+            error.rdkafka_error_code(),
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed)
+        ) {
+            self.remember(
+                Error::env(format!("Kafka refuses: {reason}"))
+                    .with_hint("check properties.security.protocol and properties.sasl.*"),
+            );
         }
         tracing::debug!(target: "librdkafka", "{error}: {reason}");
     }
@@ -53,7 +62,11 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, _: ()) {
         if let Err((error, message)) = result {
-            self.remember(Error::env(format!("Kafka did not take a record of {}/{}: {error}", message.topic(), message.partition())));
+            self.remember(Error::env(format!(
+                "Kafka did not take a record of {}/{}: {error}",
+                message.topic(),
+                message.partition()
+            )));
         }
     }
 }
@@ -107,7 +120,11 @@ impl RawProducer {
     }
 
     fn look(&mut self) -> Result<()> {
-        let Ok(metadata) = self.producer.client().fetch_metadata(Some(&self.topic), Duration::from_secs(5)) else {
+        let Ok(metadata) = self
+            .producer
+            .client()
+            .fetch_metadata(Some(&self.topic), Duration::from_secs(5))
+        else {
             // Away, or refused: a request reports either as a time-out.
             return self.serve(Duration::ZERO);
         };
@@ -214,7 +231,14 @@ impl RawProducer {
     }
 
     fn failure(&self) -> Result<()> {
-        match self.producer.context().failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        match self
+            .producer
+            .context()
+            .failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             Some(error) => Err(error),
             None => Ok(()),
         }

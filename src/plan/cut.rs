@@ -47,8 +47,13 @@ pub struct Chain {
     /// For each output column: what is known of it.
     traits: Vec<ColumnTrait>,
     /// Predicates on window columns alone: a window for which one is false has no result.
-    window_filters: Vec<(Arc<dyn PhysicalExpr>, Vec<(usize, Part)>)>,
+    window_filters: Vec<WindowFilter>,
 }
+
+/// A predicate, and which column of it is which of the window's.
+type WindowFilter = (Arc<dyn PhysicalExpr>, Vec<(usize, Part)>);
+/// Which of a window's columns, the windows, and the event time's expression.
+type WindowColumn = (Part, Assign, Arc<dyn PhysicalExpr>);
 
 #[derive(Debug, Clone, PartialEq)]
 enum ColumnTrait {
@@ -164,8 +169,7 @@ impl Cutter<'_> {
     /// Replaces the lowest aggregates over the stream by leaves.
     fn replace_aggregates(&mut self, plan: &Plan) -> Result<Plan> {
         let children: Vec<Plan> = plan.children().into_iter().cloned().collect();
-        let lowest =
-            |p: &Plan| !children.iter().any(|c| has_aggregate(c)) && reads_stream(p, self.stream);
+        let lowest = |p: &Plan| !children.iter().any(has_aggregate) && reads_stream(p, self.stream);
         if let Some(aggregate) = plan
             .downcast_ref::<AggregateExec>()
             .filter(|_| lowest(plan))
@@ -286,7 +290,7 @@ impl Cutter<'_> {
         &self,
         expr: &Arc<dyn PhysicalExpr>,
         chain: &Chain,
-    ) -> Result<Option<(Part, Assign, Arc<dyn PhysicalExpr>)>> {
+    ) -> Result<Option<WindowColumn>> {
         if let Some(column) = expr.downcast_ref::<Column>() {
             return Ok(match &chain.traits[column.index()] {
                 ColumnTrait::Window { part, assign } => Some((*part, *assign, expr.clone())),
@@ -444,7 +448,7 @@ impl Cutter<'_> {
                 .map(|i| chain.traits[*i].clone())
                 .collect();
         }
-        chain.stages.push(Stage::Lookup(lookup));
+        chain.stages.push(Stage::Lookup(Box::new(lookup)));
         chain.schema = join.schema();
         Ok(chain)
     }
@@ -488,7 +492,7 @@ fn in_micros(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<dyn Phy
 }
 
 /// When `expr` is a call of a window marker: its part, its windows and its time argument.
-fn marker(expr: &Arc<dyn PhysicalExpr>) -> Result<Option<(Part, Assign, Arc<dyn PhysicalExpr>)>> {
+fn marker(expr: &Arc<dyn PhysicalExpr>) -> Result<Option<WindowColumn>> {
     let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>() else {
         return Ok(None);
     };

@@ -81,11 +81,11 @@ pub fn run_once(plan: &Plan, context: Arc<TaskContext>) -> Result<Vec<RecordBatc
     Finish::new(plan.clone(), Vec::new(), context)?.run_plan(plan)
 }
 
+/// Loads columns of a table that is no stream.
+pub type Load<'a> = &'a mut dyn FnMut(&str, &[String]) -> Result<Vec<RecordBatch>>;
+
 /// Gives the leaves of loaded tables their rows.
-pub fn fill_tables(
-    plan: &Plan,
-    load: &mut dyn FnMut(&str, &[String]) -> Result<Vec<RecordBatch>>,
-) -> Result<()> {
+pub fn fill_tables(plan: &Plan, load: Load) -> Result<()> {
     let mut result = Ok(());
     let visited = plan.apply(|node| {
         if let Some(leaf) = node.downcast_ref::<Leaf>()

@@ -174,7 +174,9 @@ pub fn assign(kind: Kind, args: &[ScalarValue]) -> Result<Assign> {
         (Kind::SparkHop, [size, slide]) => (*size, *slide, 0),
         (Kind::SparkHop, [size, slide, offset]) => (*size, *slide, *offset),
         (Kind::Tumble, _) => {
-            return plan_err!("TUMBLE takes a table, DESCRIPTOR(time), size and an optional offset");
+            return plan_err!(
+                "TUMBLE takes a table, DESCRIPTOR(time), size and an optional offset"
+            );
         }
         (Kind::Hop, _) => {
             return plan_err!(

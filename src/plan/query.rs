@@ -1,7 +1,7 @@
 //! Planned queries, in the form in which workers and merges run them.
 
 use super::cut::{AggregatePlan, Chain, Plan};
-use super::finish::{Finish, fill_tables, leaf_batch, run_once};
+use super::finish::{Finish, Load, fill_tables, leaf_batch, run_once};
 use super::leaf::Leaf;
 use super::stages::{Flow, Prepared, Stage, run_stages};
 use crate::error::{At, Error, Result};
@@ -240,11 +240,7 @@ impl RunFinish {
 
 impl QueryPlan {
     /// Loads the tables that the query joins. Call once before it runs.
-    pub fn load_tables(
-        &self,
-        load: &mut dyn FnMut(&str, &[String]) -> Result<Vec<RecordBatch>>,
-        context: Arc<TaskContext>,
-    ) -> Result<()> {
+    pub fn load_tables(&self, load: Load, context: Arc<TaskContext>) -> Result<()> {
         let mut lookups = |stages: &[Stage]| -> Result<()> {
             for stage in stages {
                 if let Stage::Lookup(lookup) = stage {

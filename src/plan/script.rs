@@ -518,7 +518,7 @@ impl Script {
         let bad =
             || Error::sql("expected an interval like INTERVAL '5' SECOND").or_at(tokens.start());
         let value = value.ok_or_else(bad)?;
-        match markers::assign(markers::Kind::Tumble, &[value.clone()]) {
+        match markers::assign(markers::Kind::Tumble, std::slice::from_ref(&value)) {
             Ok(assign) => Ok(assign.slide()),
             Err(_) if is_zero(&value) => Ok(0),
             Err(e) => Err(Error::sql(e.strip_backtrace()).or_at(tokens.start())),

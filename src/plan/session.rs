@@ -6,6 +6,7 @@ use super::tokens::Tokens;
 use super::{functions, markers};
 use crate::error::{Error, Result};
 use crate::table::TableDef;
+use crate::time::{Clock, SystemClock};
 use datafusion::common::config::Dialect;
 use datafusion::execution::{SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
@@ -46,6 +47,7 @@ impl Session {
         let state = SessionStateBuilder::new()
             .with_config(config)
             .with_default_features()
+            .with_type_planner(Arc::new(functions::TimestampTypes))
             .build();
         let logical = state
             .optimizers()
@@ -63,11 +65,14 @@ impl Session {
             .with_optimizer_rules(logical)
             .with_physical_optimizer_rules(physical)
             .build();
+        let mut state = state;
+        // NOW() and its kin; the engine's own times come from the clock of the run.
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        functions::register(&mut state, &clock).map_err(|e| Error::bug(e.to_string()))?;
         let context = SessionContext::new_with_state(state);
         for marker in markers::all() {
             context.register_udf(marker);
         }
-        functions::register(&context).map_err(|e| Error::bug(e.to_string()))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .map_err(|e| Error::bug(e.to_string()))?;

@@ -24,7 +24,7 @@ pub enum Stage {
         schema: SchemaRef,
     },
     /// A join with a table that was loaded when the query started.
-    Lookup(Lookup),
+    Lookup(Box<Lookup>),
 }
 
 /// Rows on their way, and where each came from.

@@ -19,9 +19,12 @@ pub enum BadRecords {
     /// Counted and shown.
     Skip,
     /// Raw bytes and headers to a topic.
-    Topic(RawProducer),
+    Topic(Box<RawProducer>),
     /// One JSON object each to files in a folder.
-    Folder { sink: FileSink, def: TableDef },
+    Folder {
+        sink: Box<FileSink>,
+        def: Box<TableDef>,
+    },
 }
 
 /// Where a bad record stood.
@@ -76,10 +79,8 @@ impl BadRecords {
                     )
                     .with_hint("use dead-letter.path"));
             }
-            return Ok(BadRecords::Topic(RawProducer::new(
-                properties.into_iter(),
-                topic,
-            )?));
+            let producer = RawProducer::new(properties.into_iter(), topic)?;
+            return Ok(BadRecords::Topic(Box::new(producer)));
         }
         let Some(path) = def.options.get("dead-letter.path") else {
             return Err(def
@@ -88,8 +89,8 @@ impl BadRecords {
         };
         let def = folder_table(path)?;
         Ok(BadRecords::Folder {
-            sink: FileSink::new(&def, &format!("bad-{worker}"))?,
-            def,
+            sink: Box::new(FileSink::new(&def, &format!("bad-{worker}"))?),
+            def: Box::new(def),
         })
     }
 
@@ -160,6 +161,8 @@ fn folder_table(path: &str) -> Result<TableDef> {
         ("path", path),
         ("format", "json"),
         ("json.encode.ignore-null-fields", "true"),
+        // Each flush makes its records visible.
+        ("sink.rolling-policy.rollover-interval", "0 s"),
     ] {
         options.insert("filesystem", key, value, at)?;
     }

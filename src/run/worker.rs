@@ -117,6 +117,9 @@ pub struct Worker {
     batch_rows: usize,
     /// Bad records told so far; only the first are told one by one.
     told: u64,
+    /// When the dead letters were flushed, and whether there are newer ones.
+    flushed_at: Duration,
+    unflushed: bool,
 }
 
 /// What a worker is made of.
@@ -135,6 +138,8 @@ pub struct WorkerParts {
 
 /// Default of `scan.watermark.max-ahead`.
 const MAX_AHEAD: Duration = Duration::from_secs(86_400);
+/// How long a dead letter may wait to be seen.
+const DEAD_LETTERS: Duration = Duration::from_secs(10);
 /// So many bad records are logged one by one, the others are counted.
 const BAD_TOLD_MAX: u64 = 3;
 
@@ -164,13 +169,8 @@ impl Worker {
                 trigger: 0,
             }
         });
-        let decoded = !parts
-            .plan
-            .def
-            .options
-            .get("format")
-            .is_some_and(|f| f == "parquet")
-            && parts.plan.def.connector() != "datagen";
+        let def = &parts.plan.def;
+        let decoded = def.options.get("format") != Some("parquet") && def.connector() != "datagen";
         let mut worker = Self {
             rows: RowBuilder::new(parts.plan.clone(), decoded)?,
             bad: BadRecords::open(&parts.plan.def, parts.number)?,
@@ -186,6 +186,8 @@ impl Worker {
             batch_rows: parts.batch_rows,
             plan: parts.plan,
             told: 0,
+            flushed_at: Duration::ZERO,
+            unflushed: false,
         };
         worker.own(&parts.partitions);
         Ok(worker)
@@ -241,6 +243,7 @@ impl Worker {
             Polled::Idle => {}
         }
         self.mark_idle();
+        self.flush_dead_letters()?;
         closed |= self.progress(outbox)?;
         if closed {
             return Ok(Step::Abandoned);
@@ -493,7 +496,18 @@ impl Worker {
                 describe(bad)
             );
         }
+        self.unflushed = true;
         self.bad.take(&place, bad)
+    }
+
+    /// Dead letters become visible this often, whatever the queries do.
+    fn flush_dead_letters(&mut self) -> Result<()> {
+        let now = self.clock.now();
+        if self.unflushed && now.saturating_sub(self.flushed_at) >= DEAD_LETTERS {
+            self.bad.flush()?;
+            (self.flushed_at, self.unflushed) = (now, false);
+        }
+        Ok(())
     }
 
     /// Ships what the watermark closes, answers triggers, and says how far this worker is.
@@ -507,7 +521,6 @@ impl Worker {
             if asked > self.queries[q].trigger {
                 self.queries[q].trigger = asked;
                 closed |= self.ship(q, NEVER, outbox)?;
-                self.bad.flush()?;
                 let message = Message::Trigger {
                     worker: self.number,
                     number: asked,

@@ -28,7 +28,9 @@ fn a_restart_is_told_once_and_loses_nothing() {
         } else {
             broker.stop();
         }
-        poll_until(reader.as_mut(), &mut received, |r| r.notices.len() == 2 * round - 1);
+        poll_until(reader.as_mut(), &mut received, |r| {
+            r.notices.len() == 2 * round - 1
+        });
         // Long enough for several attempts to connect: none of them is told.
         let until = Instant::now() + Duration::from_secs(4);
         while Instant::now() < until {
@@ -36,14 +38,28 @@ fn a_restart_is_told_once_and_loses_nothing() {
         }
         broker.restart();
         produce(1000 * round..1000 * (round + 1));
-        poll_until(reader.as_mut(), &mut received, |r| r.count() == 2000 * (round + 1));
+        poll_until(reader.as_mut(), &mut received, |r| {
+            r.count() == 2000 * (round + 1)
+        });
         assert_eq!(received.notices.len(), 2 * round, "{:?}", received.notices);
-        assert!(received.notices[2 * round - 2].starts_with(&format!("waiting for Kafka at {bootstrap}")), "{:?}", received.notices);
-        assert_eq!(received.notices[2 * round - 1], format!("Kafka at {bootstrap} answers again"));
+        assert!(
+            received.notices[2 * round - 2]
+                .starts_with(&format!("waiting for Kafka at {bootstrap}")),
+            "{:?}",
+            received.notices
+        );
+        assert_eq!(
+            received.notices[2 * round - 1],
+            format!("Kafka at {bootstrap} answers again")
+        );
     }
     for p in 0..2 {
         let list = &received.records[&("away".to_string(), p)];
-        assert!(list.iter().enumerate().all(|(i, (offset, t))| *offset == i as i64 && t.as_deref() == Some(&text(i))));
+        assert!(
+            list.iter()
+                .enumerate()
+                .all(|(i, (offset, t))| *offset == i as i64 && t.as_deref() == Some(&text(i)))
+        );
         assert_eq!(list.len(), 3000);
     }
 }
@@ -66,16 +82,29 @@ fn a_source_waits_for_the_broker() {
         }
         true
     });
-    assert_eq!(all.unwrap().iter().map(|a| (a.start, a.end)).collect::<Vec<_>>(), [(0, Some(1))]);
+    assert_eq!(
+        all.unwrap()
+            .iter()
+            .map(|a| (a.start, a.end))
+            .collect::<Vec<_>>(),
+        [(0, Some(1))]
+    );
     assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].starts_with(&format!("waiting for Kafka at {bootstrap}")), "{told:?}");
+    assert!(
+        told[0].starts_with(&format!("waiting for Kafka at {bootstrap}")),
+        "{told:?}"
+    );
     assert_eq!(told[1], format!("Kafka at {bootstrap} answers"));
 }
 
 #[test]
 fn waiting_can_be_stopped() {
     // A port that nobody listens at: bound and left again.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let source = open(&format!("127.0.0.1:{port}"), "t", &[]);
     let mut calls = 0;
     let started = Instant::now();
@@ -87,13 +116,21 @@ fn waiting_can_be_stopped() {
         .unwrap_err();
     assert_eq!(calls, 2);
     assert_says(&error, &["stopped while waiting for Kafka at 127.0.0.1"]);
-    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 /// Each look at a broker that was away was told as an empty line.
 #[test]
 fn a_run_tells_the_wait_once() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let sql = source_sql("t", "t", "a STRING", "") + "SELECT a FROM t;";
     let bootstrap = format!("127.0.0.1:{port}");
     let job = plan_script(&sql, &|_| Some(bootstrap.clone()), &Settings::default()).unwrap();
@@ -114,5 +151,9 @@ fn a_run_tells_the_wait_once() {
         windrow::run::run(job, &options, &mut told).unwrap_err()
     });
     assert_says(&error, &["stopped while waiting"]);
-    assert!(told.0.len() == 1 && told.0[0].starts_with("waiting for Kafka at"), "{:?}", told.0);
+    assert!(
+        told.0.len() == 1 && told.0[0].starts_with("waiting for Kafka at"),
+        "{:?}",
+        told.0
+    );
 }

@@ -18,11 +18,18 @@ fn fill(bootstrap: &str, topic: &str, counts: &[usize]) {
 
 fn append(bootstrap: &str, topic: &str, partition: i32, numbers: std::ops::Range<usize>) {
     let values: Vec<String> = numbers.map(|i| format!("{partition}-{i}")).collect();
-    client::produce(bootstrap, topic, partition, &values.iter().map(String::as_str).collect::<Vec<_>>());
+    client::produce(
+        bootstrap,
+        topic,
+        partition,
+        &values.iter().map(String::as_str).collect::<Vec<_>>(),
+    );
 }
 
 fn expected(partition: usize, numbers: std::ops::Range<usize>) -> Vec<(i64, Option<String>)> {
-    numbers.map(|i| (i as i64, Some(format!("{partition}-{i}")))).collect()
+    numbers
+        .map(|i| (i as i64, Some(format!("{partition}-{i}"))))
+        .collect()
 }
 
 #[test]
@@ -31,10 +38,21 @@ fn every_offset_comes_once_and_in_order() {
     let counts = [MANY, 1, 0, MANY / 2];
     fill(&bootstrap, "reading-drain", &counts);
     for readers in [1, 2, 4] {
-        let received = drain(&open(&bootstrap, "reading-drain", &[FROM_START, TO_END]), readers);
+        let received = drain(
+            &open(&bootstrap, "reading-drain", &[FROM_START, TO_END]),
+            readers,
+        );
         for (p, count) in counts.iter().enumerate() {
-            let list = received.records.get(&("reading-drain".to_string(), p as i32)).cloned().unwrap_or_default();
-            assert!(list == expected(p, 0..*count), "partition {p} with {readers} readers: {} records", list.len());
+            let list = received
+                .records
+                .get(&("reading-drain".to_string(), p as i32))
+                .cloned()
+                .unwrap_or_default();
+            assert!(
+                list == expected(p, 0..*count),
+                "partition {p} with {readers} readers: {} records",
+                list.len()
+            );
         }
         assert_eq!(received.notices, [""; 0]);
     }
@@ -51,7 +69,10 @@ fn a_bounded_end_stays_where_it_was() {
     let mut reader = source.reader(&all).unwrap();
     let mut received = Received::default();
     poll_until(reader.as_mut(), &mut received, |r| r.ended.len() == 1);
-    assert_eq!(received.records[&("reading-fixed-end".to_string(), 0)], expected(0, 0..100));
+    assert_eq!(
+        received.records[&("reading-fixed-end".to_string(), 0)],
+        expected(0, 0..100)
+    );
     assert_eq!(received.chunks[0].high_watermark, Some(100));
 }
 
@@ -62,13 +83,17 @@ fn modes_resolve_to_offsets() {
     client::create_topic(&bootstrap, topic, 2);
     for p in 0..2 {
         // Partition 0: 10 records at 1000, 2000, …; partition 1: 5 records.
-        let records: Vec<_> = (1..=if p == 0 { 10 } else { 5 }).map(|i| (None, Some("x"), Some(i * 1000))).collect();
+        let records: Vec<_> = (1..=if p == 0 { 10 } else { 5 })
+            .map(|i| (None, Some("x"), Some(i * 1000)))
+            .collect();
         client::produce_records(&bootstrap, topic, p, &records);
     }
     // The log of partition 0 starts at 3, as after retention.
     let (admin, options) = admin(&bootstrap);
     let mut delete = TopicPartitionList::new();
-    delete.add_partition_offset(topic, 0, Offset::Offset(3)).unwrap();
+    delete
+        .add_partition_offset(topic, 0, Offset::Offset(3))
+        .unwrap();
     block_on(admin.delete_records(&delete, &options)).unwrap();
 
     let group = ("properties.group.id", "reading-modes-group");
@@ -79,7 +104,10 @@ fn modes_resolve_to_offsets() {
     let committed = open(&bootstrap, topic, &[FROM_START, group]);
     let all = partitions(&committed);
     committed.commit(&[(all[0].clone(), 7)]).unwrap();
-    assert_eq!(client::committed(&bootstrap, group.1, topic, 2), [Some(7), None]);
+    assert_eq!(
+        client::committed(&bootstrap, group.1, topic, 2),
+        [Some(7), None]
+    );
 
     let starts: [(&[(&str, &str)], [i64; 2]); 12] = [
         (&[FROM_START], [3, 0]),
@@ -95,41 +123,98 @@ fn modes_resolve_to_offsets() {
         // No record that late: the end.
         (&[mode("timestamp"), at("6000")], [5, 5]),
         (&[mode("timestamp"), at("99999")], [10, 5]),
-        (&[mode("specific-offsets"), specific("partition:0,offset:8; partition:1,offset:2")], [8, 2]),
+        (
+            &[
+                mode("specific-offsets"),
+                specific("partition:0,offset:8; partition:1,offset:2"),
+            ],
+            [8, 2],
+        ),
     ];
     for (options, starts) in starts {
         let all = partitions(&open(&bootstrap, topic, options));
-        assert_eq!(all.iter().map(|a| a.start).collect::<Vec<_>>(), starts, "{options:?}");
+        assert_eq!(
+            all.iter().map(|a| a.start).collect::<Vec<_>>(),
+            starts,
+            "{options:?}"
+        );
         assert!(all.iter().all(|a| a.end.is_none()), "{options:?}");
     }
 
     let until = |m| ("scan.bounded.mode", m);
     let ends: [(&[(&str, &str)], [i64; 2]); 5] = [
         (&[TO_END], [10, 5]),
-        (&[until("timestamp"), ("scan.bounded.timestamp-millis", "4000")], [3, 3]),
-        (&[until("timestamp"), ("scan.bounded.timestamp-millis", "7500")], [7, 5]),
-        (&[until("specific-offsets"), ("scan.bounded.specific-offsets", "partition:1,offset:4")], [10, 4]),
+        (
+            &[
+                until("timestamp"),
+                ("scan.bounded.timestamp-millis", "4000"),
+            ],
+            [3, 3],
+        ),
+        (
+            &[
+                until("timestamp"),
+                ("scan.bounded.timestamp-millis", "7500"),
+            ],
+            [7, 5],
+        ),
+        (
+            &[
+                until("specific-offsets"),
+                ("scan.bounded.specific-offsets", "partition:1,offset:4"),
+            ],
+            [10, 4],
+        ),
         (&[until("group-offsets"), group], [7, 5]),
     ];
     for (options, ends) in ends {
-        let options: Vec<_> = [FROM_START].into_iter().chain(options.iter().copied()).collect();
+        let options: Vec<_> = [FROM_START]
+            .into_iter()
+            .chain(options.iter().copied())
+            .collect();
         let source = open(&bootstrap, topic, &options);
         assert!(source.is_bounded());
         let all = partitions(&source);
-        assert_eq!(all.iter().map(|a| a.end.unwrap()).collect::<Vec<_>>(), ends, "{options:?}");
+        assert_eq!(
+            all.iter().map(|a| a.end.unwrap()).collect::<Vec<_>>(),
+            ends,
+            "{options:?}"
+        );
         let received = drain(&source, 1);
-        let read: Vec<(i32, i64)> = received.records.iter().flat_map(|((_, p), l)| l.iter().map(|(o, _)| (*p, *o))).collect();
-        let wanted: Vec<(i32, i64)> = (3..ends[0]).map(|o| (0, o)).chain((0..ends[1]).map(|o| (1, o))).collect();
+        let read: Vec<(i32, i64)> = received
+            .records
+            .iter()
+            .flat_map(|((_, p), l)| l.iter().map(|(o, _)| (*p, *o)))
+            .collect();
+        let wanted: Vec<(i32, i64)> = (3..ends[0])
+            .map(|o| (0, o))
+            .chain((0..ends[1]).map(|o| (1, o)))
+            .collect();
         assert_eq!(read, wanted, "{options:?}");
     }
 
     // `--until-end` bounds a table that is unbounded by itself.
     let def = table(&bootstrap, &[("topic", topic), FROM_START]);
-    let source = KafkaSource::new(&def, ReadRequest { until_end: true, ..ReadRequest::default() }).unwrap();
+    let source = KafkaSource::new(
+        &def,
+        ReadRequest {
+            until_end: true,
+            ..ReadRequest::default()
+        },
+    )
+    .unwrap();
     assert_eq!(drain(&source, 2).count(), 7 + 5);
 
     // Retention has overtaken an offset: never a silent jump.
-    let source = open(&bootstrap, topic, &[mode("specific-offsets"), specific("partition:0,offset:1"), TO_END]);
+    let source = open(
+        &bootstrap,
+        topic,
+        &[
+            mode("specific-offsets"),
+            specific("partition:0,offset:1"),
+            TO_END,
+        ],
+    );
     let mut reader = source.reader(&partitions(&source)).unwrap();
     let mut received = Received::default();
     let started = Instant::now();
@@ -140,22 +225,54 @@ fn modes_resolve_to_offsets() {
             Err(error) => break error,
         }
     };
-    assert_says(&error, &["reading-modes/0 offset 1 is not in the log any more", "earliest-offset"]);
+    assert_says(
+        &error,
+        &[
+            "reading-modes/0 offset 1 is not in the log any more",
+            "earliest-offset",
+        ],
+    );
 }
 
 #[test]
 fn wrong_modes_are_errors_of_the_file() {
     let new = |options: &[(&str, &str)]| {
-        let all: Vec<_> = [("topic", "t")].into_iter().chain(options.iter().copied()).collect();
-        KafkaSource::new(&table("h:1", &all), ReadRequest::default()).err().expect("an error")
+        let all: Vec<_> = [("topic", "t")]
+            .into_iter()
+            .chain(options.iter().copied())
+            .collect();
+        KafkaSource::new(&table("h:1", &all), ReadRequest::default())
+            .err()
+            .expect("an error")
     };
     for (options, part) in [
-        (vec![("scan.startup.mode", "timestamp")], "scan.startup.timestamp-millis"),
-        (vec![("scan.startup.mode", "specific-offsets")], "scan.startup.specific-offsets"),
-        (vec![("scan.bounded.mode", "timestamp")], "scan.bounded.timestamp-millis"),
-        (vec![("scan.startup.mode", "group-offsets")], "properties.group.id"),
-        (vec![("scan.bounded.mode", "group-offsets")], "properties.group.id"),
-        (vec![("scan.startup.mode", "specific-offsets"), ("scan.startup.specific-offsets", "0:42")], "partition:0,offset:42"),
+        (
+            vec![("scan.startup.mode", "timestamp")],
+            "scan.startup.timestamp-millis",
+        ),
+        (
+            vec![("scan.startup.mode", "specific-offsets")],
+            "scan.startup.specific-offsets",
+        ),
+        (
+            vec![("scan.bounded.mode", "timestamp")],
+            "scan.bounded.timestamp-millis",
+        ),
+        (
+            vec![("scan.startup.mode", "group-offsets")],
+            "properties.group.id",
+        ),
+        (
+            vec![("scan.bounded.mode", "group-offsets")],
+            "properties.group.id",
+        ),
+        (
+            vec![
+                ("scan.startup.mode", "specific-offsets"),
+                ("scan.startup.specific-offsets", "0:42"),
+            ],
+            "partition:0,offset:42",
+        ),
         (vec![("topic-pattern", "a.*")], "either"),
     ] {
         let error = new(&options);
@@ -178,7 +295,12 @@ fn empty_partitions_end_at_once() {
     append(&bootstrap, "reading-empty", 0, 0..5);
     let (all, told) = partitions_told(&open(&bootstrap, "reading-empty", &[TO_END]));
     assert!(all.iter().all(|a| Some(a.start) == a.end));
-    assert!(told.len() == 1 && told[0].contains("nothing to read") && told[0].contains("earliest-offset"), "{told:?}");
+    assert!(
+        told.len() == 1
+            && told[0].contains("nothing to read")
+            && told[0].contains("earliest-offset"),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -186,27 +308,52 @@ fn tombstones_keys_and_headers() {
     let bootstrap = Broker::shared().bootstrap();
     let topic = "reading-envelope";
     client::create_topic(&bootstrap, topic, 1);
-    client::produce_records(&bootstrap, topic, 0, &[
-        (Some("k"), Some("a"), Some(1_000)),
-        (Some("k"), None, Some(2_000)),
-        (None, Some(""), Some(3_000)),
-        (Some(""), Some("b"), Some(4_000)),
-    ]);
+    client::produce_records(
+        &bootstrap,
+        topic,
+        0,
+        &[
+            (Some("k"), Some("a"), Some(1_000)),
+            (Some("k"), None, Some(2_000)),
+            (None, Some(""), Some(3_000)),
+            (Some(""), Some("b"), Some(4_000)),
+        ],
+    );
     let producer: BaseProducer = client::config(&bootstrap).create().unwrap();
-    let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(0).payload(&[0xff_u8, 0][..]).timestamp(5_000);
+    let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic)
+        .partition(0)
+        .payload(&[0xff_u8, 0][..])
+        .timestamp(5_000);
     let value: Option<&[u8]> = Some(&[0xfe, 1]);
-    let headers = OwnedHeaders::new().insert(Header { key: "a", value }).insert(Header { key: "a", value: None::<&[u8]> });
-    record.headers = Some(headers.insert(Header { key: "ü", value: Some(b"") }));
+    let headers = OwnedHeaders::new()
+        .insert(Header { key: "a", value })
+        .insert(Header {
+            key: "a",
+            value: None::<&[u8]>,
+        });
+    record.headers = Some(headers.insert(Header {
+        key: "ü",
+        value: Some(b""),
+    }));
     producer.send(record).map_err(|(e, _)| e).unwrap();
     producer.flush(PATIENCE).unwrap();
 
     let def = table(&bootstrap, &[("topic", topic), FROM_START, TO_END]);
     let all = |keys, headers| {
-        let source = KafkaSource::new(&def, ReadRequest { keys, headers, ..ReadRequest::default() }).unwrap();
+        let source = KafkaSource::new(
+            &def,
+            ReadRequest {
+                keys,
+                headers,
+                ..ReadRequest::default()
+            },
+        )
+        .unwrap();
         drain(&source, 1).chunks
     };
     // A small topic comes in one chunk or a few; put them together.
-    let (mut values, mut keys, mut headers, mut times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut values, mut keys, mut headers, mut times) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for chunk in all(true, true) {
         assert!(!chunk.log_append_time);
         let list = chunk.keys.as_ref().expect("keys");
@@ -218,11 +365,27 @@ fn tombstones_keys_and_headers() {
         headers.extend(chunk.headers.expect("headers"));
     }
     let bytes = |b: &[u8]| Some(b.to_vec());
-    assert_eq!(values, [bytes(b"a"), None, bytes(b""), bytes(b"b"), bytes(&[0xff, 0])]);
+    assert_eq!(
+        values,
+        [
+            bytes(b"a"),
+            None,
+            bytes(b""),
+            bytes(b"b"),
+            bytes(&[0xff, 0])
+        ]
+    );
     assert_eq!(keys, [bytes(b"k"), bytes(b"k"), None, bytes(b""), None]);
     assert_eq!(times, [1_000, 2_000, 3_000, 4_000, 5_000]);
     assert!(headers[..4].iter().all(Vec::is_empty));
-    assert_eq!(headers[4], [("a".to_string(), bytes(&[0xfe, 1])), ("a".to_string(), None), ("ü".to_string(), bytes(b""))]);
+    assert_eq!(
+        headers[4],
+        [
+            ("a".to_string(), bytes(&[0xfe, 1])),
+            ("a".to_string(), None),
+            ("ü".to_string(), bytes(b""))
+        ]
+    );
     for chunk in all(false, false) {
         assert!(chunk.keys.is_none() && chunk.headers.is_none());
     }
@@ -231,16 +394,38 @@ fn tombstones_keys_and_headers() {
 #[test]
 fn append_time_is_told() {
     let bootstrap = Broker::shared().bootstrap();
-    topic_with(&bootstrap, "reading-append-time", "message.timestamp.type", "LogAppendTime");
-    client::produce_records(&bootstrap, "reading-append-time", 0, &[(None, Some("a"), Some(1_000))]);
-    let received = drain(&open(&bootstrap, "reading-append-time", &[FROM_START, TO_END]), 1);
+    topic_with(
+        &bootstrap,
+        "reading-append-time",
+        "message.timestamp.type",
+        "LogAppendTime",
+    );
+    client::produce_records(
+        &bootstrap,
+        "reading-append-time",
+        0,
+        &[(None, Some("a"), Some(1_000))],
+    );
+    let received = drain(
+        &open(&bootstrap, "reading-append-time", &[FROM_START, TO_END]),
+        1,
+    );
     assert!(received.chunks[0].log_append_time);
     assert!(received.chunks[0].timestamps_ms[0] > 1_000_000_000_000);
 }
 
 /// One transaction of `values`; left open when `commit` is `None`.
-fn transaction(bootstrap: &str, topic: &str, id: &str, values: &[&str], commit: Option<bool>) -> BaseProducer {
-    let producer: BaseProducer = client::config(bootstrap).set("transactional.id", id).create().unwrap();
+fn transaction(
+    bootstrap: &str,
+    topic: &str,
+    id: &str,
+    values: &[&str],
+    commit: Option<bool>,
+) -> BaseProducer {
+    let producer: BaseProducer = client::config(bootstrap)
+        .set("transactional.id", id)
+        .create()
+        .unwrap();
     producer.init_transactions(PATIENCE).unwrap();
     producer.begin_transaction().unwrap();
     for value in values {
@@ -262,9 +447,16 @@ fn transaction(bootstrap: &str, topic: &str, id: &str, values: &[&str], commit: 
 fn transactions_at_the_end_do_not_hide_it() {
     let bootstrap = Broker::shared().bootstrap();
     let read = |topic: &str, options: &[(&str, &str)]| {
-        let options: Vec<_> = [FROM_START, TO_END].into_iter().chain(options.iter().copied()).collect();
+        let options: Vec<_> = [FROM_START, TO_END]
+            .into_iter()
+            .chain(options.iter().copied())
+            .collect();
         let received = drain(&open(&bootstrap, topic, &options), 1);
-        received.texts().into_iter().map(str::to_string).collect::<Vec<_>>()
+        received
+            .texts()
+            .into_iter()
+            .map(str::to_string)
+            .collect::<Vec<_>>()
     };
     let uncommitted = ("properties.isolation.level", "read_uncommitted");
 
@@ -298,15 +490,28 @@ fn a_new_partition_is_found_and_read_whole() {
     let topic = "reading-grows";
     fill(&bootstrap, topic, &[10]);
     // It starts at the latest offsets, but what appears later is read from its beginning.
-    let source = open(&bootstrap, topic, &[("scan.startup.mode", "latest-offset"), ("scan.topic-partition-discovery.interval", "1 s")]);
+    let source = open(
+        &bootstrap,
+        topic,
+        &[
+            ("scan.startup.mode", "latest-offset"),
+            ("scan.topic-partition-discovery.interval", "1 s"),
+        ],
+    );
     assert_eq!(source.discovery_interval(), Some(Duration::from_secs(1)));
     let all = partitions(&source);
-    assert_eq!(all.iter().map(|a| (a.id, a.start, a.end)).collect::<Vec<_>>(), [(0, 10, None)]);
+    assert_eq!(
+        all.iter()
+            .map(|a| (a.id, a.start, a.end))
+            .collect::<Vec<_>>(),
+        [(0, 10, None)]
+    );
     let mut reader = source.reader(&all).unwrap();
     assert_eq!(source.discover().unwrap(), []);
 
     let (admin, options) = admin(&bootstrap);
-    let results = block_on(admin.create_partitions(&[NewPartitions::new(topic, 3)], &options)).unwrap();
+    let results =
+        block_on(admin.create_partitions(&[NewPartitions::new(topic, 3)], &options)).unwrap();
     assert!(results[0].is_ok());
     append(&bootstrap, topic, 2, 0..7);
     let mut found = Vec::new();
@@ -315,7 +520,13 @@ fn a_new_partition_is_found_and_read_whole() {
         assert!(started.elapsed() < PATIENCE, "found {found:?}");
         found.extend(source.discover().unwrap());
     }
-    assert_eq!(found.iter().map(|a| (a.id, a.partition, a.start, a.end)).collect::<Vec<_>>(), [(1, 1, 0, None), (2, 2, 0, None)]);
+    assert_eq!(
+        found
+            .iter()
+            .map(|a| (a.id, a.partition, a.start, a.end))
+            .collect::<Vec<_>>(),
+        [(1, 1, 0, None), (2, 2, 0, None)]
+    );
     assert_eq!(source.discover().unwrap(), []);
     reader.add(&found).unwrap();
     append(&bootstrap, topic, 0, 10..12);
@@ -332,13 +543,18 @@ fn a_new_partition_is_found_and_read_whole() {
 fn an_unknown_topic_names_the_nearest() {
     let bootstrap = Broker::shared().bootstrap();
     client::create_topic(&bootstrap, "reading-wanted", 1);
-    let error = open(&bootstrap, "reading-wnated", &[]).partitions(&mut |_| true).unwrap_err();
+    let error = open(&bootstrap, "reading-wnated", &[])
+        .partitions(&mut |_| true)
+        .unwrap_err();
     assert_eq!(error.exit_code(), 1);
-    assert_says(&error, &[
-        "topic 'reading-wnated' does not exist at 127.0.0.1",
-        "did you mean 'reading-wanted'?",
-        &format!("windrow topics create reading-wnated --bootstrap-server {bootstrap}"),
-    ]);
+    assert_says(
+        &error,
+        &[
+            "topic 'reading-wnated' does not exist at 127.0.0.1",
+            "did you mean 'reading-wanted'?",
+            &format!("windrow topics create reading-wnated --bootstrap-server {bootstrap}"),
+        ],
+    );
     // The broker's own topics are no suggestion.
     assert!(!both(&error).contains("__"));
 }
@@ -352,26 +568,60 @@ fn lists_and_patterns() {
     let names = |options: &[(&str, &str)]| {
         let source = KafkaSource::new(&table(&bootstrap, options), ReadRequest::default()).unwrap();
         let received = drain(&source, 2);
-        received.records.keys().map(|(t, p)| format!("{t}/{p}")).collect::<Vec<_>>()
+        received
+            .records
+            .keys()
+            .map(|(t, p)| format!("{t}/{p}"))
+            .collect::<Vec<_>>()
     };
     let a_and_b = ["pattern-a/0", "pattern-a/1", "pattern-b/0", "pattern-b/1"];
     // A pattern matches whole names, as in Flink.
-    assert_eq!(names(&[("topic-pattern", "pattern-[a-z]"), FROM_START, TO_END]), a_and_b);
-    assert_eq!(names(&[("subscribePattern", "pattern-a|pattern-b"), FROM_START, TO_END]), a_and_b);
-    assert_eq!(names(&[("topic", "pattern-b; pattern-a"), FROM_START, TO_END]), a_and_b);
+    assert_eq!(
+        names(&[("topic-pattern", "pattern-[a-z]"), FROM_START, TO_END]),
+        a_and_b
+    );
+    assert_eq!(
+        names(&[
+            ("subscribePattern", "pattern-a|pattern-b"),
+            FROM_START,
+            TO_END
+        ]),
+        a_and_b
+    );
+    assert_eq!(
+        names(&[("topic", "pattern-b; pattern-a"), FROM_START, TO_END]),
+        a_and_b
+    );
     // A topic that matches and appears later is found.
-    let source = KafkaSource::new(&table(&bootstrap, &[("topic-pattern", "later-.*"), FROM_START]), ReadRequest::default()).unwrap();
+    let source = KafkaSource::new(
+        &table(&bootstrap, &[("topic-pattern", "later-.*"), FROM_START]),
+        ReadRequest::default(),
+    )
+    .unwrap();
     assert_eq!(partitions(&source), []);
     fill(&bootstrap, "later-1", &[1]);
     let found = source.discover().unwrap();
-    assert_eq!(found.iter().map(|a| (a.id, &*a.topic, a.start)).collect::<Vec<_>>(), [(0, "later-1", 0)]);
+    assert_eq!(
+        found
+            .iter()
+            .map(|a| (a.id, &*a.topic, a.start))
+            .collect::<Vec<_>>(),
+        [(0, "later-1", 0)]
+    );
 }
 
 #[test]
 fn a_deleted_topic_is_an_error() {
     let bootstrap = Broker::shared().bootstrap();
     fill(&bootstrap, "reading-deleted", &[5]);
-    let source = open(&bootstrap, "reading-deleted", &[FROM_START, ("properties.topic.metadata.refresh.interval.ms", "200")]);
+    let source = open(
+        &bootstrap,
+        "reading-deleted",
+        &[
+            FROM_START,
+            ("properties.topic.metadata.refresh.interval.ms", "200"),
+        ],
+    );
     let mut reader = source.reader(&partitions(&source)).unwrap();
     let mut received = Received::default();
     poll_until(reader.as_mut(), &mut received, |r| r.count() == 5);
@@ -379,11 +629,22 @@ fn a_deleted_topic_is_an_error() {
     assert!(block_on(admin.delete_topics(&["reading-deleted"], &options)).unwrap()[0].is_ok());
     let started = Instant::now();
     let error = loop {
-        assert!(started.elapsed() < PATIENCE, "no error; notices {:?}", received.notices);
+        assert!(
+            started.elapsed() < PATIENCE,
+            "no error; notices {:?}",
+            received.notices
+        );
         match received.poll(reader.as_mut()) {
             Ok(()) => {}
             Err(error) => break error,
         }
     };
-    assert_says(&error, &["reading-deleted/0", "does not exist any more", "was the topic deleted?"]);
+    assert_says(
+        &error,
+        &[
+            "reading-deleted/0",
+            "does not exist any more",
+            "was the topic deleted?",
+        ],
+    );
 }

@@ -18,12 +18,21 @@ fn login(mechanism: &str, password: &str) -> [(&'static str, String); 3] {
     [
         ("properties.security.protocol", "SASL_PLAINTEXT".into()),
         ("properties.sasl.mechanism", mechanism.into()),
-        ("properties.sasl.jaas.config", format!("{module} required username=\"{}\" password=\"{password}\";", Broker::SASL_USER)),
+        (
+            "properties.sasl.jaas.config",
+            format!(
+                "{module} required username=\"{}\" password=\"{password}\";",
+                Broker::SASL_USER
+            ),
+        ),
     ]
 }
 
 fn as_sql(login: &[(&str, String)]) -> String {
-    login.iter().map(|(k, v)| format!(", '{k}' = '{v}'")).collect()
+    login
+        .iter()
+        .map(|(k, v)| format!(", '{k}' = '{v}'"))
+        .collect()
 }
 
 #[test]
@@ -36,13 +45,23 @@ fn passwords_open_source_sink_and_dead_letters() {
         }
         client::produce(&broker.bootstrap(), &topic("in"), 0, &[r#"{"a":1}"#, "bad"]);
         let login = as_sql(&login(mechanism, Broker::SASL_PASSWORD));
-        let dead = format!(", 'bad-records' = 'dead-letter', 'dead-letter.topic' = '{}'", topic("dead"));
+        let dead = format!(
+            ", 'bad-records' = 'dead-letter', 'dead-letter.topic' = '{}'",
+            topic("dead")
+        );
         let sql = source_sql("i", &topic("in"), "a INT", &format!("{login}{dead}"))
             + &sink_sql("o", &topic("out"), "a INT", &login)
             + "INSERT INTO o SELECT a FROM i;";
         run_sql(&broker.sasl_bootstrap(), &sql).unwrap();
         let read = |what: &str| client::read_all(&broker.bootstrap(), &topic(what));
-        assert_eq!((read("out"), read("dead")), (vec![(0, r#"{"a":1}"#.to_string())], vec![(0, "bad".to_string())]), "{mechanism}");
+        assert_eq!(
+            (read("out"), read("dead")),
+            (
+                vec![(0, r#"{"a":1}"#.to_string())],
+                vec![(0, "bad".to_string())]
+            ),
+            "{mechanism}"
+        );
     }
 }
 
@@ -54,9 +73,18 @@ fn a_wrong_password_of_a_source_is_an_error_soon() {
         let options: Vec<_> = login.iter().map(|(k, v)| (*k, v.as_str())).collect();
         let source = open(&broker().sasl_bootstrap(), "t", &options);
         let started = Instant::now();
-        let error = source.partitions(&mut |_| started.elapsed() < PATIENCE).unwrap_err();
-        assert_says(&error, &["refuses", "uthentication failed", "properties.sasl"]);
-        assert!(started.elapsed() < Duration::from_secs(15), "{mechanism}: {:?}", started.elapsed());
+        let error = source
+            .partitions(&mut |_| started.elapsed() < PATIENCE)
+            .unwrap_err();
+        assert_says(
+            &error,
+            &["refuses", "uthentication failed", "properties.sasl"],
+        );
+        assert!(
+            started.elapsed() < Duration::from_secs(15),
+            "{mechanism}: {:?}",
+            started.elapsed()
+        );
     }
 }
 
@@ -66,12 +94,24 @@ fn a_wrong_password_of_a_sink_is_an_error_soon() {
     let broker = broker();
     client::create_topic(&broker.bootstrap(), "sasl-wrong-sink", 1);
     for mechanism in ["PLAIN", "SCRAM-SHA-256"] {
-        let sql = "CREATE TABLE d (a INT) WITH ('connector' = 'datagen', 'number-of-rows' = '3');\n".to_string()
-            + &sink_sql("o", "sasl-wrong-sink", "a INT", &as_sql(&login(mechanism, "wrong")))
-            + "INSERT INTO o SELECT a FROM d;";
+        let sql = "CREATE TABLE d (a INT) WITH ('connector' = 'datagen', 'number-of-rows' = '3');\n"
+            .to_string()
+            + &sink_sql(
+                "o",
+                "sasl-wrong-sink",
+                "a INT",
+                &as_sql(&login(mechanism, "wrong")),
+            ) + "INSERT INTO o SELECT a FROM d;";
         let started = Instant::now();
         let error = run_sql(&broker.sasl_bootstrap(), &sql).unwrap_err();
-        assert_says(&error, &["refuses", "uthentication failed", "properties.sasl"]);
-        assert!(started.elapsed() < Duration::from_secs(20), "{mechanism}: {:?}", started.elapsed());
+        assert_says(
+            &error,
+            &["refuses", "uthentication failed", "properties.sasl"],
+        );
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "{mechanism}: {:?}",
+            started.elapsed()
+        );
     }
 }

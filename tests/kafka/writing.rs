@@ -10,13 +10,24 @@ const CLICKS: &str = "name STRING, n BIGINT, ts TIMESTAMP(3), WATERMARK FOR ts A
 /// Two windows of ten seconds over two partitions.
 fn clicks(bootstrap: &str, topic: &str) {
     client::create_topic(bootstrap, topic, 2);
-    let click = |name: &str, n: i64, second: u32| format!(r#"{{"name":"{name}","n":{n},"ts":"2024-01-01 00:00:{second:02}"}}"#);
+    let click = |name: &str, n: i64, second: u32| {
+        format!(r#"{{"name":"{name}","n":{n},"ts":"2024-01-01 00:00:{second:02}"}}"#)
+    };
     let rows = [
         vec![click("ann", 1, 1), click("bob", 2, 2), click("ann", 3, 12)],
-        vec![click("ann", 10, 3), click("bob", 20, 11), click("bob", 30, 19)],
+        vec![
+            click("ann", 10, 3),
+            click("bob", 20, 11),
+            click("bob", 30, 19),
+        ],
     ];
     for (p, rows) in rows.iter().enumerate() {
-        client::produce(bootstrap, topic, p as i32, &rows.iter().map(String::as_str).collect::<Vec<_>>());
+        client::produce(
+            bootstrap,
+            topic,
+            p as i32,
+            &rows.iter().map(String::as_str).collect::<Vec<_>>(),
+        );
     }
 }
 
@@ -27,25 +38,53 @@ fn windows_from_topic_to_topic() {
     client::create_topic(&bootstrap, "writing-out", 3);
     let sink = "name STRING, window_end TIMESTAMP(3), total BIGINT, at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp'";
     let sql = source_sql("clicks", "writing-in", CLICKS, "")
-        + &sink_sql("totals", "writing-out", sink, ", 'key.format' = 'raw', 'key.fields' = 'name'")
+        + &sink_sql(
+            "totals",
+            "writing-out",
+            sink,
+            ", 'key.format' = 'raw', 'key.fields' = 'name'",
+        )
         + "INSERT INTO totals SELECT name, window_end, sum(n), window_start FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(ts), INTERVAL '10' SECOND)) \
            GROUP BY name, window_start, window_end;";
     let summary = run_sql(&bootstrap, &sql).unwrap();
     assert_eq!((summary.queries[0].rows, summary.queries[0].late), (4, 0));
-    assert!(summary.queries[0].sink.contains("topic writing-out"), "{}", summary.queries[0].sink);
+    assert!(
+        summary.queries[0].sink.contains("topic writing-out"),
+        "{}",
+        summary.queries[0].sink
+    );
 
     let records = read_records(&bootstrap, "writing-out");
-    let mut rows: Vec<_> = records.iter().map(|r| (r.key.clone().unwrap(), r.json(), r.timestamp_ms)).collect();
+    let mut rows: Vec<_> = records
+        .iter()
+        .map(|r| (r.key.clone().unwrap(), r.json(), r.timestamp_ms))
+        .collect();
     rows.sort_by_key(|(key, _, at)| (key.clone(), *at));
     // 2024-01-01 00:00:00
     let start = 1_704_067_200_000;
     let row = |name: &str, second: i64, total: i64| {
         let end = format!("2024-01-01 00:00:{:02}", second + 10);
-        (name.to_string(), json!({"name": name, "window_end": end, "total": total}), start + 1000 * second)
+        (
+            name.to_string(),
+            json!({"name": name, "window_end": end, "total": total}),
+            start + 1000 * second,
+        )
     };
-    assert_eq!(rows, [row("ann", 0, 11), row("ann", 10, 3), row("bob", 0, 2), row("bob", 10, 50)]);
+    assert_eq!(
+        rows,
+        [
+            row("ann", 0, 11),
+            row("ann", 10, 3),
+            row("bob", 0, 2),
+            row("bob", 10, 50)
+        ]
+    );
     for name in ["ann", "bob"] {
-        let places: BTreeSet<i32> = records.iter().filter(|r| r.key.as_deref() == Some(name)).map(|r| r.partition).collect();
+        let places: BTreeSet<i32> = records
+            .iter()
+            .filter(|r| r.key.as_deref() == Some(name))
+            .map(|r| r.partition)
+            .collect();
         assert_eq!(places.len(), 1, "{name} is in {places:?}");
     }
 }
@@ -56,15 +95,35 @@ fn keys_go_where_the_java_client_puts_them() {
     let bootstrap = Broker::shared().bootstrap();
     client::create_topic(&bootstrap, "writing-murmur-in", 1);
     client::create_topic(&bootstrap, "writing-murmur-out", 4);
-    let vectors = [("21", -973_932_308_i32), ("foobar", -790_332_482), ("a-little-bit-long-string", -985_981_536)];
-    let rows: Vec<String> = vectors.iter().map(|(k, _)| format!(r#"{{"k":"{k}"}}"#)).collect();
-    client::produce(&bootstrap, "writing-murmur-in", 0, &rows.iter().map(String::as_str).collect::<Vec<_>>());
+    let vectors = [
+        ("21", -973_932_308_i32),
+        ("foobar", -790_332_482),
+        ("a-little-bit-long-string", -985_981_536),
+    ];
+    let rows: Vec<String> = vectors
+        .iter()
+        .map(|(k, _)| format!(r#"{{"k":"{k}"}}"#))
+        .collect();
+    client::produce(
+        &bootstrap,
+        "writing-murmur-in",
+        0,
+        &rows.iter().map(String::as_str).collect::<Vec<_>>(),
+    );
     let sql = source_sql("i", "writing-murmur-in", "k STRING", "")
-        + &sink_sql("o", "writing-murmur-out", "k STRING", ", 'key.format' = 'raw', 'key.fields' = 'k'")
+        + &sink_sql(
+            "o",
+            "writing-murmur-out",
+            "k STRING",
+            ", 'key.format' = 'raw', 'key.fields' = 'k'",
+        )
         + "INSERT INTO o SELECT k FROM i;";
     run_sql(&bootstrap, &sql).unwrap();
     for record in read_records(&bootstrap, "writing-murmur-out") {
-        let (_, hash) = vectors.iter().find(|(k, _)| Some(*k) == record.key.as_deref()).unwrap();
+        let (_, hash) = vectors
+            .iter()
+            .find(|(k, _)| Some(*k) == record.key.as_deref())
+            .unwrap();
         assert_eq!(record.partition, (hash & i32::MAX) % 4, "{:?}", record.key);
     }
 }
@@ -76,14 +135,22 @@ fn a_primary_key_makes_an_upsert_sink() {
     client::create_topic(&bootstrap, "upsert-out", 2);
     let source = source_sql("clicks", "upsert-in", CLICKS, "");
     let query = "INSERT INTO totals SELECT name, sum(n) FROM clicks GROUP BY name;";
-    let keyed = sink_sql("totals", "upsert-out", "name STRING, total BIGINT, PRIMARY KEY (name) NOT ENFORCED", ", 'value.fields-include' = 'EXCEPT_KEY'");
+    let keyed = sink_sql(
+        "totals",
+        "upsert-out",
+        "name STRING, total BIGINT, PRIMARY KEY (name) NOT ENFORCED",
+        ", 'value.fields-include' = 'EXCEPT_KEY'",
+    );
     run_sql(&bootstrap, &(source.clone() + &keyed + query)).unwrap();
     let mut last = BTreeMap::new();
     for record in read_records(&bootstrap, "upsert-out") {
         let value = record.json();
         last.insert(record.key.unwrap(), value);
     }
-    let wanted = [(r#"{"name":"ann"}"#, json!({"total": 14})), (r#"{"name":"bob"}"#, json!({"total": 52}))];
+    let wanted = [
+        (r#"{"name":"ann"}"#, json!({"total": 14})),
+        (r#"{"name":"bob"}"#, json!({"total": 52})),
+    ];
     assert_eq!(last, wanted.map(|(k, v)| (k.to_string(), v)).into());
 
     // Without it, changes have nowhere to go.
@@ -98,8 +165,14 @@ fn changes_arrive_while_the_query_runs() {
     let bootstrap = Broker::shared().bootstrap();
     client::create_topic(&bootstrap, "changes-in", 1);
     client::create_topic(&bootstrap, "changes-out", 1);
-    let sql = source_sql("i", "changes-in", "k STRING", "").replace("'scan.bounded.mode' = 'latest-offset', ", "")
-        + &sink_sql("o", "changes-out", "k STRING, n BIGINT, PRIMARY KEY (k) NOT ENFORCED", ", 'key.format' = 'raw'")
+    let sql = source_sql("i", "changes-in", "k STRING", "")
+        .replace("'scan.bounded.mode' = 'latest-offset', ", "")
+        + &sink_sql(
+            "o",
+            "changes-out",
+            "k STRING, n BIGINT, PRIMARY KEY (k) NOT ENFORCED",
+            ", 'key.format' = 'raw'",
+        )
         + "SET 'trigger' = '100 ms'; INSERT INTO o SELECT k, count(*) FROM i GROUP BY k;";
     let stop: Arc<AtomicBool> = Arc::default();
     let summary = std::thread::scope(|scope| {
@@ -112,13 +185,25 @@ fn changes_arrive_while_the_query_runs() {
                     let n = r.json()["n"].as_i64().unwrap();
                     last.insert(r.key.unwrap(), n);
                 }
-                if last.iter().map(|(k, n)| (k.as_str(), *n)).eq(wanted.iter().copied()) {
+                if last
+                    .iter()
+                    .map(|(k, n)| (k.as_str(), *n))
+                    .eq(wanted.iter().copied())
+                {
                     return;
                 }
-                assert!(started.elapsed() < PATIENCE && !run.is_finished(), "{last:?}");
+                assert!(
+                    started.elapsed() < PATIENCE && !run.is_finished(),
+                    "{last:?}"
+                );
             }
         };
-        client::produce(&bootstrap, "changes-in", 0, &[r#"{"k":"a"}"#, r#"{"k":"b"}"#]);
+        client::produce(
+            &bootstrap,
+            "changes-in",
+            0,
+            &[r#"{"k":"a"}"#, r#"{"k":"b"}"#],
+        );
         wait_for(&[("a", 1), ("b", 1)]);
         client::produce(&bootstrap, "changes-in", 0, &[r#"{"k":"b"}"#]);
         wait_for(&[("a", 1), ("b", 2)]);
@@ -136,14 +221,34 @@ fn an_unknown_sink_topic_is_an_error() {
     client::create_topic(&bootstrap, "no-sink-in", 1);
     let source = |options: &str| source_sql("i", "no-sink-in", "a INT", options);
     let query = "INSERT INTO o SELECT a FROM i;";
-    let error = run_sql(&bootstrap, &(source("") + &sink_sql("o", "no-such-topic", "a INT", "") + query)).unwrap_err();
+    let error = run_sql(
+        &bootstrap,
+        &(source("") + &sink_sql("o", "no-such-topic", "a INT", "") + query),
+    )
+    .unwrap_err();
     assert_eq!(error.exit_code(), 1);
-    assert_says(&error, &["topic 'no-such-topic' does not exist", &format!("windrow topics create no-such-topic --bootstrap-server {bootstrap}")]);
+    assert_says(
+        &error,
+        &[
+            "topic 'no-such-topic' does not exist",
+            &format!("windrow topics create no-such-topic --bootstrap-server {bootstrap}"),
+        ],
+    );
 
     client::create_topic(&bootstrap, "no-sink-out", 1);
     let dead = source(", 'bad-records' = 'dead-letter', 'dead-letter.topic' = 'no-such-letters'");
-    let error = run_sql(&bootstrap, &(dead + &sink_sql("o", "no-sink-out", "a INT", "") + query)).unwrap_err();
-    assert_says(&error, &["topic 'no-such-letters' does not exist", "windrow topics create no-such-letters"]);
+    let error = run_sql(
+        &bootstrap,
+        &(dead + &sink_sql("o", "no-sink-out", "a INT", "") + query),
+    )
+    .unwrap_err();
+    assert_says(
+        &error,
+        &[
+            "topic 'no-such-letters' does not exist",
+            "windrow topics create no-such-letters",
+        ],
+    );
 }
 
 #[test]
@@ -155,24 +260,37 @@ fn a_record_that_is_too_large_fails_the_query() {
     let mut state = 1_u64;
     let letters: String = (0..5000)
         .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             char::from(b'!' + ((state >> 33) % 90) as u8)
         })
         .filter(|c| !matches!(c, '"' | '\\'))
         .collect();
     let large = format!(r#"{{"a":"{letters}"}}"#);
     client::produce(&bootstrap, "large-in", 0, &[r#"{"a":"small"}"#, &large]);
-    let sql = source_sql("i", "large-in", "a STRING", "") + &sink_sql("o", "large-out", "a STRING", "") + "INSERT INTO o SELECT a FROM i;";
+    let sql = source_sql("i", "large-in", "a STRING", "")
+        + &sink_sql("o", "large-out", "a STRING", "")
+        + "INSERT INTO o SELECT a FROM i;";
     let error = run_sql(&bootstrap, &sql).unwrap_err();
     assert_eq!(error.exit_code(), 1);
-    assert_says(&error, &["Kafka did not take a record of large-out/0", "size too large"]);
+    assert_says(
+        &error,
+        &[
+            "Kafka did not take a record of large-out/0",
+            "size too large",
+        ],
+    );
 }
 
 fn produce_bytes(bootstrap: &str, topic: &str, values: &[(&[u8], i64)]) {
     use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
     let producer: BaseProducer = client::config(bootstrap).create().unwrap();
     for &(value, timestamp) in values {
-        let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(1).payload(value).timestamp(timestamp);
+        let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic)
+            .partition(1)
+            .payload(value)
+            .timestamp(timestamp);
         producer.send(record).map_err(|(e, _)| e).unwrap();
     }
     producer.flush(PATIENCE).unwrap();
@@ -207,24 +325,60 @@ fn bad_records_become_dead_letters_or_an_error() {
     for (record, offset) in records.iter().zip(1..) {
         assert_eq!(record.value.as_deref(), Some(values[offset].0), "raw bytes");
         let names: Vec<&str> = record.headers.iter().map(|(n, _)| n.as_str()).collect();
-        assert_eq!(names, ["topic", "partition", "offset", "timestamp", "field", "reason"]);
+        assert_eq!(
+            names,
+            [
+                "topic",
+                "partition",
+                "offset",
+                "timestamp",
+                "field",
+                "reason"
+            ]
+        );
         let text = |i: usize| record.headers[i].1.as_str();
         let place = [text(0), text(1), text(2), text(3)].map(str::to_string);
-        assert_eq!(place, ["bad-in".into(), "1".into(), offset.to_string(), values[offset].1.to_string()]);
+        assert_eq!(
+            place,
+            [
+                "bad-in".into(),
+                "1".into(),
+                offset.to_string(),
+                values[offset].1.to_string()
+            ]
+        );
         assert_eq!(text(4), if offset == 1 { "n" } else { "" });
         assert!(!text(5).is_empty());
     }
-    assert!(records[0].headers[5].1.contains("BIGINT"), "{:?}", records[0].headers);
-    let mut rows: Vec<String> = read_records(&bootstrap, "bad-out").iter().map(|r| r.text().to_string()).collect();
+    assert!(
+        records[0].headers[5].1.contains("BIGINT"),
+        "{:?}",
+        records[0].headers
+    );
+    let mut rows: Vec<String> = read_records(&bootstrap, "bad-out")
+        .iter()
+        .map(|r| r.text().to_string())
+        .collect();
     rows.sort();
     assert_eq!(rows, [r#"{"n":1}"#, r#"{"n":5}"#]);
 
     let error = run_sql(&bootstrap, &sql(", 'bad-records' = 'fail'")).unwrap_err();
     assert_eq!(error.exit_code(), 1);
-    assert_says(&error, &["bad record at bad-in/1 offset 1: column 'n'", "BIGINT"]);
+    assert_says(
+        &error,
+        &["bad record at bad-in/1 offset 1: column 'n'", "BIGINT"],
+    );
 
-    for skip in ["", ", 'bad-records' = 'skip'", ", 'json.ignore-parse-errors' = 'true'"] {
+    for skip in [
+        "",
+        ", 'bad-records' = 'skip'",
+        ", 'json.ignore-parse-errors' = 'true'",
+    ] {
         let summary = run_sql(&bootstrap, &sql(skip)).unwrap();
-        assert_eq!((summary.stats.bad(), summary.queries[0].rows), (3, 2), "{skip}");
+        assert_eq!(
+            (summary.stats.bad(), summary.queries[0].rows),
+            (3, 2),
+            "{skip}"
+        );
     }
 }
