@@ -34,6 +34,15 @@ struct Partition {
     ended: bool,
 }
 
+impl Partition {
+    /// Nothing more comes from before `offset`. The position stays within the bounded end:
+    /// whoever goes on from there must find what was written behind it.
+    fn seen_up_to(&mut self, offset: i64) {
+        let to = self.assignment.end.map_or(offset, |end| offset.min(end));
+        self.position = self.position.max(to);
+    }
+}
+
 pub struct KafkaReader {
     rk: *mut sys::rd_kafka_t,
     queue: *mut sys::rd_kafka_queue_t,
@@ -300,9 +309,7 @@ impl KafkaReader {
             || known.assignment.end.is_some_and(|e| m.offset >= e)
         {
             // Behind the end, or before the start (a batch may begin below the asked offset).
-            if known.assignment.end.is_some_and(|e| m.offset >= e) {
-                self.partitions[p].position = self.partitions[p].position.max(m.offset);
-            }
+            self.partitions[p].seen_up_to(m.offset);
             return Ok(());
         }
         let (keys, headers) = (self.keys, self.headers);
@@ -357,7 +364,7 @@ impl KafkaReader {
         if code == E::RD_KAFKA_RESP_ERR__PARTITION_EOF as c_int {
             if let Some(p) = partition {
                 // Behind control records and compacted ones the position is past the last record.
-                self.partitions[p].position = self.partitions[p].position.max(m.offset);
+                self.partitions[p].seen_up_to(m.offset);
             }
             return Ok(());
         }

@@ -86,8 +86,13 @@ impl KafkaSource {
             _ if request.until_end => Some(Bound::Latest),
             _ => None,
         };
-        if matches!(start, Bound::Group) && o.get("properties.group.id").is_none() {
-            return Err(o.invalid("scan.startup.mode", "needs 'properties.group.id'"));
+        for (bound, key) in [
+            (Some(&start), "scan.startup.mode"),
+            (end.as_ref(), "scan.bounded.mode"),
+        ] {
+            if matches!(bound, Some(Bound::Group)) && o.get("properties.group.id").is_none() {
+                return Err(o.invalid(key, "needs 'properties.group.id'"));
+            }
         }
         let mut config = client_config(o.with_prefix("properties."))?;
         if config.get("group.id").is_none() {
@@ -208,6 +213,14 @@ impl KafkaSource {
             "{near}{list}; or create it: windrow topics create {topic} --bootstrap-server {}",
             self.bootstrap
         ))
+    }
+
+    fn refused(&self, e: &KafkaError) -> Error {
+        let reason = e
+            .rdkafka_error_code()
+            .map_or(e.to_string(), |code| code.to_string());
+        Error::env(format!("Kafka at {} refuses: {reason}", self.bootstrap))
+            .with_hint("check properties.security.protocol and properties.sasl.*")
     }
 
     /// Offsets of one bound for all `partitions`.
@@ -401,10 +414,7 @@ impl Source for KafkaSource {
                 }
                 Err(Look::Missing(e)) => return Err(e),
                 Err(Look::Away(e)) if is_fatal(&e) => {
-                    return Err(
-                        Error::env(format!("Kafka at {} refuses: {e}", self.bootstrap))
-                            .with_hint("check properties.security.protocol and properties.sasl.*"),
-                    );
+                    return Err(self.refused(&e));
                 }
                 Err(Look::Away(e)) => {
                     // Polling serves librdkafka's own events; it also lets an authentication
@@ -412,11 +422,7 @@ impl Source for KafkaSource {
                     if let Some(Err(event)) = client.poll(Duration::from_millis(200))
                         && is_fatal(&event)
                     {
-                        return Err(Error::env(format!(
-                            "Kafka at {} refuses: {event}",
-                            self.bootstrap
-                        ))
-                        .with_hint("check properties.security.protocol and properties.sasl.*"));
+                        return Err(self.refused(&event));
                     }
                     let go_on = if told {
                         wait("")

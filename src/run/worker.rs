@@ -529,7 +529,9 @@ impl Worker {
             }
             if self.queries[q].sent != Some(watermark) {
                 self.queries[q].sent = Some(watermark);
-                let to = watermark.unwrap_or(NONE);
+                // An idle worker holds nothing back, its open panes included: the query's
+                // watermark may pass them.
+                let to = watermark.unwrap_or(NEVER);
                 if self.queries[q]
                     .windowed
                     .as_ref()

@@ -123,7 +123,7 @@ fn waiting_can_be_stopped() {
     );
 }
 
-/// Each look at a broker that was away was told as an empty line.
+/// The looks in between, which only ask whether to go on, are not told.
 #[test]
 fn a_run_tells_the_wait_once() {
     let port = std::net::TcpListener::bind("127.0.0.1:0")
