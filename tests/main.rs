@@ -1,7 +1,9 @@
 //! One test binary: each further one would link DataFusion again.
 
+mod cli;
 mod golden_slt;
 mod kafka;
 mod oracle;
 mod queries;
 mod support;
+mod tidy;

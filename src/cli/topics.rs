@@ -2,9 +2,8 @@
 
 use crate::error::{Error, Result, nearest};
 use crate::kafka::admin;
-use crate::kafka::config::client_config;
+use crate::kafka::config::{ClientConfig, client_config};
 use clap::Subcommand;
-use rdkafka::ClientConfig;
 use std::sync::atomic::AtomicBool;
 
 /// How to reach a broker; shared by the commands that speak to one.

@@ -1,7 +1,7 @@
 //! Client properties: the Java client's names, or librdkafka's own, become librdkafka's.
 
 use crate::error::{Error, Result, nearest};
-use rdkafka::ClientConfig;
+pub use rdkafka::ClientConfig;
 
 /// Java names whose librdkafka name differs.
 const RENAMED: &[(&str, &str)] = &[

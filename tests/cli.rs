@@ -1,0 +1,274 @@
+//! The commands as a stranger types them: output, errors, exit codes.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use tempfile::TempDir;
+
+fn windrow(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_windrow"))
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A folder with a SQL file over `rows.ndjson`.
+fn folder(rows: &str, sql: &str) -> (TempDir, String) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("rows.ndjson"), rows).unwrap();
+    let table = format!(
+        "CREATE TABLE t (ts TIMESTAMP(3), page STRING, n INT, WATERMARK FOR ts AS ts - INTERVAL '5' SECOND)\n\
+         WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'json');\n",
+        dir.path().join("rows.ndjson").display()
+    );
+    let file = dir.path().join("q.sql");
+    std::fs::write(&file, table + sql).unwrap();
+    let file = file.to_string_lossy().into_owned();
+    (dir, file)
+}
+
+const ROWS: &str = r#"{"ts":"2022-01-01 00:00:01","page":"a","n":1}
+{"ts":"2022-01-01 00:00:02","page":"b","n":2}
+{"ts":"2022-01-01 00:00:03","page":"a","n":3}
+{"ts":"2022-01-01 00:00:04","page":"a"
+not json
+{"ts":"2022-01-01 00:00:12","page":"a","n":"x"}
+{"ts":"2022-01-01T00:00:12Z","page":"a","n":5}
+"#;
+
+const WINDOWS: &str = "SELECT window_start, page, SUM(n) AS s FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND))\nGROUP BY window_start, window_end, page;";
+
+fn sorted_lines(output: &Output) -> Vec<String> {
+    let mut lines: Vec<String> = text(&output.stdout).lines().map(str::to_string).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn a_file_of_half_broken_json_gives_the_good_rows_and_counts_the_others() {
+    let (_dir, file) = folder(ROWS, WINDOWS);
+    let out = windrow(&["run", &file, "--format", "json"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    assert_eq!(
+        sorted_lines(&out),
+        [
+            r#"{"window_start":"2022-01-01 00:00:00","page":"a","s":4}"#,
+            r#"{"window_start":"2022-01-01 00:00:00","page":"b","s":2}"#,
+            r#"{"window_start":"2022-01-01 00:00:10","page":"a","s":5}"#,
+        ]
+    );
+    let log = text(&out.stderr);
+    assert!(log.contains("bad 3"), "{log}");
+    assert!(log.contains("rows.ndjson/0 offset 3"), "{log}");
+}
+
+#[test]
+fn results_go_to_files_that_readers_see_whole() {
+    let (dir, file) = folder(ROWS, "");
+    let out_dir = dir.path().join("out");
+    let sql = format!(
+        "CREATE TABLE o (w TIMESTAMP(3), page STRING, s BIGINT) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'json');\nINSERT INTO o {WINDOWS}",
+        out_dir.display()
+    );
+    let mut whole = std::fs::read_to_string(&file).unwrap();
+    whole.push_str(&sql);
+    std::fs::write(&file, whole).unwrap();
+    let out = windrow(&["run", &file, "--workers", "2"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let names: Vec<String> = std::fs::read_dir(&out_dir)
+        .unwrap()
+        .map(|f| f.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    assert!(names.iter().all(|n| !n.starts_with('.')), "{names:?}");
+    let rows: usize = names
+        .iter()
+        .map(|n| {
+            std::fs::read_to_string(out_dir.join(n))
+                .unwrap()
+                .lines()
+                .count()
+        })
+        .sum();
+    assert_eq!(rows, 3);
+}
+
+#[test]
+fn a_bad_record_can_end_the_query_or_go_to_a_folder() {
+    let (dir, file) = folder(ROWS, WINDOWS);
+    let sql = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(
+        &file,
+        sql.replace(
+            "'format' = 'json'",
+            "'format' = 'json', 'bad-records' = 'fail'",
+        ),
+    )
+    .unwrap();
+    let out = windrow(&["run", &file]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(
+        text(&out.stderr).contains("error: bad record at"),
+        "{}",
+        text(&out.stderr)
+    );
+
+    let bad = dir.path().join("bad");
+    let option = format!(
+        "'format' = 'json', 'bad-records' = 'dead-letter', 'dead-letter.path' = '{}'",
+        bad.display()
+    );
+    std::fs::write(&file, sql.replace("'format' = 'json'", &option)).unwrap();
+    let out = windrow(&["run", &file]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let mut lines = Vec::new();
+    for f in std::fs::read_dir(&bad).unwrap() {
+        lines.extend(
+            std::fs::read_to_string(f.unwrap().path())
+                .unwrap()
+                .lines()
+                .map(str::to_string),
+        );
+    }
+    assert_eq!(lines.len(), 3);
+    assert!(
+        lines.iter().any(|l| l.contains(r#""payload":"not json""#)),
+        "{lines:?}"
+    );
+    assert!(
+        lines.iter().any(|l| l.contains(r#""field":"n""#)),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn a_typo_in_a_column_is_shown_with_its_line_and_the_nearest_name() {
+    let (_dir, file) = folder(
+        "",
+        "SELECT window_start,\n  count(*) FROM TUMBLE(t, ts, INTERVAL '10' SECOND) WHERE pag = 'a' GROUP BY window_start, window_end;",
+    );
+    let out = windrow(&["check", &file]);
+    assert_eq!(out.status.code(), Some(2));
+    let shown = text(&out.stderr);
+    assert!(shown.contains("error: unknown column 'pag'"), "{shown}");
+    assert!(shown.contains("q.sql:4:"), "{shown}");
+    assert!(shown.contains("hint: did you mean 'page'?"), "{shown}");
+    let caret = shown.lines().find(|l| l.trim_end().ends_with('^')).unwrap();
+    let line = shown.lines().find(|l| l.contains("WHERE pag")).unwrap();
+    assert_eq!(caret.find('^'), line.find("pag ="), "{shown}");
+}
+
+#[test]
+fn wrong_options_statements_and_arguments_name_what_works() {
+    for (sql, says) in [
+        (
+            "CREATE TABLE x (a INT) WITH ('connector' = 'kafka', 'topc' = 'x');",
+            "did you mean 'topic'?",
+        ),
+        (
+            "CREATE TABLE x (a INT) WITH ('connector' = 'kafkaa');",
+            "did you mean 'kafka'?",
+        ),
+        ("SELCT 1;", "did you mean 'SELECT'?"),
+        ("SELECT page FROM tt;", "tt"),
+        ("SELECT page FROM t WHERE;", "q.sql:3:"),
+        (
+            "INSERT INTO nowhere SELECT page FROM t;",
+            "there is no table 'nowhere'",
+        ),
+        (
+            "SELECT '${UNSET_VARIABLE}' FROM t;",
+            "pass --set UNSET_VARIABLE=VALUE",
+        ),
+        (
+            "SET 'output.mod' = 'append';",
+            "did you mean 'output.mode'?",
+        ),
+    ] {
+        let (_dir, file) = folder("", sql);
+        let out = windrow(&["check", &file]);
+        assert_eq!(out.status.code(), Some(2), "{sql}");
+        assert!(
+            text(&out.stderr).contains(says),
+            "{sql}\n{}",
+            text(&out.stderr)
+        );
+    }
+    assert_eq!(windrow(&["fly"]).status.code(), Some(2));
+    assert_eq!(windrow(&["run", "no-such-file.sql"]).status.code(), Some(2));
+    assert_eq!(
+        windrow(&["run", "x.sql", "--output-mode", "sometimes"])
+            .status
+            .code(),
+        Some(2)
+    );
+    assert_eq!(windrow(&["--help"]).status.code(), Some(0));
+}
+
+#[test]
+fn explain_shows_the_stages() {
+    let (_dir, file) = folder("", WINDOWS);
+    let out = windrow(&["explain", &file]);
+    let shown = text(&out.stdout);
+    for says in [
+        "decode   ts, page, n",
+        "watermark ts - 5 s",
+        "tumbling windows of 10 s",
+        "standard output, mode append",
+    ] {
+        assert!(shown.contains(says), "{says} is missing in:\n{shown}");
+    }
+}
+
+#[test]
+fn the_demo_ends_by_itself_with_results() {
+    let out = windrow(&["demo", "--for", "3s"]);
+    let shown = text(&out.stdout);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    for says in [
+        "Views per page",
+        "/product1",
+        "Top songs",
+        "CPU alerts",
+        "Down interfaces",
+    ] {
+        assert!(shown.contains(says), "{says} is missing in:\n{shown}");
+    }
+}
+
+#[test]
+fn a_broker_that_is_down_is_said_and_ctrl_c_ends_the_wait() {
+    let sql = std::fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("queries/views_per_page.sql"),
+    )
+    .unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_windrow"))
+        .args(["run", "-", "--set", "BOOTSTRAP=127.0.0.1:1"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(sql.as_bytes())
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|l| l.unwrap().contains("waiting for Kafka at 127.0.0.1:1")));
+    let killed = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(killed.success());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn completions_are_printed() {
+    let out = windrow(&["completions", "bash"]);
+    assert!(text(&out.stdout).contains("_windrow"));
+}
