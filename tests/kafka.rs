@@ -100,11 +100,14 @@ fn partitions(source: &KafkaSource) -> Vec<Assignment> {
     partitions_told(source).0
 }
 
+/// Offset and value of a record.
+type Delivered = (i64, Option<String>);
+
 /// What readers have delivered; each chunk is checked as it comes.
 #[derive(Default)]
 struct Received {
     /// By topic and partition: offset and text of each record.
-    records: BTreeMap<(String, i32), Vec<(i64, Option<String>)>>,
+    records: BTreeMap<(String, i32), Vec<Delivered>>,
     /// Next offset of each partition, by id.
     positions: BTreeMap<usize, i64>,
     ended: BTreeSet<usize>,

@@ -32,6 +32,9 @@ fn expected(partition: usize, numbers: std::ops::Range<usize>) -> Vec<(i64, Opti
         .collect()
 }
 
+/// Options of a table, and the offsets of its two partitions that they mean.
+type Variant<'a> = (&'a [(&'a str, &'a str)], [i64; 2]);
+
 #[test]
 fn every_offset_comes_once_and_in_order() {
     let bootstrap = Broker::shared().bootstrap();
@@ -112,7 +115,7 @@ fn modes_resolve_to_offsets() {
         [Some(7), None]
     );
 
-    let starts: [(&[(&str, &str)], [i64; 2]); 12] = [
+    let starts: [Variant; 12] = [
         (&[FROM_START], [3, 0]),
         (&[("startingOffsets", "earliest")], [3, 0]),
         (&[mode("latest-offset")], [10, 5]),
@@ -145,7 +148,7 @@ fn modes_resolve_to_offsets() {
     }
 
     let until = |m| ("scan.bounded.mode", m);
-    let ends: [(&[(&str, &str)], [i64; 2]); 5] = [
+    let ends: [Variant; 5] = [
         (&[TO_END], [10, 5]),
         (
             &[
