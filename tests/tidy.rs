@@ -94,5 +94,6 @@ fn no_unbounded_queue_and_no_sleep() {
         "unbounded",
         &["plan/", "options.rs", "kafka/source.rs", "source/datagen"],
     );
-    nowhere_else("thread::sleep", &[]);
+    // Generated rows come at a pace: waiting is what that source does within its time-out.
+    nowhere_else("thread::sleep", &["source/datagen"]);
 }
