@@ -1,7 +1,7 @@
 //! CSV records: one line each, columns by position.
 
 use super::column::{Mismatch, Scalar, shown, sql_name};
-use super::{Bad, Decode, Decoded, Outcomes, Texts};
+use super::{Bad, Decode, Decoded, Outcomes, text};
 use crate::error::{Error, Result};
 use crate::source::Blobs;
 use arrow::datatypes::SchemaRef;
@@ -216,10 +216,9 @@ impl Decode for CsvDecoder {
             column.values.truncate(0);
             column.values.begin(&payload.data);
         }
-        let texts = Texts::new(payload, &range);
         let mut outcomes = Outcomes::new(&range);
         for record in range {
-            let read = match texts.get(record) {
+            let read = match text(payload, record) {
                 None => {
                     outcomes.absent(record);
                     continue;

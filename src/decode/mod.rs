@@ -101,48 +101,13 @@ impl Outcomes {
     }
 }
 
-/// Payloads as text. UTF-8 is checked once for the whole batch, and record by record only when
-/// that fails.
-struct Texts<'a> {
-    payload: &'a Blobs,
-    /// Of the batch, and where it starts in the payload.
-    whole: Option<&'a str>,
-    start: usize,
-}
-
-impl<'a> Texts<'a> {
-    fn new(payload: &'a Blobs, range: &Range<usize>) -> Self {
-        let (start, end) = match range.is_empty() {
-            true => (0, 0),
-            false => (
-                payload.ends[range.start] as usize,
-                payload.ends[range.end] as usize,
-            ),
-        };
-        let whole = std::str::from_utf8(&payload.data.as_slice()[start..end]).ok();
-        Self {
-            payload,
-            whole,
-            start,
-        }
-    }
-
-    /// The text of a record, `None` for a tombstone.
-    #[inline]
-    fn get(&self, record: usize) -> Option<Result<&'a str, Bad>> {
-        let bytes = self.payload.get(record)?;
-        let from = self.payload.ends[record] as usize - self.start;
-        // A record may begin in the middle of a character that is whole only with its neighbour.
-        match self
-            .whole
-            .and_then(|whole| whole.get(from..from + bytes.len()))
-        {
-            Some(text) => Some(Ok(text)),
-            None => Some(std::str::from_utf8(bytes).map_err(|e| Bad {
-                record: record as u32,
-                field: None,
-                reason: format!("invalid UTF-8 at byte {}", e.valid_up_to() + 1),
-            })),
-        }
-    }
+/// The text of a record, `None` for a tombstone.
+#[inline]
+fn text(payload: &Blobs, record: usize) -> Option<Result<&str, Bad>> {
+    let bytes = payload.get(record)?;
+    Some(simdutf8::compat::from_utf8(bytes).map_err(|e| Bad {
+        record: record as u32,
+        field: None,
+        reason: format!("invalid UTF-8 at byte {}", e.valid_up_to() + 1),
+    }))
 }

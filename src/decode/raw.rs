@@ -1,7 +1,7 @@
 //! Raw records: the whole payload is the value of the only column.
 
 use super::column::{Scalar, sql_name};
-use super::{Bad, Decode, Decoded, Outcomes, Texts};
+use super::{Bad, Decode, Decoded, Outcomes, text};
 use crate::error::{Error, Result};
 use crate::source::Blobs;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -51,14 +51,16 @@ impl Decode for RawDecoder {
             column.truncate(0);
             column.begin(&payload.data);
         }
-        let texts = self.is_text.then(|| Texts::new(payload, &range));
         let mut outcomes = Outcomes::new(&range);
         for record in range {
             let Some(bytes) = payload.get(record) else {
                 outcomes.absent(record);
                 continue;
             };
-            let pushed = match (&mut self.column, texts.as_ref().and_then(|t| t.get(record))) {
+            let pushed = match (
+                &mut self.column,
+                self.is_text.then(|| text(payload, record)).flatten(),
+            ) {
                 (_, Some(Err(bad))) => Err(bad.reason),
                 (Some(column), Some(Ok(text))) => {
                     column.push_str(text).map_err(|_| "no text".to_string())

@@ -125,61 +125,64 @@ impl Chunk {
     }
 }
 
-/// Byte strings in one buffer. String `i` is `data[ends[i]..ends[i + 1]]`.
+/// Byte strings in one buffer, in any order and with anything between them: a client may hand
+/// over what it has unpacked as it lies there.
 #[derive(Debug, Clone)]
 pub struct Blobs {
     pub data: Buffer,
-    /// One longer than the number of strings; starts with 0.
-    pub ends: Vec<u32>,
-    /// True where the string is absent (a tombstone, a record without key). Empty: none is.
-    pub nulls: Vec<bool>,
+    pub spans: Vec<Span>,
+}
+
+/// Where a byte string lies in the data of its [`Blobs`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    pub start: u32,
+    /// Exclusive.
+    pub end: u32,
+}
+
+impl Span {
+    /// A string that is not there: a tombstone, a record without a key.
+    pub const ABSENT: Self = Self { start: 1, end: 0 };
+
+    #[inline]
+    pub fn is_absent(self) -> bool {
+        self.start > self.end
+    }
 }
 
 impl Blobs {
     pub fn len(&self) -> usize {
-        self.ends.len() - 1
+        self.spans.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.spans.is_empty()
     }
 
     /// The bytes of string `i`; `None` where it is absent.
     #[inline]
     pub fn get(&self, i: usize) -> Option<&[u8]> {
-        if self.nulls.get(i).copied().unwrap_or(false) {
-            return None;
+        let span = self.spans[i];
+        match span.is_absent() {
+            true => None,
+            false => Some(&self.data.as_slice()[span.start as usize..span.end as usize]),
         }
-        Some(&self.data.as_slice()[self.ends[i] as usize..self.ends[i + 1] as usize])
     }
 }
 
-/// Collects [`Blobs`].
-#[derive(Debug)]
+/// Collects [`Blobs`] one after the other.
+#[derive(Debug, Default)]
 pub struct BlobsBuilder {
     data: Vec<u8>,
-    ends: Vec<u32>,
-    nulls: Vec<bool>,
-}
-
-impl Default for BlobsBuilder {
-    fn default() -> Self {
-        Self {
-            data: Vec::new(),
-            ends: vec![0],
-            nulls: Vec::new(),
-        }
-    }
+    spans: Vec<Span>,
 }
 
 impl BlobsBuilder {
     pub fn with_capacity(strings: usize, bytes: usize) -> Self {
-        let mut ends = Vec::with_capacity(strings + 1);
-        ends.push(0);
         Self {
             data: Vec::with_capacity(bytes),
-            ends,
-            nulls: Vec::new(),
+            spans: Vec::with_capacity(strings),
         }
     }
 
@@ -190,21 +193,20 @@ impl BlobsBuilder {
 
     #[inline]
     pub fn push(&mut self, value: Option<&[u8]>) {
-        match value {
-            Some(v) => self.data.extend_from_slice(v),
-            None => self.nulls.resize(self.ends.len() - 1, false),
-        }
-        if value.is_none() {
-            self.nulls.push(true);
-        }
-        self.ends.push(self.data.len() as u32);
+        let Some(value) = value else {
+            self.spans.push(Span::ABSENT);
+            return;
+        };
+        let start = self.data.len() as u32;
+        self.data.extend_from_slice(value);
+        let end = self.data.len() as u32;
+        self.spans.push(Span { start, end });
     }
 
     pub fn finish(self) -> Blobs {
         Blobs {
             data: Buffer::from_vec(self.data),
-            ends: self.ends,
-            nulls: self.nulls,
+            spans: self.spans,
         }
     }
 }

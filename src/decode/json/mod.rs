@@ -8,7 +8,7 @@ mod visit;
 #[cfg(test)]
 mod tests;
 
-use super::{Bad, Decode, Decoded, Outcomes, Texts};
+use super::{Bad, Decode, Decoded, Outcomes, text};
 use crate::error::Result;
 use crate::source::Blobs;
 use arrow::datatypes::SchemaRef;
@@ -101,10 +101,9 @@ impl Decode for JsonDecoder {
     fn decode(&mut self, payload: &Blobs, range: Range<usize>) -> Result<Decoded> {
         self.row.truncate(0);
         self.row.begin(&payload.data);
-        let texts = Texts::new(payload, &range);
         let mut outcomes = Outcomes::new(&range);
         for record in range {
-            let read = match texts.get(record) {
+            let read = match text(payload, record) {
                 None => {
                     outcomes.absent(record);
                     continue;
