@@ -20,6 +20,11 @@ use std::time::Duration;
 /// Messages of one call: the pointers fit a page or two, the payloads the second-level cache.
 const BATCH_MESSAGES_MAX: usize = 8192;
 
+/// After so long without a message, and then again each time, the broker is asked whether the
+/// topics still exist: about one that was deleted librdkafka says nothing for minutes.
+const SILENCE: Duration = Duration::from_secs(5);
+const METADATA_TIMEOUT_MS: c_int = 1000;
+
 /// What the callbacks leave for `poll`.
 #[derive(Default)]
 struct State {
@@ -56,6 +61,8 @@ pub struct KafkaReader {
     headers: bool,
     bootstrap: String,
     away: bool,
+    /// Waited in vain since the last message, or since the topics were asked about.
+    silent: Duration,
 }
 
 // SAFETY: librdkafka's handles may be used from any thread; this type is not `Sync`, so one
@@ -190,6 +197,7 @@ impl KafkaReader {
             headers: request.headers,
             bootstrap: bootstrap.to_string(),
             away: false,
+            silent: Duration::ZERO,
         };
         if reader.queue.is_null() {
             return Err(Error::bug("librdkafka has no consumer queue"));
@@ -461,6 +469,47 @@ impl KafkaReader {
         Ok(())
     }
 
+    /// An error when a partition that is still read is in a topic that does not exist.
+    fn check_topics(&self) -> Result<()> {
+        let mut metadata = std::ptr::null();
+        // SAFETY: `rk` is valid; the result is checked before use, read while it lives, and
+        // destroyed here. Its lists have the lengths that stand beside them.
+        let deleted = unsafe {
+            let failed = sys::rd_kafka_metadata(
+                self.rk,
+                0,
+                std::ptr::null_mut(),
+                &mut metadata,
+                METADATA_TIMEOUT_MS,
+            );
+            if failed as c_int != 0 {
+                // Away: that is told elsewhere.
+                return Ok(());
+            }
+            let count = usize::try_from((*metadata).topic_cnt).unwrap_or(0);
+            let topics = (0..count).map(|i| &*(*metadata).topics.add(i));
+            let gone = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+            let names: Vec<CString> = topics
+                .filter(|t| t.err == gone)
+                .map(|t| CStr::from_ptr(t.topic).to_owned())
+                .collect();
+            sys::rd_kafka_metadata_destroy(metadata);
+            names
+        };
+        match self
+            .partitions
+            .iter()
+            .find(|p| !p.ended && deleted.contains(&p.topic))
+        {
+            None => Ok(()),
+            Some(p) => Err(Error::env(format!(
+                "{}/{} offset {} does not exist any more",
+                p.assignment.topic, p.assignment.partition, p.position
+            ))
+            .with_hint("was the topic deleted?")),
+        }
+    }
+
     fn chunk(&self, p: usize, b: Building) -> Chunk {
         let partition = &self.partitions[p];
         let last = b.offsets.last().copied().unwrap_or(partition.position);
@@ -519,7 +568,14 @@ impl Reader for KafkaReader {
         }
         let count = self.receive(timeout);
         self.client_error()?;
-        if count > 0 {
+        if count == 0 {
+            self.silent += timeout;
+            if self.silent >= SILENCE {
+                self.silent = Duration::ZERO;
+                self.check_topics()?;
+            }
+        } else {
+            self.silent = Duration::ZERO;
             self.sort(count)?;
             let data = self.ready.iter().any(|r| matches!(r, Polled::Chunk(_)));
             if self.away && data {
