@@ -46,7 +46,10 @@ enum Values {
     },
     Date(Vec<i32>),
     Time(Vec<i64>),
-    Timestamp(Vec<i64>),
+    Timestamp {
+        values: Vec<i64>,
+        minutes: timestamp::Minutes,
+    },
     /// `ends` has no leading zero, so that it has one item per slot as the other vectors do.
     Binary {
         data: Vec<u8>,
@@ -63,7 +66,10 @@ macro_rules! each_vec {
             Values::Int8($values) => $body,
             Values::Int16($values) => $body,
             Values::Int32($values) => $body,
-            Values::Int64($values) | Values::Time($values) | Values::Timestamp($values) => $body,
+            Values::Int64($values) | Values::Time($values) => $body,
+            Values::Timestamp {
+                values: $values, ..
+            } => $body,
             Values::Float32($values) => $body,
             Values::Float64($values) => $body,
             Values::Decimal {
@@ -94,7 +100,10 @@ impl Scalar {
             },
             DataType::Date32 => Values::Date(Vec::new()),
             DataType::Time64(TimeUnit::Microsecond) => Values::Time(Vec::new()),
-            DataType::Timestamp(TimeUnit::Microsecond, None) => Values::Timestamp(Vec::new()),
+            DataType::Timestamp(TimeUnit::Microsecond, None) => Values::Timestamp {
+                values: Vec::new(),
+                minutes: timestamp::Minutes::default(),
+            },
             DataType::Binary => Values::Binary {
                 data: Vec::new(),
                 ends: Vec::new(),
@@ -213,13 +222,22 @@ impl Scalar {
     }
 
     /// Text, for the types whose values formats write as a string: STRING, the times, BYTES.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push_str(&mut self, text: &str) -> Result<(), Mismatch> {
         match &mut self.values {
             Values::String(strings) => strings.push(text),
-            Values::Timestamp(values) => {
-                values.push(timestamp::parse_us(text.as_bytes()).ok_or(Mismatch)?);
+            Values::Timestamp { values, minutes } => {
+                values.push(minutes.parse_us(text.as_bytes()).ok_or(Mismatch)?);
             }
+            _ => return self.push_other_str(text),
+        }
+        self.validity.append_non_null();
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn push_other_str(&mut self, text: &str) -> Result<(), Mismatch> {
+        match &mut self.values {
             Values::Date(values) => {
                 values.push(timestamp::parse_date(text.as_bytes()).ok_or(Mismatch)?);
             }
@@ -242,9 +260,10 @@ impl Scalar {
     pub(super) fn push_text(&mut self, text: &str) -> Result<(), Mismatch> {
         match &self.values {
             Values::String(_) => self.push_str(text),
-            Values::Timestamp(_) | Values::Date(_) | Values::Time(_) | Values::Binary { .. } => {
-                self.push_str(text.trim_ascii())
-            }
+            Values::Timestamp { .. }
+            | Values::Date(_)
+            | Values::Time(_)
+            | Values::Binary { .. } => self.push_str(text.trim_ascii()),
             Values::Boolean(_) => match text.trim_ascii() {
                 t if t.eq_ignore_ascii_case("true") => self.push_bool(true),
                 t if t.eq_ignore_ascii_case("false") => self.push_bool(false),
@@ -291,7 +310,9 @@ impl Scalar {
             }
             Values::Date(values) => primitive::<Date32Type>(values, nulls),
             Values::Time(values) => primitive::<Time64MicrosecondType>(values, nulls),
-            Values::Timestamp(values) => primitive::<TimestampMicrosecondType>(values, nulls),
+            Values::Timestamp { values, .. } => {
+                primitive::<TimestampMicrosecondType>(values, nulls)
+            }
             Values::Binary { data, ends } => binary(data, ends, nulls)?,
         })
     }

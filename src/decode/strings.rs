@@ -21,6 +21,18 @@ pub(super) struct Strings {
     own: Vec<u8>,
 }
 
+/// By length, which bytes of a view with its string in itself are used.
+const SHORT: [[u64; 2]; 13] = {
+    let mut masks = [[0; 2]; 13];
+    let mut length = 0;
+    while length <= 12 {
+        let bits = ((1_u128 << (8 * length)) - 1) << 32 | 0xffff_ffff;
+        masks[length] = [bits as u64, (bits >> 64) as u64];
+        length += 1;
+    }
+    masks
+};
+
 /// A buffer of our own is full at this size: well within Arrow's signed 32-bit offsets.
 const OWN_BYTES: usize = 1 << 30;
 
@@ -41,28 +53,45 @@ impl Strings {
     }
 
     /// Appends `text`: by reference when it is a part of the payload.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, text: &str) {
-        // A view of up to twelve bytes holds them itself and refers to no buffer.
-        let view = if text.len() <= 12 {
-            make_view(text.as_bytes(), 0, 0)
-        } else if let Some(position) = self.position_in_source(text) {
-            self.borrowed = true;
-            make_view(text.as_bytes(), 0, position)
-        } else {
-            self.push_own(text)
+        let view = match self.view_in_source(text) {
+            Some(view) => view,
+            None => self.other_view(text),
         };
         self.views.push(view);
     }
 
-    #[inline]
-    fn position_in_source(&self, text: &str) -> Option<u32> {
-        let source = self.source.as_ref()?;
-        let position = (text.as_ptr() as usize).checked_sub(source.as_ptr() as usize)?;
-        (position <= source.len().checked_sub(text.len())?).then_some(position as u32)
+    /// The view of a part of the payload that has at least sixteen bytes from its start on.
+    /// What `make_view` does, without a branch per length.
+    #[inline(always)]
+    fn view_in_source(&mut self, text: &str) -> Option<u128> {
+        let source = self.source.as_ref()?.as_slice();
+        let position = (text.as_ptr() as usize).wrapping_sub(source.as_ptr() as usize);
+        let head = source.get(position..)?.first_chunk::<16>()?;
+        let (head, _) = head.as_chunks::<8>();
+        let (first, second) = (u64::from_le_bytes(head[0]), u64::from_le_bytes(head[1]));
+        let length = text.len();
+        // Behind the length come the first four bytes, in either kind of view.
+        let low = length as u64 | first << 32;
+        if let Some([low_mask, high_mask]) = SHORT.get(length) {
+            let high = first >> 32 | second << 32;
+            let (low, high) = (low & low_mask, high & high_mask);
+            return Some(u128::from(high) << 64 | u128::from(low));
+        }
+        if position + length > source.len() {
+            return None;
+        }
+        self.borrowed = true;
+        Some((position as u128) << 96 | u128::from(low))
     }
 
-    fn push_own(&mut self, text: &str) -> u128 {
+    #[inline(never)]
+    fn other_view(&mut self, text: &str) -> u128 {
+        // A view of up to twelve bytes holds them itself and refers to no buffer.
+        if text.len() <= 12 {
+            return make_view(text.as_bytes(), 0, 0);
+        }
         if self.own.len() + text.len() > OWN_BYTES && !self.own.is_empty() {
             self.full
                 .push(Buffer::from_vec(std::mem::take(&mut self.own)));

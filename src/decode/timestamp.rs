@@ -12,15 +12,65 @@ const DAY_US: i64 = 86_400 * SECOND_US;
 /// A fraction is cut after the microseconds; without a zone the time is UTC. Years are 0000 to
 /// 9999 and days those of the calendar; 24:00, a second 60 and an offset beyond ±18:00 are none.
 pub fn parse_us(text: &[u8]) -> Option<i64> {
-    let (date, rest) = text.split_first_chunk::<10>()?;
-    let (separator, rest) = rest.split_first()?;
+    let (minute, rest) = text.split_first_chunk::<16>()?;
+    Some(minute_us(minute)? + rest_us(rest)?)
+}
+
+/// Parses like [`parse_us`], and remembers the last minute: times of one stream lie close
+/// together, and the calendar is the costly part.
+#[derive(Debug)]
+pub struct Minutes {
+    text: [u8; 16],
+    us: i64,
+}
+
+impl Default for Minutes {
+    fn default() -> Self {
+        Self {
+            text: *b"1970-01-01 00:00",
+            us: 0,
+        }
+    }
+}
+
+impl Minutes {
+    #[inline(always)]
+    pub fn parse_us(&mut self, text: &[u8]) -> Option<i64> {
+        let (minute, rest) = text.split_first_chunk::<16>()?;
+        if u128::from_ne_bytes(*minute) != u128::from_ne_bytes(self.text) {
+            self.us = minute_us(minute)?;
+            self.text = *minute;
+        }
+        // Whole seconds in UTC, as most are.
+        if let &[b':', s1, s2] = rest {
+            let second = two(s1, s2);
+            return (second < 60).then_some(self.us + i64::from(second) * SECOND_US);
+        }
+        Some(self.us + rest_us(rest)?)
+    }
+}
+
+/// Microseconds since the epoch of `YYYY-MM-DD{T| }HH:MM`.
+#[inline(never)]
+fn minute_us(text: &[u8; 16]) -> Option<i64> {
+    let (date, time) = text.split_first_chunk::<10>()?;
+    let &[separator, h1, h2, colon, m1, m2] = time.first_chunk()?;
     if !matches!(separator, b'T' | b' ') {
         return None;
     }
     let days = days_of(date)?;
-    let (time_us, zone) = time_of(rest)?;
-    let local = i64::from(days) * DAY_US + time_us;
-    Some(local - offset_us(zone)?)
+    let minutes = minutes_of([h1, h2, colon, m1, m2])?;
+    Some(i64::from(days) * DAY_US + i64::from(minutes) * 60 * SECOND_US)
+}
+
+/// Microseconds of `:SS[.f{1,9}][zone]`, less what local time is ahead of UTC.
+#[inline(never)]
+fn rest_us(text: &[u8]) -> Option<i64> {
+    let (us, zone) = seconds_of(text)?;
+    match zone {
+        [] => Some(us),
+        zone => Some(us - offset_us(zone)?),
+    }
 }
 
 /// Days since the epoch of `YYYY-MM-DD`.
@@ -30,8 +80,9 @@ pub fn parse_date(text: &[u8]) -> Option<i32> {
 
 /// Microseconds since midnight of `HH:MM:SS[.f{1,9}]`; a fraction is cut after the microseconds.
 pub fn parse_time_us(text: &[u8]) -> Option<i64> {
-    match time_of(text)? {
-        (us, []) => Some(us),
+    let (minutes, rest) = text.split_first_chunk::<5>()?;
+    match seconds_of(rest)? {
+        (us, []) => Some(i64::from(minutes_of(*minutes)?) * 60 * SECOND_US + us),
         _ => None,
     }
 }
@@ -94,16 +145,22 @@ fn days_from_civil(year: u32, month: u32, day: u32) -> i32 {
     days as i32 - 719_468 - 146_097
 }
 
-/// Microseconds of `HH:MM:SS[.f{1,9}]` at the start of `text`, and what follows.
+/// Minutes since midnight of `HH:MM`.
 #[inline]
-fn time_of(text: &[u8]) -> Option<(i64, &[u8])> {
-    let (&[h1, h2, colon1, m1, m2, colon2, s1, s2], rest) = text.split_first_chunk::<8>()?;
-    let (hour, minute, second) = (two(h1, h2), two(m1, m2), two(s1, s2));
-    let colons = (colon1 == b':') & (colon2 == b':');
-    if !(colons & (hour < 24) & (minute < 60) & (second < 60)) {
+fn minutes_of([h1, h2, colon, m1, m2]: [u8; 5]) -> Option<u32> {
+    let (hour, minute) = (two(h1, h2), two(m1, m2));
+    ((colon == b':') & (hour < 24) & (minute < 60)).then_some(hour * 60 + minute)
+}
+
+/// Microseconds of `:SS[.f{1,9}]` at the start of `text`, and what follows.
+#[inline]
+fn seconds_of(text: &[u8]) -> Option<(i64, &[u8])> {
+    let (&[colon, s1, s2], rest) = text.split_first_chunk::<3>()?;
+    let second = two(s1, s2);
+    if (colon != b':') | (second >= 60) {
         return None;
     }
-    let us = i64::from(hour * 3600 + minute * 60 + second) * SECOND_US;
+    let us = i64::from(second) * SECOND_US;
     match rest.split_first() {
         Some((b'.', rest)) => {
             let (fraction_us, rest) = fraction_us(rest)?;

@@ -17,6 +17,7 @@ mod query;
 mod script;
 mod session;
 mod settings;
+mod spellings;
 mod stages;
 mod tokens;
 mod windows;

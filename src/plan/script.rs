@@ -10,7 +10,7 @@ use super::query::{
 use super::session::Session;
 use super::settings::Settings;
 use super::tokens::{self, Tokens};
-use super::{ddl, markers, windows};
+use super::{ddl, markers, spellings, windows};
 use crate::error::{At, Error, Result, nearest};
 use crate::sink::OutputMode;
 use crate::table::{ColumnKind, MetadataKey, TableDef};
@@ -309,7 +309,7 @@ impl Script {
 
     /// Rewrites, parses and resolves a query; applies Spark's watermark clauses.
     fn logical(&mut self, t: &Tokens) -> Result<(Tokens, LogicalPlan)> {
-        let (tokens, watermarks) = windows::rewrite(t)?;
+        let (tokens, watermarks) = windows::rewrite(&spellings::rewrite(t)?)?;
         for w in watermarks {
             let delay_us = self.interval_us(&tokens.with(w.interval.clone()))?;
             let at = tokens.find_word(&w.column).unwrap_or(tokens.start());
@@ -566,7 +566,8 @@ impl Script {
         let tokens = parsed
             .first()
             .ok_or_else(|| Error::bug("an empty computed column"))?;
-        let (tokens, _) = windows::rewrite(tokens).map_err(positioned)?;
+        let tokens = spellings::rewrite(tokens).map_err(positioned)?;
+        let (tokens, _) = windows::rewrite(&tokens).map_err(positioned)?;
         let df_schema =
             DFSchema::try_from(schema.as_ref().clone()).map_err(|e| planning(e, &tokens))?;
         let state = self.session.context.state();

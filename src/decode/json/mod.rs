@@ -1,9 +1,16 @@
-//! JSON records: one object each, read by serde_json straight into columns.
+//! JSON records: one object each.
+//!
+//! There are two paths to the same columns. The fast one ([`walk`]) reads nearly everything. What
+//! it gives up on is read again by serde_json ([`visit`]), which alone decides what is an error
+//! and says why.
 
+mod escape;
 mod keys;
+mod masks;
 mod node;
 mod tokens;
 mod visit;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -12,11 +19,13 @@ use super::{Bad, Decode, Decoded, Outcomes, text};
 use crate::error::Result;
 use crate::source::Blobs;
 use arrow::datatypes::SchemaRef;
-use node::{Label, Row};
+use masks::Isa;
+use node::{Label, Node, Row};
 use serde::de::Deserializer;
 use std::ops::Range;
 use tokens::Tokens;
 use visit::{Context, Failure, Record};
+use walk::{Rules, Walker};
 
 #[derive(Debug, Clone, Default)]
 pub struct JsonOptions {
@@ -39,6 +48,8 @@ pub struct JsonDecoder {
     schema: SchemaRef,
     options: JsonOptions,
     row: Row,
+    isa: Isa,
+    walker: Walker,
     labels: Vec<Label>,
     /// Of the current record; kept for its memory.
     failures: Vec<Failure>,
@@ -56,13 +67,61 @@ impl JsonDecoder {
         let mut labels = Vec::new();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let row = Row::new(&keys, schema.fields(), "", &mut labels)?;
+        let isa = Isa::detect();
         Ok(Self {
             schema,
             options,
+            isa,
+            walker: Walker::new(&keys, isa),
             row,
             labels,
             failures: Vec::new(),
         })
+    }
+
+    /// Reads the records of `range`.
+    #[inline(always)]
+    fn records(&mut self, payload: &Blobs, range: Range<usize>, outcomes: &mut Outcomes) {
+        let data = payload.data.as_slice();
+        let spans = &payload.spans[range.clone()];
+        let limit = spans.last().map_or(0, |last| last.end as usize);
+        for (record, span) in range.zip(spans) {
+            let place = (span.start as usize, span.end as usize, limit);
+            let rules = Rules {
+                fail_on_missing_field: self.options.fail_on_missing_field,
+                labels: &self.labels,
+            };
+            if !span.is_absent() && self.walker.read(data, place, &mut self.row, rules).is_ok() {
+                outcomes.row(record);
+                continue;
+            }
+            self.row.truncate(outcomes.rows());
+            self.general(payload, record, outcomes);
+        }
+    }
+
+    /// The same, compiled for the vectors and bit operations of newer processors.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn records_avx2(&mut self, payload: &Blobs, range: Range<usize>, outcomes: &mut Outcomes) {
+        self.records(payload, range, outcomes);
+    }
+
+    /// What the fast path leaves: tombstones, bad records, and rows that are unusual.
+    #[inline(never)]
+    fn general(&mut self, payload: &Blobs, record: usize, outcomes: &mut Outcomes) {
+        let read = match text(payload, record) {
+            None => return outcomes.absent(record),
+            Some(Ok(text)) => self.read(record as u32, text),
+            Some(Err(bad)) => Err(bad),
+        };
+        match read {
+            Ok(()) => outcomes.row(record),
+            Err(bad) => {
+                self.row.truncate(outcomes.rows());
+                outcomes.bad(record, bad);
+            }
+        }
     }
 
     /// Reads one record into a new row. The caller takes back what a bad one has left behind.
@@ -101,23 +160,13 @@ impl Decode for JsonDecoder {
     fn decode(&mut self, payload: &Blobs, range: Range<usize>) -> Result<Decoded> {
         self.row.truncate(0);
         self.row.begin(&payload.data);
+        self.walker.begin();
         let mut outcomes = Outcomes::new(&range);
-        for record in range {
-            let read = match text(payload, record) {
-                None => {
-                    outcomes.absent(record);
-                    continue;
-                }
-                Some(Ok(text)) => self.read(record as u32, text),
-                Some(Err(bad)) => Err(bad),
-            };
-            match read {
-                Ok(()) => outcomes.row(record),
-                Err(bad) => {
-                    self.row.truncate(outcomes.rows());
-                    outcomes.bad(record, bad);
-                }
-            }
+        match self.isa {
+            // SAFETY: the processor has the features, or `Isa::all` would not have listed it.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::Avx512 => unsafe { self.records_avx2(payload, range, &mut outcomes) },
+            _ => self.records(payload, range, &mut outcomes),
         }
         Ok(outcomes.finish(self.row.finish_children()?))
     }
@@ -125,4 +174,21 @@ impl Decode for JsonDecoder {
     fn schema(&self) -> &SchemaRef {
         &self.schema
     }
+}
+
+/// Reads `text`, an object or array that is known to be JSON, into a new slot of `node`; `None`
+/// when a value in it does not fit.
+fn read_nested(node: &mut Node, text: &str, rules: Rules<'_>) -> Option<()> {
+    let mut failures = Vec::new();
+    let mut context = Context {
+        tokens: Tokens::new(text),
+        failures: &mut failures,
+        labels: rules.labels,
+        fail_on_missing_field: rules.fail_on_missing_field,
+    };
+    visit::read_value(node, text, &mut context).ok()?;
+    failures
+        .iter()
+        .all(|failure| failure.replaced)
+        .then_some(())
 }

@@ -166,6 +166,15 @@ fn read_object<'de, A: MapAccess<'de>>(
     Ok(())
 }
 
+/// Reads `text`, one value, into a new slot of `node`. After an error the slot is unfinished.
+pub(super) fn read_value(
+    node: &mut Node,
+    text: &str,
+    context: &mut Context<'_>,
+) -> serde_json::Result<()> {
+    serde_json::Deserializer::from_str(text).deserialize_any(Value(node, context))
+}
+
 /// Looks a key up: `Some(column)`, or `None` for a key that nobody wants.
 struct Key<'a>(&'a mut Keys, &'a mut Place);
 

@@ -1,0 +1,336 @@
+//! Where strings end: one bit per byte of the payload, found with the widest vectors there are.
+//!
+//! The idea (structural bit masks) is that of Langdale and Lemire, "Parsing Gigabytes of JSON per
+//! Second", 2019. Here a string's end is looked for from its start, which speculation knows, so
+//! no mask of what lies inside strings is needed.
+//!
+//! This file is one of those that may hold `unsafe`: each block says why it is sound.
+
+/// Bytes per word of a mask.
+const BLOCK: usize = 64;
+/// Bytes that are looked at ahead: with their masks they stay in the first-level cache.
+const AHEAD: usize = 16 << 10;
+
+/// The vectors in use. From AVX2 on the bit operations BMI1, BMI2, LZCNT and POPCNT are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Isa {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Sse2,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Isa {
+    /// The widest that this processor has.
+    pub(super) fn detect() -> Self {
+        Self::all().last().copied().unwrap_or(Isa::Portable)
+    }
+
+    /// Those that this processor has, slowest first.
+    pub(super) fn all() -> Vec<Self> {
+        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut))]
+        let mut all = vec![Isa::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            all.push(Isa::Sse2);
+            let has_bits = is_x86_feature_detected!("bmi1")
+                && is_x86_feature_detected!("bmi2")
+                && is_x86_feature_detected!("lzcnt")
+                && is_x86_feature_detected!("popcnt");
+            let has_avx2 = has_bits && is_x86_feature_detected!("avx2");
+            if has_avx2 {
+                all.push(Isa::Avx2);
+            }
+            if has_avx2 && is_x86_feature_detected!("avx512bw") {
+                all.push(Isa::Avx512);
+            }
+        }
+        all
+    }
+}
+
+/// Masks of a stretch of the payload.
+#[derive(Debug)]
+pub(super) struct Masks {
+    isa: Isa,
+    /// The stretch: `from` is a multiple of [`BLOCK`], `to` is exclusive and within the payload.
+    from: usize,
+    to: usize,
+    /// Quotes, backslashes and control characters: what ends or interrupts the text of a string.
+    stops: Vec<u64>,
+    /// Bytes of characters that are not ASCII.
+    high: Vec<u64>,
+}
+
+impl Masks {
+    pub(super) fn new(isa: Isa) -> Self {
+        Self {
+            isa,
+            from: 0,
+            to: 0,
+            stops: Vec::new(),
+            high: Vec::new(),
+        }
+    }
+
+    /// Forgets the payload.
+    pub(super) fn clear(&mut self) {
+        (self.from, self.to) = (0, 0);
+    }
+
+    /// Makes the masks of `start..end` of `data` available, and of what follows up to `limit`,
+    /// as far as that pays.
+    #[inline]
+    pub(super) fn cover(&mut self, data: &[u8], start: usize, end: usize, limit: usize) {
+        if start < self.from || end > self.to {
+            self.compute(data, start, end, limit);
+        }
+    }
+
+    #[inline(never)]
+    fn compute(&mut self, data: &[u8], start: usize, end: usize, limit: usize) {
+        self.from = start / BLOCK * BLOCK;
+        self.to = end.max(limit.min(start + AHEAD)).min(data.len());
+        self.stops.clear();
+        self.high.clear();
+        let (blocks, rest) = data[self.from..self.to].as_chunks::<BLOCK>();
+        match self.isa {
+            Isa::Portable => self.append(blocks, portable),
+            // SAFETY: SSE2 is part of every x86-64.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Sse2 => self.append(blocks, |block| unsafe { x86::sse2(block) }),
+            // SAFETY: `Isa::all` found the feature on this processor.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { self.append_avx2(blocks) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => unsafe { self.append_avx512(blocks) },
+        }
+        if !rest.is_empty() {
+            let mut block = [0; BLOCK];
+            block[..rest.len()].copy_from_slice(rest);
+            self.append(&[block], portable);
+        }
+    }
+
+    #[inline(always)]
+    fn append(&mut self, blocks: &[[u8; BLOCK]], masks: impl Fn(&[u8; BLOCK]) -> (u64, u64)) {
+        self.stops.reserve(blocks.len() + 1);
+        self.high.reserve(blocks.len() + 1);
+        for block in blocks {
+            let (stops, high) = masks(block);
+            self.stops.push(stops);
+            self.high.push(high);
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn append_avx2(&mut self, blocks: &[[u8; BLOCK]]) {
+        self.append(blocks, |block| x86::avx2(block));
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512bw")]
+    fn append_avx512(&mut self, blocks: &[[u8; BLOCK]]) {
+        self.append(blocks, |block| x86::avx512(block));
+    }
+
+    /// The first quote, backslash or control character at or after `start`; at least the end of
+    /// the stretch when there is none in it.
+    #[inline(always)]
+    pub(super) fn stop(&self, start: usize) -> usize {
+        let at = start - self.from;
+        match self.stops.get(at / BLOCK) {
+            Some(word) => {
+                let word = word >> (at % BLOCK);
+                if word != 0 {
+                    return start + word.trailing_zeros() as usize;
+                }
+                self.far_stop(at / BLOCK + 1)
+            }
+            None => self.to,
+        }
+    }
+
+    #[inline(never)]
+    fn far_stop(&self, first: usize) -> usize {
+        let words = self.stops.iter().enumerate().skip(first);
+        for (i, word) in words {
+            if *word != 0 {
+                return self.from + i * BLOCK + word.trailing_zeros() as usize;
+            }
+        }
+        self.to
+    }
+
+    /// Whether every byte of `start..end`, which lies in the stretch and is not empty, is ASCII.
+    #[inline(always)]
+    pub(super) fn is_ascii(&self, start: usize, end: usize) -> bool {
+        let (start, last) = (start - self.from, end - 1 - self.from);
+        let (head, tail) = (
+            u64::MAX << (start % BLOCK),
+            u64::MAX >> (BLOCK - 1 - last % BLOCK),
+        );
+        match self.high.get(start / BLOCK..=last / BLOCK) {
+            Some([one]) => one & head & tail == 0,
+            Some([first, middle @ .., last]) => {
+                let middle = middle.iter().fold(0, |all, word| all | word);
+                (first & head) | middle | (last & tail) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Eight bytes at a time, in a register of any processor.
+fn portable(block: &[u8; BLOCK]) -> (u64, u64) {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    const SEVEN: u64 = !HIGH;
+    // The high bit of each byte that is zero; exact, because nothing carries between bytes.
+    let zeros = |x: u64| !(((x & SEVEN) + SEVEN) | x | SEVEN);
+    // The high bits of eight bytes as eight bits.
+    let gather = |x: u64| (x >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+    let (mut stops, mut high) = (0, 0);
+    for (i, bytes) in block.as_chunks::<8>().0.iter().enumerate() {
+        let word = u64::from_le_bytes(*bytes);
+        let quotes = zeros(word ^ (LOW * u64::from(b'"')));
+        let backslashes = zeros(word ^ (LOW * u64::from(b'\\')));
+        let controls = zeros(word & (LOW * 0xe0));
+        stops |= gather(quotes | backslashes | controls) << (8 * i);
+        high |= gather(word & HIGH) << (8 * i);
+    }
+    (stops, high)
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::BLOCK;
+    use std::arch::asm;
+    use std::arch::x86_64::*;
+
+    /// `bits` in a register. Without it LLVM 21 sees through the shifts that join two halves
+    /// of a mask, and moves the bits one by one: 300 instructions per block.
+    #[inline(always)]
+    fn joined(bits: i32) -> u64 {
+        let mut bits = u64::from(bits as u32);
+        // SAFETY: no instruction.
+        unsafe {
+            asm!("/* {0} */", inout(reg) bits, options(pure, nomem, nostack, preserves_flags))
+        };
+        bits
+    }
+
+    #[inline]
+    #[target_feature(enable = "sse2")]
+    pub(super) fn sse2(block: &[u8; BLOCK]) -> (u64, u64) {
+        let (quote, backslash) = (_mm_set1_epi8(b'"' as i8), _mm_set1_epi8(b'\\' as i8));
+        let control = _mm_set1_epi8(0x1f);
+        let (mut stops, mut high) = (0, 0);
+        for (i, bytes) in block.as_chunks::<16>().0.iter().enumerate() {
+            // SAFETY: `bytes` are sixteen; the load needs no alignment.
+            let bytes = unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) };
+            let is_control = _mm_cmpeq_epi8(_mm_min_epu8(bytes, control), bytes);
+            let is_quote = _mm_cmpeq_epi8(bytes, quote);
+            let is_stop = _mm_or_si128(
+                _mm_or_si128(is_quote, _mm_cmpeq_epi8(bytes, backslash)),
+                is_control,
+            );
+            stops |= joined(_mm_movemask_epi8(is_stop)) << (16 * i);
+            high |= joined(_mm_movemask_epi8(bytes)) << (16 * i);
+        }
+        (stops, high)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) fn avx2(block: &[u8; BLOCK]) -> (u64, u64) {
+        let (quote, backslash) = (_mm256_set1_epi8(b'"' as i8), _mm256_set1_epi8(b'\\' as i8));
+        let control = _mm256_set1_epi8(0x1f);
+        let (mut stops, mut high) = (0, 0);
+        for (i, bytes) in block.as_chunks::<32>().0.iter().enumerate() {
+            // SAFETY: `bytes` are thirty-two; the load needs no alignment.
+            let bytes = unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) };
+            let is_control = _mm256_cmpeq_epi8(_mm256_min_epu8(bytes, control), bytes);
+            let is_quote = _mm256_cmpeq_epi8(bytes, quote);
+            let is_stop = _mm256_or_si256(
+                _mm256_or_si256(is_quote, _mm256_cmpeq_epi8(bytes, backslash)),
+                is_control,
+            );
+            stops |= joined(_mm256_movemask_epi8(is_stop)) << (32 * i);
+            high |= joined(_mm256_movemask_epi8(bytes)) << (32 * i);
+        }
+        (stops, high)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512bw")]
+    pub(super) fn avx512(block: &[u8; BLOCK]) -> (u64, u64) {
+        // SAFETY: `block` are sixty-four bytes; the load needs no alignment.
+        let bytes = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
+        let stops = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'"' as i8))
+            | _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'\\' as i8))
+            | _mm512_cmplt_epu8_mask(bytes, _mm512_set1_epi8(0x20));
+        (stops, _mm512_movepi8_mask(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn is_stop(byte: u8) -> bool {
+        byte == b'"' || byte == b'\\' || byte < 0x20
+    }
+
+    proptest! {
+        /// Each byte value in each place of a block, for every kind of vector.
+        #[test]
+        fn every_kind_of_vector_finds_what_a_loop_finds(
+            data in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'a'), Just(b'"'), Just(0x1f), Just(0x80)], 1..300),
+            start in 0..300_usize,
+            length in 0..300_usize,
+        ) {
+            let start = start % data.len();
+            let end = (start + length).min(data.len());
+            for isa in Isa::all() {
+                let mut masks = Masks::new(isa);
+                masks.cover(&data, start, end, end);
+                for at in start..end {
+                    let expected = (at..end).find(|i| is_stop(data[*i])).unwrap_or(end);
+                    prop_assert_eq!(masks.stop(at).min(end), expected, "{:?} from {}", isa, at);
+                    prop_assert_eq!(masks.is_ascii(at, end), data[at..end].is_ascii(), "{:?} from {}", isa, at);
+                    prop_assert_eq!(masks.is_ascii(start, at + 1), data[start..=at].is_ascii(), "{:?} to {}", isa, at);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn all_bytes_in_all_places() {
+        for byte in 0..=u8::MAX {
+            for at in 0..BLOCK {
+                let mut block = [b'x'; BLOCK];
+                block[at] = byte;
+                let expected = (
+                    u64::from(is_stop(byte)) << at,
+                    u64::from(byte >= 0x80) << at,
+                );
+                for isa in Isa::all() {
+                    let mut masks = Masks::new(isa);
+                    masks.cover(&block, 0, BLOCK, BLOCK);
+                    assert_eq!(
+                        (masks.stops[0], masks.high[0]),
+                        expected,
+                        "{isa:?} {byte} {at}"
+                    );
+                }
+            }
+        }
+    }
+}
