@@ -6,6 +6,7 @@
 use super::strings::Strings;
 use super::{number, timestamp};
 use crate::error::Result;
+use crate::source::Span;
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Decimal128Array, NullBufferBuilder, PrimitiveArray,
 };
@@ -233,6 +234,32 @@ impl Scalar {
         }
         self.validity.append_non_null();
         Ok(())
+    }
+
+    /// Appends the texts at `spans` of `data`, all ASCII; `None` for types that have no quick
+    /// way. After an error there are more slots than before.
+    pub(super) fn extend_ascii(
+        &mut self,
+        data: &[u8],
+        spans: impl ExactSizeIterator<Item = Span> + Clone,
+    ) -> Option<Result<(), Mismatch>> {
+        let count = spans.len();
+        match &mut self.values {
+            Values::String(strings) => strings.extend_ascii(data, spans),
+            Values::Timestamp { values, minutes } => {
+                values.reserve(count);
+                for span in spans {
+                    let text = &data[span.start as usize..span.end as usize];
+                    let Some(us) = minutes.parse_us(text) else {
+                        return Some(Err(Mismatch));
+                    };
+                    values.push(us);
+                }
+            }
+            _ => return None,
+        }
+        self.validity.append_n_non_nulls(count);
+        Some(Ok(()))
     }
 
     #[inline(never)]

@@ -79,6 +79,14 @@ impl Outcomes {
         }
     }
 
+    /// All `records` are rows.
+    fn rows_of(&mut self, records: Range<usize>) {
+        self.rows += records.len();
+        if let Some(list) = &mut self.records {
+            list.extend(records.map(|record| record as u32));
+        }
+    }
+
     /// `record` is a tombstone.
     fn absent(&mut self, record: usize) {
         // Up to here every record was a row, or `records` would be there already.

@@ -1,6 +1,7 @@
 //! String columns without copies: views into the payload where the text stands there as it is.
 
 use super::column::take_same_capacity;
+use crate::source::Span;
 use arrow::array::{ArrayRef, StringViewArray, make_view};
 use arrow::buffer::{Buffer, NullBuffer};
 use std::sync::Arc;
@@ -33,6 +34,25 @@ const SHORT: [[u64; 2]; 13] = {
     masks
 };
 
+/// The view of `length` bytes at `position` of buffer 0, as `make_view` has it but without a
+/// branch per length. `None` unless there are sixteen bytes there, and the text.
+#[inline(always)]
+fn view(source: &[u8], position: usize, length: usize) -> Option<u128> {
+    let (head, _) = source
+        .get(position..)?
+        .first_chunk::<16>()?
+        .as_chunks::<8>();
+    let (first, second) = (u64::from_le_bytes(head[0]), u64::from_le_bytes(head[1]));
+    // Behind the length come the first four bytes, in either kind of view.
+    let low = length as u64 | first << 32;
+    let Some([low_mask, high_mask]) = SHORT.get(length) else {
+        let has_text = length <= source.len() - position;
+        return has_text.then_some((position as u128) << 96 | u128::from(low));
+    };
+    let high = first >> 32 | second << 32;
+    Some(u128::from(high & high_mask) << 64 | u128::from(low & low_mask))
+}
+
 /// A buffer of our own is full at this size: well within Arrow's signed 32-bit offsets.
 const OWN_BYTES: usize = 1 << 30;
 
@@ -53,37 +73,51 @@ impl Strings {
     }
 
     /// Appends `text`: by reference when it is a part of the payload.
-    #[inline(always)]
+    #[inline]
     pub(super) fn push(&mut self, text: &str) {
-        let view = match self.view_in_source(text) {
-            Some(view) => view,
+        let source = self
+            .source
+            .as_ref()
+            .map_or(&[][..], |source| source.as_slice());
+        let position = (text.as_ptr() as usize).wrapping_sub(source.as_ptr() as usize);
+        let view = match view(source, position, text.len()) {
+            Some(view) => {
+                self.borrowed |= text.len() > 12;
+                view
+            }
             None => self.other_view(text),
         };
         self.views.push(view);
     }
 
-    /// The view of a part of the payload that has at least sixteen bytes from its start on.
-    /// What `make_view` does, without a branch per length.
-    #[inline(always)]
-    fn view_in_source(&mut self, text: &str) -> Option<u128> {
-        let source = self.source.as_ref()?.as_slice();
-        let position = (text.as_ptr() as usize).wrapping_sub(source.as_ptr() as usize);
-        let head = source.get(position..)?.first_chunk::<16>()?;
-        let (head, _) = head.as_chunks::<8>();
-        let (first, second) = (u64::from_le_bytes(head[0]), u64::from_le_bytes(head[1]));
-        let length = text.len();
-        // Behind the length come the first four bytes, in either kind of view.
-        let low = length as u64 | first << 32;
-        if let Some([low_mask, high_mask]) = SHORT.get(length) {
-            let high = first >> 32 | second << 32;
-            let (low, high) = (low & low_mask, high & high_mask);
-            return Some(u128::from(high) << 64 | u128::from(low));
+    /// Appends the texts at `spans` of `data`, the payload: all are ASCII.
+    pub(super) fn extend_ascii(
+        &mut self,
+        data: &[u8],
+        spans: impl ExactSizeIterator<Item = Span> + Clone,
+    ) {
+        let source = self
+            .source
+            .as_ref()
+            .map_or(&[][..], |source| source.as_slice());
+        let (before, mut longest, mut all) = (self.views.len(), 0, true);
+        self.views.extend(spans.clone().map(|span| {
+            let length = (span.end - span.start) as usize;
+            longest = longest.max(length);
+            let view = view(source, span.start as usize, length);
+            all &= view.is_some();
+            view.unwrap_or_default()
+        }));
+        self.borrowed |= longest > 12;
+        if all {
+            return;
         }
-        if position + length > source.len() {
-            return None;
+        // The payload ends soon, or cannot be borrowed from.
+        self.views.truncate(before);
+        for span in spans {
+            let text = &data[span.start as usize..span.end as usize];
+            self.push(std::str::from_utf8(text).unwrap_or_default());
         }
-        self.borrowed = true;
-        Some((position as u128) << 96 | u128::from(low))
     }
 
     #[inline(never)]

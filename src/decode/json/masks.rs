@@ -175,14 +175,19 @@ impl Masks {
             u64::MAX << (start % BLOCK),
             u64::MAX >> (BLOCK - 1 - last % BLOCK),
         );
-        match self.high.get(start / BLOCK..=last / BLOCK) {
-            Some([one]) => one & head & tail == 0,
-            Some([first, middle @ .., last]) => {
-                let middle = middle.iter().fold(0, |all, word| all | word);
-                (first & head) | middle | (last & tail) == 0
-            }
-            _ => false,
+        let (mut at, last) = (start / BLOCK, last / BLOCK);
+        if last >= self.high.len() {
+            return false;
         }
+        let mut high = self.high[at] & head;
+        while at < last {
+            at += 1;
+            if high != 0 {
+                return false;
+            }
+            high = self.high[at];
+        }
+        high & tail == 0
     }
 }
 

@@ -1,13 +1,15 @@
 //! JSON records: one object each.
 //!
-//! There are two paths to the same columns. The fast one ([`walk`]) reads nearly everything. What
-//! it gives up on is read again by serde_json ([`visit`]), which alone decides what is an error
+//! There are two paths to the same columns. The fast one finds where the values are ([`walk`]) and
+//! then fills the columns ([`fill`]). What it gives up on is read again by serde_json ([`visit`]), which alone decides what is an error
 //! and says why.
 
 mod escape;
+mod fill;
 mod keys;
 mod masks;
 mod node;
+mod number;
 mod tokens;
 mod visit;
 mod walk;
@@ -19,13 +21,14 @@ use super::{Bad, Decode, Decoded, Outcomes, text};
 use crate::error::Result;
 use crate::source::Blobs;
 use arrow::datatypes::SchemaRef;
+use fill::{Rules, fill};
 use masks::Isa;
 use node::{Label, Node, Row};
 use serde::de::Deserializer;
 use std::ops::Range;
 use tokens::Tokens;
 use visit::{Context, Failure, Record};
-use walk::{Rules, Walker};
+use walk::{COLUMNS_MAX, GROUP, Walker};
 
 #[derive(Debug, Clone, Default)]
 pub struct JsonOptions {
@@ -49,7 +52,8 @@ pub struct JsonDecoder {
     options: JsonOptions,
     row: Row,
     isa: Isa,
-    walker: Walker,
+    /// `None` when there are too many columns for it.
+    walker: Option<Walker>,
     labels: Vec<Label>,
     /// Of the current record; kept for its memory.
     failures: Vec<Failure>,
@@ -72,7 +76,7 @@ impl JsonDecoder {
             schema,
             options,
             isa,
-            walker: Walker::new(&keys, isa),
+            walker: (keys.len() <= COLUMNS_MAX).then(|| Walker::new(&keys, isa)),
             row,
             labels,
             failures: Vec::new(),
@@ -85,19 +89,50 @@ impl JsonDecoder {
         let data = payload.data.as_slice();
         let spans = &payload.spans[range.clone()];
         let limit = spans.last().map_or(0, |last| last.end as usize);
+        let (mut first, mut rows) = (range.start, 0);
         for (record, span) in range.zip(spans) {
-            let place = (span.start as usize, span.end as usize, limit);
-            let rules = Rules {
-                fail_on_missing_field: self.options.fail_on_missing_field,
-                labels: &self.labels,
-            };
-            if !span.is_absent() && self.walker.read(data, place, &mut self.row, rules).is_ok() {
-                outcomes.row(record);
-                continue;
+            if rows == GROUP {
+                self.fill(payload, first..record, outcomes);
+                (first, rows) = (record, 0);
             }
-            self.row.truncate(outcomes.rows());
-            self.general(payload, record, outcomes);
+            // An absent span ends before it starts.
+            let is_walked = match &mut self.walker {
+                Some(walker) => walker.walk(data, *span, limit, rows).is_ok(),
+                None => false,
+            };
+            if is_walked {
+                rows += 1;
+            } else {
+                self.fill(payload, first..record, outcomes);
+                self.general(payload, record, outcomes);
+                (first, rows) = (record + 1, 0);
+            }
         }
+        self.fill(payload, first..first + rows, outcomes);
+    }
+
+    /// Fills the columns with the records of `group`, which have just been walked.
+    fn fill(&mut self, payload: &Blobs, group: Range<usize>, outcomes: &mut Outcomes) {
+        let Some(walker) = self.walker.as_ref().filter(|_| !group.is_empty()) else {
+            return;
+        };
+        let data = payload.data.as_slice();
+        let rules = Rules {
+            fail_on_missing_field: self.options.fail_on_missing_field,
+            labels: &self.labels,
+        };
+        let mut columns = self.row.children.iter_mut().enumerate();
+        let filled = columns.try_for_each(|(column, node)| {
+            fill(node, data, walker.values(column, group.len()), rules)
+        });
+        if filled.is_ok() {
+            self.row.close_many(group.len());
+            outcomes.rows_of(group);
+            return;
+        }
+        // Some record is bad. Which one, and why, is said by the general path.
+        self.row.truncate(outcomes.rows());
+        group.for_each(|record| self.general(payload, record, outcomes));
     }
 
     /// The same, compiled for the vectors and bit operations of newer processors.
@@ -160,7 +195,9 @@ impl Decode for JsonDecoder {
     fn decode(&mut self, payload: &Blobs, range: Range<usize>) -> Result<Decoded> {
         self.row.truncate(0);
         self.row.begin(&payload.data);
-        self.walker.begin();
+        if let Some(walker) = &mut self.walker {
+            walker.begin();
+        }
         let mut outcomes = Outcomes::new(&range);
         match self.isa {
             // SAFETY: the processor has the features, or `Isa::all` would not have listed it.

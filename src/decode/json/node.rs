@@ -306,6 +306,11 @@ impl Row {
         self.validity.append(valid);
     }
 
+    /// Ends as many slots, none of them NULL.
+    pub(super) fn close_many(&mut self, rows: usize) {
+        self.validity.append_n_non_nulls(rows);
+    }
+
     pub(super) fn truncate(&mut self, len: usize) {
         self.children
             .iter_mut()
