@@ -8,10 +8,10 @@
 //! A response stays in the frame that it came in; batches are unpacked from there into the buffer
 //! of a chunk, where the values stay. A value is copied once at most: where it is unpacked.
 
-mod aborted;
+pub mod aborted;
 mod codes;
 mod connection;
-mod fault;
+pub mod fault;
 mod link;
 mod lz4;
 mod messages;
@@ -21,12 +21,15 @@ mod reader;
 pub mod records;
 mod responses;
 mod sasl;
-mod sets;
+pub mod sets;
 mod settings;
 mod stream;
 mod tls;
-mod unpack;
+pub mod unpack;
 mod wire;
+
+#[cfg(test)]
+mod tests;
 
 pub use reader::DirectReader;
 pub use settings::unsupported;
