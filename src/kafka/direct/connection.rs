@@ -67,12 +67,11 @@ impl Frame {
 }
 
 /// What a response answers.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
     Login,
     Metadata,
-    /// Index and offset of each partition.
-    Fetch(Vec<(usize, i64)>),
+    Fetch,
 }
 
 enum Phase {
@@ -140,7 +139,7 @@ impl Connection {
     }
 
     pub fn fetches(&self) -> bool {
-        self.asked.iter().any(|(_, a)| matches!(a, Asked::Fetch(_)))
+        self.asked.iter().any(|(_, asked)| *asked == Asked::Fetch)
     }
 
     /// Sends the request that `write` makes of its correlation id.

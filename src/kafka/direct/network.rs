@@ -16,11 +16,6 @@ const FIRST_WAIT_MS: i32 = 100;
 impl DirectReader {
     /// Does what is due; returns when to be called again at the latest.
     pub(super) fn manage(&mut self, now: Instant) -> Result<Instant> {
-        for link in 0..self.links.len() {
-            if self.links[link].is_stuck(&self.settings, now) {
-                self.failed(link, Failure::Passing("no answer".into()), now)?;
-            }
-        }
         let live = |p: &&super::partition::Partition| !p.ended;
         let leaderless = self
             .partitions
@@ -52,6 +47,18 @@ impl DirectReader {
     pub(super) fn is_active(&self) -> bool {
         let connections = self.links.iter().filter_map(|l| l.connection.as_ref());
         connections.into_iter().any(|c| c.active)
+    }
+
+    /// Gives up connections that have been silent for too long. Called when all that could be
+    /// read was read, so that a worker that was busy meanwhile takes nobody for dead.
+    pub(super) fn give_up(&mut self, now: Instant) -> Result<()> {
+        for link in 0..self.links.len() {
+            let waits = self.responses.iter().any(|r| r.link == link);
+            if !waits && self.links[link].is_stuck(&self.settings, now) {
+                self.failed(link, Failure::Passing("no answer".into()), now)?;
+            }
+        }
+        Ok(())
     }
 
     fn open(&mut self, link: usize, now: Instant) -> Result<()> {
@@ -138,7 +145,7 @@ impl DirectReader {
         // In turn: a broker fills its response in the order of the request.
         let count = self.partitions.len();
         let turn = (0..count).map(|i| (self.first + i) % count);
-        let (mut asked, mut list) = (Vec::new(), Vec::new());
+        let mut list = Vec::new();
         let mut limits = self.settings.limits;
         for i in turn {
             let p = &self.partitions[i];
@@ -148,7 +155,6 @@ impl DirectReader {
             if !p.proven {
                 limits.max_wait_ms = limits.max_wait_ms.min(FIRST_WAIT_MS);
             }
-            asked.push((i, p.position));
             list.push(FetchPartition {
                 topic: &p.assignment.topic,
                 partition: p.assignment.partition,
@@ -161,9 +167,7 @@ impl DirectReader {
             return Ok(());
         }
         let client = &self.settings.client_id;
-        let sent = connection.ask(Asked::Fetch(asked), now, |c| {
-            m::fetch(c, client, limits, &list)
-        });
+        let sent = connection.ask(Asked::Fetch, now, |c| m::fetch(c, client, limits, &list));
         match sent {
             Ok(()) => Ok(()),
             Err(failure) => self.failed(link, failure, now),

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// Trouble that is over sooner is not told.
 const TOLD_AFTER: Duration = Duration::from_secs(1);
+/// One call of `poll` waits no longer, whatever it is told.
+const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Sockets that are looked at in one go.
 const EVENTS: usize = 64;
 
@@ -197,7 +199,7 @@ impl DirectReader {
 impl Reader for DirectReader {
     fn poll(&mut self, timeout: Duration) -> Result<Polled> {
         let started = Instant::now();
-        let deadline = started + timeout;
+        let deadline = started + timeout.min(WAIT_MAX);
         let mut now = started;
         loop {
             if let Some(ready) = self.ready.pop_front() {
@@ -219,6 +221,7 @@ impl Reader for DirectReader {
             })?;
             now = Instant::now();
             self.serve(now)?;
+            self.give_up(now)?;
             // What has just proven itself is told before its data are.
             self.tell(now);
             if now >= deadline && self.ready.is_empty() && self.responses.is_empty() {

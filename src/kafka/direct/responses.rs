@@ -64,7 +64,7 @@ impl DirectReader {
                     Err(malformed) => Ok(Err(malformed.into())),
                 }
             }
-            Asked::Fetch(asked) => self.fetched(link, &asked, frame, now),
+            Asked::Fetch => self.fetched(link, frame, now),
         }
     }
 
@@ -121,13 +121,7 @@ impl DirectReader {
 
     /// Notes where each partition's records lie and sends the next request; then they are handed
     /// out.
-    fn fetched(
-        &mut self,
-        link: usize,
-        asked: &[(usize, i64)],
-        frame: Frame,
-        now: Instant,
-    ) -> Result<Result<(), Failure>> {
+    fn fetched(&mut self, link: usize, frame: Frame, now: Instant) -> Result<Result<(), Failure>> {
         let fetched = match m::read_fetch(&mut frame.body()) {
             Ok(fetched) => fetched,
             Err(malformed) => return Ok(Err(malformed.into())),
@@ -143,12 +137,9 @@ impl DirectReader {
             let Some(p) = self.index.get(&name).copied() else {
                 continue;
             };
-            // An answer to a question that is no longer the one: another broker leads by now.
-            let partition = &self.partitions[p];
-            let current = partition.leader == Some(link)
-                && asked.contains(&(p, partition.position))
-                && !partition.ended;
-            if current && let Some(set) = self.fetched_partition(p, part, &frame)? {
+            // From a broker that leads no more, it may come twice: what was handed out is left out.
+            let ended = self.partitions[p].ended;
+            if !ended && let Some(set) = self.fetched_partition(p, part, &frame)? {
                 self.first = p + 1;
                 sets.push_back(set);
             }
