@@ -15,7 +15,8 @@ fn a_batch_that_is_not_whole_waits() {
         for length in 1..whole.len() {
             let looked = scan(&whole[..length]);
             assert_eq!((looked.next_offset, looked.cut_short), (None, true));
-            assert_eq!(offsets(&read(&whole[..length], 10..99).unwrap()), []);
+            let all = read(&whole[..length], 10..99).unwrap();
+            assert!(offsets(&all).is_empty());
         }
         // Behind a whole one it is left out.
         let records = [&whole[..], &whole[..30]].concat();

@@ -1,7 +1,9 @@
 //! Record batches and responses, from a small writer of our own.
 
 mod batches;
+mod cluster;
 mod damaged;
+mod network;
 mod writer;
 
 use super::aborted::Aborted;
