@@ -7,6 +7,7 @@ mod batches;
 mod reading;
 mod running;
 mod sasl;
+mod tls;
 mod writing;
 
 use crate::support::{Broker, client};

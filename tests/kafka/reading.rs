@@ -288,6 +288,14 @@ fn wrong_modes_are_errors_of_the_file() {
             "partition:0,offset:42",
         ),
         (vec![("topic-pattern", "a.*")], "either"),
+        (
+            vec![("source.client", "fast")],
+            "expected direct or librdkafka",
+        ),
+        (
+            vec![("source.client", "direct"), ("properties.client.rack", "r")],
+            "client.rack",
+        ),
     ] {
         let error = new(&options);
         assert_eq!(error.exit_code(), 2, "{options:?}");

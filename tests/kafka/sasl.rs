@@ -5,7 +5,12 @@ use crate::support::broker;
 
 fn broker() -> &'static Broker {
     static BROKER: OnceLock<Broker> = OnceLock::new();
-    BROKER.get_or_init(|| Broker::start_with(broker::Options { sasl: true }))
+    BROKER.get_or_init(|| {
+        Broker::start_with(broker::Options {
+            sasl: true,
+            ..Default::default()
+        })
+    })
 }
 
 fn login(mechanism: &str, password: &str) -> [(&'static str, String); 3] {

@@ -91,6 +91,12 @@ impl Partition {
             .with_hint("was the topic deleted?")
     }
 
+    pub fn refused(&self, text: &str) -> Error {
+        let place = self.place(self.position);
+        Error::env(format!("Kafka does not serve {place}: {text}"))
+            .with_hint("'source.client' = 'librdkafka' may do better")
+    }
+
     pub fn forbidden(&self, text: &str) -> Error {
         let place = self.place(self.position);
         Error::env(format!("not allowed to read {place}: {text}"))

@@ -102,10 +102,7 @@ impl DirectReader {
                     }
                 }
                 Kind::Forbidden => return Err(p.forbidden(&text)),
-                Kind::Final => {
-                    let place = p.place(p.position);
-                    return Err(Error::env(format!("Kafka does not serve {place}: {text}")));
-                }
+                Kind::Final => return Err(p.refused(&text)),
                 _ => p.missing_since = None,
             }
             if p.leader.is_none() {
@@ -161,10 +158,11 @@ impl DirectReader {
             _ if part.code == 0 => {}
             Kind::OutOfRange => return Err(partition.out_of_range(&text)),
             Kind::Forbidden => return Err(partition.forbidden(&text)),
-            Kind::Corrupt | Kind::Final => {
+            Kind::Corrupt => {
                 let place = partition.place(partition.position);
                 return Err(Error::env(format!("corrupt data at {place}: {text}")));
             }
+            Kind::Final => return Err(partition.refused(&text)),
             Kind::Unknown | Kind::Passing => {
                 self.reason = format!("{}: {text}", partition.place(partition.position));
                 partition.lost();

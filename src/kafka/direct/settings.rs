@@ -158,3 +158,58 @@ pub fn unsupported(config: &ClientConfig) -> Option<String> {
     let key = given(["ssl.key.location", "ssl.key.pem"]);
     (chain != key).then(|| "a client certificate without its key, or a key without it".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(pairs: &[(&str, &str)]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        for (key, value) in pairs {
+            config.set(*key, *value);
+        }
+        config
+    }
+
+    #[test]
+    fn servers_have_a_host_and_perhaps_a_port() {
+        let settings = config(&[("bootstrap.servers", "a:1, b ,SSL://c:3,[::1]:4,d:x,:5")]);
+        let servers = Settings::new(&settings).map(|s| s.servers).ok();
+        let expected = [("a", 1), ("b", 9092), ("c", 3), ("::1", 4)];
+        let expected: Vec<_> = expected.map(|(h, p)| (h.to_string(), p)).into();
+        assert_eq!(servers, Some(expected));
+        assert!(Settings::new(&config(&[("bootstrap.servers", " , ")])).is_err());
+        let wrong = [("bootstrap.servers", "a"), ("fetch.max.bytes", "1 MB")];
+        assert!(Settings::new(&config(&wrong)).is_err());
+    }
+
+    #[test]
+    fn what_is_not_spoken_is_named() {
+        let user = [("sasl.username", "u"), ("sasl.password", "p")];
+        let sasl = ("security.protocol", "sasl_ssl");
+        let with = |more: &[(&str, &str)]| unsupported(&config(&[&user, more].concat()));
+        assert_eq!(unsupported(&config(&[])), None);
+        for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+            assert_eq!(with(&[sasl, ("sasl.mechanisms", mechanism)]), None);
+        }
+        for (options, part) in [
+            (&[sasl][..], "GSSAPI"),
+            (&[sasl, ("sasl.mechanisms", "OAUTHBEARER")], "OAUTHBEARER"),
+            (&[("ssl.key.password", "x")], "ssl.key.password"),
+            (
+                &[("ssl.keystore.location", "x.p12")],
+                "ssl.keystore.location",
+            ),
+            (
+                &[("sasl.oauthbearer.config", "x")],
+                "sasl.oauthbearer.config",
+            ),
+            (&[("client.rack", "a")], "client.rack"),
+            (&[("ssl.ca.location", "probe")], "ssl.ca.location"),
+            (&[("ssl.key.location", "x.pem")], "client certificate"),
+        ] {
+            let reason = with(options).unwrap_or_default();
+            assert!(reason.contains(part), "{options:?}: {reason}");
+        }
+    }
+}
