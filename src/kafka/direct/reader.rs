@@ -120,14 +120,14 @@ impl DirectReader {
 
     /// `None` where nothing is new.
     fn chunk(&mut self, p: usize, filled: Filled) -> Option<Chunk> {
+        let rows = filled.rows;
+        let data = self.maker.share(rows.arena);
         let partition = &mut self.partitions[p];
         let next_offset = filled.next_offset.min(partition.end());
         if next_offset <= partition.delivered {
             return None;
         }
         partition.delivered = next_offset;
-        let rows = filled.rows;
-        let data = self.maker.share(rows.arena);
         let blobs = |spans| Blobs {
             data: data.clone(),
             spans,

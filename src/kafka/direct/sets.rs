@@ -67,7 +67,7 @@ pub struct Maker {
     /// Buffers that were handed out: one that nobody else holds any more is used again, without
     /// being cleared and while it is still in the cache.
     spares: Vec<Buffer>,
-    /// Rows of the chunk before: a guess for the next.
+    /// Most rows of a chunk so far: room for the next.
     guess: usize,
     keys: bool,
     headers: bool,
@@ -123,7 +123,8 @@ impl Maker {
                 break;
             }
         }
-        self.guess = filled.rows.offsets.len();
+        let rows = filled.rows.offsets.len();
+        self.guess = self.guess.max(rows).min(2 * CHUNK_ROWS);
         Ok(filled)
     }
 
