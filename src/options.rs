@@ -127,6 +127,13 @@ pub const OPTIONS: &[OptionDef] = &[
         "how often new partitions are looked for (default 30 s)",
     ),
     def(
+        "source.client",
+        None,
+        "kafka",
+        "direct | librdkafka",
+        "which client reads (default: direct, or librdkafka where a property asks for what only that can)",
+    ),
+    def(
         "scan.watermark.idle-timeout",
         None,
         "kafka filesystem datagen",

@@ -3,12 +3,14 @@
 //! of their own.
 
 mod away;
+mod batches;
 mod reading;
 mod running;
 mod sasl;
+mod tls;
 mod writing;
 
-use crate::support::client;
+use crate::support::{Broker, client};
 use futures::executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -19,7 +21,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use windrow::error::{At, Error, Result};
 use windrow::kafka::source::KafkaSource;
@@ -34,6 +36,49 @@ use windrow::time::SystemClock;
 
 /// No test waits longer for one thing.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Which client reads. Tests of one client have a broker of their own, so that both clients can
+/// read topics of the same name.
+#[derive(Clone, Copy)]
+struct With(&'static str);
+
+impl With {
+    const DIRECT: With = With("direct");
+    const LIBRDKAFKA: With = With("librdkafka");
+
+    /// The address of the broker for those tests that do not stop it.
+    fn bootstrap(self) -> String {
+        static OTHER: OnceLock<Broker> = OnceLock::new();
+        match self.0 {
+            "direct" => Broker::shared().bootstrap(),
+            _ => OTHER.get_or_init(Broker::start).bootstrap(),
+        }
+    }
+
+    fn table(self, bootstrap: &str, options: &[(&str, &str)]) -> TableDef {
+        let client = ("source.client", self.0);
+        table(bootstrap, &[&[client], options].concat())
+    }
+
+    /// A source over `topic` with the options of the table.
+    fn open(self, bootstrap: &str, topic: &str, options: &[(&str, &str)]) -> KafkaSource {
+        let options = [&[("source.client", self.0)], options].concat();
+        open(bootstrap, topic, &options)
+    }
+}
+
+/// Makes a test of each function for each client.
+macro_rules! with_both_clients {
+    ($($name:ident),* $(,)?) => {
+        mod direct {
+            $(#[test] fn $name() { super::$name(super::With::DIRECT) })*
+        }
+        mod librdkafka {
+            $(#[test] fn $name() { super::$name(super::With::LIBRDKAFKA) })*
+        }
+    };
+}
+use with_both_clients;
 
 fn admin(bootstrap: &str) -> (AdminClient<DefaultClientContext>, AdminOptions) {
     let client = client::config(bootstrap).create().expect("admin client");

@@ -79,6 +79,7 @@ fn the_clock_is_read_where_a_clock_is_made() {
     let edges = [
         "time.rs",
         "run/queue.rs",
+        "kafka/direct/",
         "kafka/sink.rs",
         "sink/files.rs",
         "cli/",

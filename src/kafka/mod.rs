@@ -1,9 +1,10 @@
-//! Everything that speaks to Kafka, and the only place that names rdkafka: the source's
-//! reader, the sink's producer, the admin calls of the command line, the embedded broker.
+//! Everything that speaks to Kafka, and the only place that names rdkafka: the source and its
+//! two readers, the sink's producer, the admin calls of the command line, the embedded broker.
 
 pub mod admin;
 pub mod client;
 pub mod config;
+pub mod direct;
 pub mod embedded;
 pub mod sink;
 pub mod source;

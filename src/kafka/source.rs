@@ -2,6 +2,7 @@
 
 use super::client::KafkaReader;
 use super::config::client_config;
+use super::direct::{self, DirectReader};
 use crate::error::{Error, Result, nearest};
 use crate::source::{Assignment, ReadRequest, Reader, Source};
 use crate::table::TableDef;
@@ -34,6 +35,13 @@ enum Bound {
     Specific(BTreeMap<i32, i64>),
 }
 
+/// Which client reads the records; see [`direct`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ClientKind {
+    Direct,
+    Librdkafka,
+}
+
 pub struct KafkaSource {
     topics: Topics,
     start: Bound,
@@ -41,6 +49,7 @@ pub struct KafkaSource {
     config: ClientConfig,
     request: ReadRequest,
     discovery: Option<Duration>,
+    client_kind: ClientKind,
     bootstrap: String,
     /// For metadata and offsets; made when first needed.
     client: Mutex<Option<Arc<BaseConsumer>>>,
@@ -107,10 +116,12 @@ impl KafkaSource {
             Some(d) => Some(d),
             None => Some(DISCOVERY),
         };
+        let client_kind = client_kind(def, &config)?;
         Ok(Self {
             topics,
             start,
             end,
+            client_kind,
             bootstrap: config
                 .get("bootstrap.servers")
                 .unwrap_or_default()
@@ -332,6 +343,29 @@ fn matching(metadata: &Metadata, pattern: &regex::Regex) -> Vec<(String, i32)> {
         .collect()
 }
 
+/// The client that the table asks for, or the one that can do what its properties ask for.
+fn client_kind(def: &TableDef, config: &ClientConfig) -> Result<ClientKind> {
+    let o = &def.options;
+    let asked = o.get("source.client").map(str::to_lowercase);
+    let unsupported = direct::unsupported(config);
+    match (asked.as_deref(), unsupported) {
+        (Some("librdkafka"), _) => Ok(ClientKind::Librdkafka),
+        (Some("direct"), Some(reason)) => Err(o.invalid(
+            "source.client",
+            format!("the direct client does not do {reason}"),
+        )),
+        (Some("direct") | None, None) => Ok(ClientKind::Direct),
+        (None, Some(reason)) => {
+            tracing::info!(
+                "table {} is read by librdkafka: the direct client does not do {reason}",
+                def.name
+            );
+            Ok(ClientKind::Librdkafka)
+        }
+        (Some(_), _) => Err(o.invalid("source.client", "expected direct or librdkafka")),
+    }
+}
+
 fn bound(def: &TableDef, prefix: &str, mode: &str) -> Result<Bound> {
     let o = &def.options;
     match mode.to_lowercase().as_str() {
@@ -463,6 +497,10 @@ impl Source for KafkaSource {
     }
 
     fn reader(&self, partitions: &[Assignment]) -> Result<Box<dyn Reader>> {
+        if self.client_kind == ClientKind::Direct {
+            let reader = DirectReader::new(&self.config, partitions, &self.request)?;
+            return Ok(Box::new(reader));
+        }
         Ok(Box::new(KafkaReader::new(
             &self.config,
             &self.bootstrap,

@@ -256,10 +256,7 @@ impl RowBuilder {
 /// Keys may be absent where values are not: an absent key is a row of NULLs, not a tombstone.
 fn decode_keys(decoder: &mut dyn Decode, keys: &Blobs, range: Range<usize>) -> Result<Decoded> {
     let mut decoded = decoder.decode(keys, range.clone())?;
-    if !keys.spans[range.clone()]
-        .iter()
-        .any(|span| span.is_absent())
-    {
+    if !keys.spans[range.clone()].iter().any(|s| s.is_absent()) {
         return Ok(decoded);
     }
     let present = records_of(&decoded, &range);

@@ -1,10 +1,10 @@
 //! A broker that stops, comes back, or is not there yet.
 
 use super::*;
-use crate::support::Broker;
 
-#[test]
-fn a_restart_is_told_once_and_loses_nothing() {
+with_both_clients!(a_restart_is_told_once_and_loses_nothing);
+
+fn a_restart_is_told_once_and_loses_nothing(with: With) {
     let mut broker = Broker::start();
     let bootstrap = broker.bootstrap();
     client::create_topic(&bootstrap, "away", 2);
@@ -16,7 +16,7 @@ fn a_restart_is_told_once_and_loses_nothing() {
         client::produce(&bootstrap, "away", 1, &values);
     };
     produce(0..1000);
-    let source = open(&bootstrap, "away", &[FROM_START]);
+    let source = with.open(&bootstrap, "away", &[FROM_START]);
     let mut reader = source.reader(&partitions(&source)).unwrap();
     let mut received = Received::default();
     poll_until(reader.as_mut(), &mut received, |r| r.count() == 2000);

@@ -1,10 +1,21 @@
 //! `KafkaSource` and its readers.
 
 use super::*;
-use crate::support::Broker;
 use rdkafka::admin::NewPartitions;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+with_both_clients!(
+    every_offset_comes_once_and_in_order,
+    a_bounded_end_stays_where_it_was,
+    modes_resolve_to_offsets,
+    empty_partitions_end_at_once,
+    tombstones_keys_and_headers,
+    append_time_is_told,
+    transactions_at_the_end_do_not_hide_it,
+    a_new_partition_is_found_and_read_whole,
+    lists_and_patterns,
+);
 
 /// More than librdkafka hands over in one call, so that a partition comes in several chunks.
 const MANY: usize = 20_000;
@@ -35,14 +46,13 @@ fn expected(partition: usize, numbers: std::ops::Range<usize>) -> Vec<(i64, Opti
 /// Options of a table, and the offsets of its two partitions that they mean.
 type Variant<'a> = (&'a [(&'a str, &'a str)], [i64; 2]);
 
-#[test]
-fn every_offset_comes_once_and_in_order() {
-    let bootstrap = Broker::shared().bootstrap();
+fn every_offset_comes_once_and_in_order(with: With) {
+    let bootstrap = with.bootstrap();
     let counts = [MANY, 1, 0, MANY / 2];
     fill(&bootstrap, "reading-drain", &counts);
     for readers in [1, 2, 4] {
         let received = drain(
-            &open(&bootstrap, "reading-drain", &[FROM_START, TO_END]),
+            &with.open(&bootstrap, "reading-drain", &[FROM_START, TO_END]),
             readers,
         );
         for (p, count) in counts.iter().enumerate() {
@@ -62,11 +72,10 @@ fn every_offset_comes_once_and_in_order() {
 }
 
 /// What is written behind the end that was fixed at the start is not read.
-#[test]
-fn a_bounded_end_stays_where_it_was() {
-    let bootstrap = Broker::shared().bootstrap();
+fn a_bounded_end_stays_where_it_was(with: With) {
+    let bootstrap = with.bootstrap();
     fill(&bootstrap, "reading-fixed-end", &[100]);
-    let source = open(&bootstrap, "reading-fixed-end", &[FROM_START, TO_END]);
+    let source = with.open(&bootstrap, "reading-fixed-end", &[FROM_START, TO_END]);
     let all = partitions(&source);
     append(&bootstrap, "reading-fixed-end", 0, 100..200);
     let mut reader = source.reader(&all).unwrap();
@@ -82,9 +91,8 @@ fn a_bounded_end_stays_where_it_was() {
     assert_eq!((last.next_offset, last.high_watermark), (100, Some(100)));
 }
 
-#[test]
-fn modes_resolve_to_offsets() {
-    let bootstrap = Broker::shared().bootstrap();
+fn modes_resolve_to_offsets(with: With) {
+    let bootstrap = with.bootstrap();
     let topic = "reading-modes";
     client::create_topic(&bootstrap, topic, 2);
     for p in 0..2 {
@@ -107,7 +115,7 @@ fn modes_resolve_to_offsets() {
     let mode = |m| ("scan.startup.mode", m);
     let at = |ms| ("scan.startup.timestamp-millis", ms);
     let specific = |s| ("scan.startup.specific-offsets", s);
-    let committed = open(&bootstrap, topic, &[FROM_START, group]);
+    let committed = with.open(&bootstrap, topic, &[FROM_START, group]);
     let all = partitions(&committed);
     committed.commit(&[(all[0].clone(), 7)]).unwrap();
     assert_eq!(
@@ -138,7 +146,7 @@ fn modes_resolve_to_offsets() {
         ),
     ];
     for (options, starts) in starts {
-        let all = partitions(&open(&bootstrap, topic, options));
+        let all = partitions(&with.open(&bootstrap, topic, options));
         assert_eq!(
             all.iter().map(|a| a.start).collect::<Vec<_>>(),
             starts,
@@ -178,7 +186,7 @@ fn modes_resolve_to_offsets() {
             .into_iter()
             .chain(options.iter().copied())
             .collect();
-        let source = open(&bootstrap, topic, &options);
+        let source = with.open(&bootstrap, topic, &options);
         assert!(source.is_bounded());
         let all = partitions(&source);
         assert_eq!(
@@ -200,7 +208,7 @@ fn modes_resolve_to_offsets() {
     }
 
     // `--until-end` bounds a table that is unbounded by itself.
-    let def = table(&bootstrap, &[("topic", topic), FROM_START]);
+    let def = with.table(&bootstrap, &[("topic", topic), FROM_START]);
     let source = KafkaSource::new(
         &def,
         ReadRequest {
@@ -212,7 +220,7 @@ fn modes_resolve_to_offsets() {
     assert_eq!(drain(&source, 2).count(), 7 + 5);
 
     // Retention has overtaken an offset: never a silent jump.
-    let source = open(
+    let source = with.open(
         &bootstrap,
         topic,
         &[
@@ -280,6 +288,14 @@ fn wrong_modes_are_errors_of_the_file() {
             "partition:0,offset:42",
         ),
         (vec![("topic-pattern", "a.*")], "either"),
+        (
+            vec![("source.client", "fast")],
+            "expected direct or librdkafka",
+        ),
+        (
+            vec![("source.client", "direct"), ("properties.client.rack", "r")],
+            "client.rack",
+        ),
     ] {
         let error = new(&options);
         assert_eq!(error.exit_code(), 2, "{options:?}");
@@ -287,11 +303,10 @@ fn wrong_modes_are_errors_of_the_file() {
     }
 }
 
-#[test]
-fn empty_partitions_end_at_once() {
-    let bootstrap = Broker::shared().bootstrap();
+fn empty_partitions_end_at_once(with: With) {
+    let bootstrap = with.bootstrap();
     client::create_topic(&bootstrap, "reading-empty", 3);
-    let source = open(&bootstrap, "reading-empty", &[FROM_START, TO_END]);
+    let source = with.open(&bootstrap, "reading-empty", &[FROM_START, TO_END]);
     let mut reader = source.reader(&partitions(&source)).unwrap();
     for id in 0..3 {
         // Without any wait: nothing is asked of the broker.
@@ -299,7 +314,7 @@ fn empty_partitions_end_at_once() {
     }
     // Latest to latest is nothing, too; that is said, for it is rarely what was meant.
     append(&bootstrap, "reading-empty", 0, 0..5);
-    let (all, told) = partitions_told(&open(&bootstrap, "reading-empty", &[TO_END]));
+    let (all, told) = partitions_told(&with.open(&bootstrap, "reading-empty", &[TO_END]));
     assert!(all.iter().all(|a| Some(a.start) == a.end));
     assert!(
         told.len() == 1
@@ -309,9 +324,8 @@ fn empty_partitions_end_at_once() {
     );
 }
 
-#[test]
-fn tombstones_keys_and_headers() {
-    let bootstrap = Broker::shared().bootstrap();
+fn tombstones_keys_and_headers(with: With) {
+    let bootstrap = with.bootstrap();
     let topic = "reading-envelope";
     client::create_topic(&bootstrap, topic, 1);
     client::produce_records(
@@ -344,7 +358,7 @@ fn tombstones_keys_and_headers() {
     producer.send(record).map_err(|(e, _)| e).unwrap();
     producer.flush(PATIENCE).unwrap();
 
-    let def = table(&bootstrap, &[("topic", topic), FROM_START, TO_END]);
+    let def = with.table(&bootstrap, &[("topic", topic), FROM_START, TO_END]);
     let all = |keys, headers| {
         let source = KafkaSource::new(
             &def,
@@ -397,9 +411,8 @@ fn tombstones_keys_and_headers() {
     }
 }
 
-#[test]
-fn append_time_is_told() {
-    let bootstrap = Broker::shared().bootstrap();
+fn append_time_is_told(with: With) {
+    let bootstrap = with.bootstrap();
     topic_with(
         &bootstrap,
         "reading-append-time",
@@ -413,7 +426,7 @@ fn append_time_is_told() {
         &[(None, Some("a"), Some(1_000))],
     );
     let received = drain(
-        &open(&bootstrap, "reading-append-time", &[FROM_START, TO_END]),
+        &with.open(&bootstrap, "reading-append-time", &[FROM_START, TO_END]),
         1,
     );
     assert!(received.chunks[0].log_append_time);
@@ -449,15 +462,14 @@ fn transaction(
 
 /// The last offsets of a partition may be no records: the end is reached by position, not by the
 /// last record's offset.
-#[test]
-fn transactions_at_the_end_do_not_hide_it() {
-    let bootstrap = Broker::shared().bootstrap();
+fn transactions_at_the_end_do_not_hide_it(with: With) {
+    let bootstrap = with.bootstrap();
     let read = |topic: &str, options: &[(&str, &str)]| {
         let options: Vec<_> = [FROM_START, TO_END]
             .into_iter()
             .chain(options.iter().copied())
             .collect();
-        let received = drain(&open(&bootstrap, topic, &options), 1);
+        let received = drain(&with.open(&bootstrap, topic, &options), 1);
         received
             .texts()
             .into_iter()
@@ -490,13 +502,12 @@ fn transactions_at_the_end_do_not_hide_it() {
     assert_eq!(read(topic, &[]), ["a", "b"]);
 }
 
-#[test]
-fn a_new_partition_is_found_and_read_whole() {
-    let bootstrap = Broker::shared().bootstrap();
+fn a_new_partition_is_found_and_read_whole(with: With) {
+    let bootstrap = with.bootstrap();
     let topic = "reading-grows";
     fill(&bootstrap, topic, &[10]);
     // It starts at the latest offsets, but what appears later is read from its beginning.
-    let source = open(
+    let source = with.open(
         &bootstrap,
         topic,
         &[
@@ -565,14 +576,14 @@ fn an_unknown_topic_names_the_nearest() {
     assert!(!both(&error).contains("__"));
 }
 
-#[test]
-fn lists_and_patterns() {
-    let bootstrap = Broker::shared().bootstrap();
+fn lists_and_patterns(with: With) {
+    let bootstrap = with.bootstrap();
     for topic in ["pattern-a", "pattern-b", "xpattern-a", "pattern-c-not"] {
         fill(&bootstrap, topic, &[1, 1]);
     }
     let names = |options: &[(&str, &str)]| {
-        let source = KafkaSource::new(&table(&bootstrap, options), ReadRequest::default()).unwrap();
+        let source =
+            KafkaSource::new(&with.table(&bootstrap, options), ReadRequest::default()).unwrap();
         let received = drain(&source, 2);
         received
             .records
@@ -600,7 +611,7 @@ fn lists_and_patterns() {
     );
     // A topic that matches and appears later is found.
     let source = KafkaSource::new(
-        &table(&bootstrap, &[("topic-pattern", "later-.*"), FROM_START]),
+        &with.table(&bootstrap, &[("topic-pattern", "later-.*"), FROM_START]),
         ReadRequest::default(),
     )
     .unwrap();
@@ -616,6 +627,7 @@ fn lists_and_patterns() {
     );
 }
 
+/// (librdkafka's reader neither fails nor says anything within 60 s.)
 #[test]
 fn a_deleted_topic_is_an_error() {
     let bootstrap = Broker::shared().bootstrap();

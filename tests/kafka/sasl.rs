@@ -1,13 +1,16 @@
 //! Passwords, by the Java client's names.
 
 use super::*;
-use crate::support::Broker;
 use crate::support::broker;
-use std::sync::OnceLock;
 
 fn broker() -> &'static Broker {
     static BROKER: OnceLock<Broker> = OnceLock::new();
-    BROKER.get_or_init(|| Broker::start_with(broker::Options { sasl: true }))
+    BROKER.get_or_init(|| {
+        Broker::start_with(broker::Options {
+            sasl: true,
+            ..Default::default()
+        })
+    })
 }
 
 fn login(mechanism: &str, password: &str) -> [(&'static str, String); 3] {
@@ -35,11 +38,12 @@ fn as_sql(login: &[(&str, String)]) -> String {
         .collect()
 }
 
-#[test]
-fn passwords_open_source_sink_and_dead_letters() {
+with_both_clients!(passwords_open_source_sink_and_dead_letters);
+
+fn passwords_open_source_sink_and_dead_letters(with: With) {
     let broker = broker();
     for mechanism in ["PLAIN", "SCRAM-SHA-256"] {
-        let topic = |what: &str| format!("sasl-{}-{what}", mechanism.to_lowercase());
+        let topic = |what: &str| format!("sasl-{}-{what}-{}", mechanism.to_lowercase(), with.0);
         for what in ["in", "out", "dead"] {
             client::create_topic(&broker.bootstrap(), &topic(what), 1);
         }
@@ -49,7 +53,8 @@ fn passwords_open_source_sink_and_dead_letters() {
             ", 'bad-records' = 'dead-letter', 'dead-letter.topic' = '{}'",
             topic("dead")
         );
-        let sql = source_sql("i", &topic("in"), "a INT", &format!("{login}{dead}"))
+        let source = format!("{login}{dead}, 'source.client' = '{}'", with.0);
+        let sql = source_sql("i", &topic("in"), "a INT", &source)
             + &sink_sql("o", &topic("out"), "a INT", &login)
             + "INSERT INTO o SELECT a FROM i;";
         run_sql(&broker.sasl_bootstrap(), &sql).unwrap();
@@ -62,6 +67,33 @@ fn passwords_open_source_sink_and_dead_letters() {
             ),
             "{mechanism}"
         );
+    }
+}
+
+#[test]
+fn a_wrong_password_ends_the_direct_reader() {
+    let bootstrap = broker().sasl_bootstrap();
+    for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        let login = login(mechanism, "wrong");
+        let options: Vec<_> = login.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        let source = With::DIRECT.open(&bootstrap, "t", &options);
+        let partition = Assignment {
+            id: 0,
+            topic: "t".into(),
+            partition: 0,
+            start: 0,
+            end: None,
+        };
+        let mut reader = source.reader(&[partition]).unwrap();
+        let started = Instant::now();
+        let error = loop {
+            assert!(started.elapsed() < PATIENCE, "{mechanism}: no error");
+            match reader.poll(Duration::from_millis(100)) {
+                Ok(polled) => assert!(matches!(polled, Polled::Idle | Polled::Notice(_))),
+                Err(error) => break error,
+            }
+        };
+        assert_says(&error, &["refuses: ", "properties.sasl"]);
     }
 }
 

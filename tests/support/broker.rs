@@ -28,6 +28,8 @@ pub struct Options {
     /// A second listener with SASL_PLAINTEXT: mechanisms PLAIN and SCRAM-SHA-256,
     /// user [`Broker::SASL_USER`], password [`Broker::SASL_PASSWORD`].
     pub sasl: bool,
+    /// A listener with TLS for the host 127.0.0.1; see [`Broker::certificate`].
+    pub tls: bool,
 }
 
 /// A broker with its own data folder. Dropping it kills the process and removes the folder; so
@@ -37,12 +39,14 @@ pub struct Broker {
     jars: PathBuf,
     port: u16,
     sasl_port: Option<u16>,
+    tls_port: Option<u16>,
     process: Option<Process>,
 }
 
 impl Broker {
     pub const SASL_USER: &str = "alice";
     pub const SASL_PASSWORD: &str = "alice-secret";
+    const STORE_PASSWORD: &str = "store-secret";
 
     /// A broker of the caller's own, for tests that stop or kill it.
     pub fn start() -> Broker {
@@ -60,10 +64,14 @@ impl Broker {
             jars,
             port: 0,
             sasl_port: None,
+            tls_port: None,
             process: None,
         };
         fs::write(broker.home.path().join("log4j2.properties"), LOG4J)
             .expect("write log4j2.properties");
+        if options.tls {
+            broker.make_certificate();
+        }
         // A free port can be taken by somebody else before the broker binds it.
         for _ in 0..5 {
             broker.configure(options);
@@ -97,6 +105,17 @@ impl Broker {
         )
     }
 
+    /// Port of the TLS listener. Panics unless started with [`Options::tls`].
+    pub fn tls_port(&self) -> u16 {
+        self.tls_port
+            .expect("Broker::start_with(Options { tls: true, .. })")
+    }
+
+    /// PEM file with the certificate of the TLS listener, which nobody else has signed.
+    pub fn certificate(&self) -> PathBuf {
+        self.home.path().join("broker.pem")
+    }
+
     /// Controlled shutdown (SIGTERM); returns when the process has ended.
     pub fn stop(&mut self) {
         if let Some(process) = self.process.take() {
@@ -128,7 +147,7 @@ impl Broker {
     }
 
     fn configure(&mut self, options: Options) {
-        let ports = free_ports(3);
+        let ports = free_ports(4);
         self.port = ports[0];
         let mut listeners = format!(
             "PLAINTEXT://127.0.0.1:{},CONTROLLER://127.0.0.1:{}",
@@ -146,13 +165,51 @@ impl Broker {
                 Self::SASL_PASSWORD
             );
         }
+        let mut tls = String::new();
+        if options.tls {
+            self.tls_port = Some(ports[3]);
+            listeners += &format!(",SSL://127.0.0.1:{}", ports[3]);
+            tls = format!(
+                "ssl.keystore.type=PKCS12\nssl.keystore.location=broker.p12\nssl.keystore.password={0}\nssl.key.password={0}\n",
+                Self::STORE_PASSWORD
+            );
+        }
         let properties = format!(
-            "{SERVER}listeners={listeners}\ncontroller.quorum.voters=1@127.0.0.1:{}\nlog.dirs={}\n{sasl}",
+            "{SERVER}listeners={listeners}\ncontroller.quorum.voters=1@127.0.0.1:{}\nlog.dirs={}\n{sasl}{tls}",
             ports[1],
             self.home.path().join("data").display(),
         );
         fs::write(self.home.path().join("server.properties"), properties)
             .expect("write server.properties");
+    }
+
+    /// A key and its certificate, by the tool that comes with Java.
+    fn make_certificate(&self) {
+        let store = [
+            "-alias",
+            "broker",
+            "-keystore",
+            "broker.p12",
+            "-storetype",
+            "PKCS12",
+            "-storepass",
+            Self::STORE_PASSWORD,
+        ];
+        let make = "-genkeypair -keyalg EC -groupname secp256r1 -validity 36500 -dname CN=broker -ext san=ip:127.0.0.1";
+        let export = "-exportcert -rfc -file broker.pem";
+        for command in [make, export] {
+            let output = Command::new("keytool")
+                .args(command.split(' '))
+                .args(store)
+                .current_dir(self.home.path())
+                .output()
+                .expect("run keytool");
+            assert!(
+                output.status.success(),
+                "keytool failed:\n{}",
+                String::from_utf8_lossy(&output.stdout)
+            );
+        }
     }
 
     fn format(&self, options: Options) {
@@ -431,7 +488,10 @@ mod tests {
 
     #[test]
     fn sasl_listener_wants_the_password() {
-        let broker = Broker::start_with(Options { sasl: true });
+        let broker = Broker::start_with(Options {
+            sasl: true,
+            ..Options::default()
+        });
         for mechanism in ["PLAIN", "SCRAM-SHA-256"] {
             let mut config = client::config(&broker.sasl_bootstrap());
             config

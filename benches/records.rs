@@ -1,0 +1,116 @@
+//! Rows and bytes per second from record batches to a chunk: `cargo bench --bench records`.
+//!
+//! The batches are as librdkafka's producer fills them from the generator's click stream. The
+//! rival is the decoder of the crate `kafka-protocol`, with the C library for lz4.
+
+use bytes::{Bytes, BytesMut};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use kafka_protocol::records::{
+    Compression, Record, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::hint::black_box;
+use windrow::kafka::direct::aborted::Aborted;
+use windrow::kafka::direct::sets::{Maker, Set};
+
+const BATCHES: usize = 10;
+const ROWS: usize = 10_000;
+
+fn click(random: &mut StdRng, i: i64) -> Record {
+    let second = i / 1000;
+    let value = format!(
+        r#"{{"timestamp":"2022-01-01T{:02}:{:02}:{:02}","userid":"user_{}","page":"page_{}","action":"{}"}}"#,
+        second / 3600 % 24,
+        second / 60 % 60,
+        second % 60,
+        random.random_range(0..1000),
+        random.random_range(0..500),
+        ["view", "add_to_cart", "purchase"][random.random_range(0..3)],
+    );
+    Record {
+        transactional: false,
+        control: false,
+        delete_horizon: false,
+        partition_leader_epoch: 0,
+        producer_id: -1,
+        producer_epoch: -1,
+        timestamp_type: TimestampType::Creation,
+        offset: i,
+        sequence: -1,
+        timestamp: 1_700_000_000_000 + i / 100,
+        key: None,
+        value: Some(value.into()),
+        headers: Default::default(),
+    }
+}
+
+fn batches(compression: Compression) -> Bytes {
+    let mut random = StdRng::seed_from_u64(7);
+    let mut bytes = BytesMut::new();
+    let options = RecordEncodeOptions {
+        version: 2,
+        compression,
+    };
+    for batch in 0..BATCHES {
+        let offsets = (batch * ROWS) as i64..((batch + 1) * ROWS) as i64;
+        let records: Vec<Record> = offsets.map(|i| click(&mut random, i)).collect();
+        RecordBatchEncoder::encode(&mut bytes, &records, &options).expect("batches");
+    }
+    bytes.freeze()
+}
+
+/// Reads everything, chunk after chunk; returns the number of rows.
+fn direct(maker: &mut Maker, batches: &[u8]) -> usize {
+    let mut set = Set {
+        partition: 0,
+        place: 0..batches.len(),
+        aborted: Aborted::default(),
+    };
+    let (mut rows, mut next) = (0, 0);
+    while !set.place.is_empty() {
+        let filled = maker
+            .fill(batches, &mut set, next..i64::MAX)
+            .expect("whole batches");
+        next = filled.next_offset;
+        rows += filled.rows.offsets.len();
+        black_box(&filled.rows.values);
+        black_box(maker.share(filled.rows.arena));
+    }
+    rows
+}
+
+fn kafka_protocol(batches: &Bytes) -> usize {
+    let mut left = batches.clone();
+    let mut rows = 0;
+    while !left.is_empty() {
+        let set = RecordBatchDecoder::decode(&mut left).expect("whole batches");
+        rows += black_box(set.records).len();
+    }
+    rows
+}
+
+fn records(c: &mut Criterion) {
+    for (name, compression) in [("lz4", Compression::Lz4), ("none", Compression::None)] {
+        let batches = batches(compression);
+        let plain = match compression {
+            Compression::None => batches.len(),
+            _ => crate::batches(Compression::None).len(),
+        };
+        for (unit, throughput) in [
+            ("rows", Throughput::Elements((BATCHES * ROWS) as u64)),
+            ("bytes", Throughput::Bytes(plain as u64)),
+        ] {
+            let mut group = c.benchmark_group(format!("{name}, {unit}"));
+            group.throughput(throughput);
+            let mut maker = Maker::new(false, false);
+            assert_eq!(direct(&mut maker, &batches), BATCHES * ROWS);
+            group.bench_function("direct", |b| b.iter(|| direct(&mut maker, &batches)));
+            group.bench_function("kafka_protocol", |b| b.iter(|| kafka_protocol(&batches)));
+            group.finish();
+        }
+    }
+}
+
+criterion_group!(all, records);
+criterion_main!(all);

@@ -1,0 +1,105 @@
+//! What the reader knows of one partition.
+
+use super::fault::{Fault, Reason};
+use crate::error::Error;
+use crate::source::Assignment;
+use std::time::Instant;
+
+pub struct Partition {
+    pub assignment: Assignment,
+    /// The next offset to ask for: ahead of `delivered` while a response is unpacked.
+    pub position: i64,
+    /// The next offset to hand out.
+    pub delivered: i64,
+    pub ended: bool,
+    /// Index of the link to the leader, as far as is known.
+    pub leader: Option<usize>,
+    /// The leader has answered for this partition, and nothing went wrong since.
+    pub proven: bool,
+    /// Since when the cluster says that there is no such partition.
+    pub missing_since: Option<Instant>,
+    /// Bytes to ask for.
+    pub fetch_bytes: i32,
+    pub high_watermark: Option<i64>,
+}
+
+impl Partition {
+    pub fn new(assignment: &Assignment, fetch_bytes: i32) -> Self {
+        Self {
+            position: assignment.start,
+            delivered: assignment.start,
+            ended: false,
+            leader: None,
+            proven: false,
+            missing_since: None,
+            fetch_bytes,
+            high_watermark: None,
+            assignment: assignment.clone(),
+        }
+    }
+
+    /// Offsets at or behind this are not delivered.
+    pub fn end(&self) -> i64 {
+        self.assignment.end.unwrap_or(i64::MAX)
+    }
+
+    /// Whether there is something to ask the leader for.
+    pub fn wants_more(&self) -> bool {
+        !self.ended && self.position < self.end()
+    }
+
+    /// The leader is not the leader, or does not answer.
+    pub fn lost(&mut self) {
+        self.leader = None;
+        self.proven = false;
+    }
+
+    /// Last offset + 1 for lag: of what is to be read, where that is bounded.
+    pub fn lag_end(&self) -> Option<i64> {
+        let end = self.assignment.end.or(self.high_watermark);
+        end.map(|end| end.max(self.delivered))
+    }
+
+    /// E.g. `clicks/3 offset 42`.
+    pub fn place(&self, offset: i64) -> String {
+        let Assignment {
+            topic, partition, ..
+        } = &self.assignment;
+        format!("{topic}/{partition} offset {offset}")
+    }
+
+    pub fn fault(&self, fault: &Fault) -> Error {
+        let place = self.place(fault.offset);
+        match &fault.reason {
+            Reason::OldFormat(_) => Error::env(format!("{place}: {}", fault.reason))
+                .with_hint("'source.client' = 'librdkafka' reads it"),
+            Reason::TooLarge(_) => Error::env(format!("{place}: {}", fault.reason))
+                .with_hint("if it is no mistake, 'source.client' = 'librdkafka' reads it"),
+            _ => Error::env(format!("corrupt data at {place}: {}", fault.reason)),
+        }
+    }
+
+    pub fn out_of_range(&self, text: &str) -> Error {
+        let place = self.place(self.position);
+        Error::env(format!("{place} is not in the log any more: {text}"))
+            .with_hint("retention has overtaken the query; start at 'scan.startup.mode' = 'earliest-offset' to go on with what is left")
+    }
+
+    pub fn gone(&self, text: &str) -> Error {
+        let place = self.place(self.delivered);
+        Error::env(format!("{place} does not exist any more: {text}"))
+            .with_hint("was the topic deleted?")
+    }
+
+    pub fn refused(&self, text: &str) -> Error {
+        let place = self.place(self.position);
+        Error::env(format!("Kafka does not serve {place}: {text}"))
+            .with_hint("'source.client' = 'librdkafka' may do better")
+    }
+
+    pub fn forbidden(&self, text: &str) -> Error {
+        let place = self.place(self.position);
+        Error::env(format!("not allowed to read {place}: {text}"))
+            .with_hint("the user needs the ACL Read on the topic and its group")
+    }
+}
