@@ -106,13 +106,12 @@ run() { # ENGINE QUERY
   if [ "$code" = 0 ]; then
     read -r results exact < <(python3 check.py "$2" "$work/expected-$2" "$out")
   else
-    tail -n 30 "$work/engine.log" >&2
     results=0 exact="NO: it ended with code $code"
   fi
   rm -rf "${out:?}" "$out.checkpoint" "$work/tmp/"*
   case $1:$exact in
     *:yes | spark:keeps*) ;;
-    *) exit_code=1 ;;
+    *) tail -n 30 "$work/engine.log" >&2; exit_code=1 ;;
   esac
   echo "$1 $2: $wall s, CPU $cpu s, results: $results, exact: $exact" >&2
   printf '%s\t' "$1" "$2" "$rows" "$wall" "$cpu" "$peak" "$first" "$broker_cpu" "$results" >>"$work/runs.tsv"
