@@ -102,7 +102,7 @@ run() { # ENGINE QUERY
   job=$!
   wait $job || true
   job=
-  read -r code wall cpu peak first broker_cpu <"$work/cost"
+  read -r code wall cpu peak first broker_cpu <"$work/cost" || fail "measure.py: $(tail -n 5 "$work/engine.log")"
   if [ "$code" = 0 ]; then
     read -r results exact < <(python3 check.py "$2" "$work/expected-$2" "$out")
   else
@@ -129,7 +129,7 @@ exit_code=0
 for query in "${QUERIES[@]}"; do
   input_of "$query"
   fill "$topic" "$dataset" "$rows"
-  [ -e "$work/$topic.json" ] || consume "$topic" "$rows" >"$work/$topic.json"
+  [ -e "$work/$topic.json" ] || consume "$topic" "$rows" >"$work/$topic.json" || fail "cannot read topic $topic"
   awk -v q="$query" -v by_window=1 -f ../drain/expect.awk "$work/$topic.json" >"$work/expected-$query"
   for ((i = 0; i < REPEAT; i++)); do
     for engine in "${installed[@]}"; do run "$engine" "$query"; done

@@ -25,6 +25,7 @@ spark = (
     .config("spark.sql.shuffle.partitions", parallelism)
     .config("spark.sql.session.timeZone", "UTC")
     .config("spark.ui.enabled", "false")
+    .config("spark.ui.showConsoleProgress", "false")
     .getOrCreate()
 )
 spark.sparkContext.setLogLevel("ERROR")
