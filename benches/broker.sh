@@ -2,7 +2,7 @@
 # that has set ROWS (rows in `clicks`; `plays` and `telemetry` hold half as many), WINDROW (the
 # program, which generates the rows) and `work` (a folder that the script removes at its end), and
 # that calls stop_broker at its end.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2153,SC2154  # variables shared with that script
 
 PARTITIONS=4
 KAFKA=4.1.1

@@ -143,6 +143,6 @@ echo "$(date -u '+%Y-%m-%d %H:%M UTC'), $(nproc) processors:$(awk -F: '/^model n
   "Linux $(uname -r), $(java -version 2>&1 | head -n 1), Kafka $KAFKA"
 "$WINDROW" --version
 for engine in "${installed[@]}"; do
-  [ "$engine" = windrow ] || echo "$engine: $(grep == "$engine/requirements.txt" | tr '\n' ' ')"
+  [ "$engine" = windrow ] || echo "$engine: $(grep '==' "$engine/requirements.txt" | tr '\n' ' ')"
 done
 exit $exit_code
