@@ -25,6 +25,11 @@ def cpu_of(pid):
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def cpu_of_children():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def descendants(pid):
     found = []
     try:
@@ -82,6 +87,8 @@ def main():
     peak, first = 0, None
     ended = threading.Event()
     broker_before = cpu_of(broker)
+    # `python3` may be a script that ran other programs before it became this process.
+    before = cpu_of_children()
     start = time.monotonic()
     child = subprocess.Popen(command)  # which closes descriptor 9 for it
 
@@ -108,13 +115,13 @@ def main():
     if first is None and has_results(out):
         first = wall
 
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    peak = max(peak, used.ru_maxrss * 1024)  # the largest process alone, sampled or not
+    # The largest process alone, sampled or not.
+    peak = max(peak, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
     with open(9, "w") as cost:
         print(
             code,
             f"{wall:.2f}",
-            f"{used.ru_utime + used.ru_stime:.2f}",
+            f"{cpu_of_children() - before:.2f}",
             round(peak / 1e6),
             "-" if first is None else f"{first:.1f}",
             f"{cpu_of(broker) - broker_before:.2f}",
