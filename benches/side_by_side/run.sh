@@ -138,6 +138,7 @@ done
 
 python3 table.py <"$work/runs.tsv"
 echo
+echo "Wall and CPU time include the start of the program, of a JVM most of all."
 [ ${#missing[@]} = 0 ] || echo "Could not be installed, so left out: ${missing[*]}"
 echo "$(date -u '+%Y-%m-%d %H:%M UTC'), $(nproc) processors:$(awk -F: '/^model name/ { print $2; exit }' /proc/cpuinfo)," \
   "Linux $(uname -r), $(java -version 2>&1 | head -n 1), Kafka $KAFKA"
