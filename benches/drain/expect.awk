@@ -1,5 +1,6 @@
 # What query Q (-v q=q1 … q5) must give over the JSON records on standard input, counted without
-# windrow: prints the number of result rows and the sum of the row's count (q3: of its maximum).
+# windrow: prints the number of result rows and the sum of the row's count (q3: of its maximum);
+# with -v by_window=1 a line for each window: its start in seconds since 2000, and the two numbers.
 # The records are the generators': known fields in a known order, no late rows, none broken.
 
 # The text value of a field; numbers stand without quotes.
@@ -45,13 +46,16 @@ function top_ten(   key, parts, w, songs, n, i, best, used) {
       best = i
       for (used = i + 1; used <= n; used++) if (list[used] + 0 > list[best] + 0) best = used
       used = list[i]; list[i] = list[best]; list[best] = used
-      rows++; total += list[i]
+      add(w, list[i])
     }
   }
 }
 
+function add(w, number) { if (!by_window) w = "all"; rows[w]++; total[w] += number }
+
 END {
   if (q == "q2") top_ten()
-  else for (key in count) { rows++; total += count[key] }
-  printf "%d %d\n", rows, total
+  else for (key in count) add(substr(key, 1, index(key, " ") - 1), count[key])
+  if (by_window) for (w in rows) printf "%d %d %d\n", w, rows[w], total[w]
+  else printf "%d %d\n", rows["all"], total["all"]
 }

@@ -18,7 +18,7 @@ CREATE TABLE results (
   window_start TIMESTAMP(3),
   window_end TIMESTAMP(3),
   page STRING,
-  views BIGINT
+  `views` BIGINT
 ) WITH (
   'connector' = 'filesystem',
   'path' = '${OUT}',
