@@ -126,6 +126,7 @@ fetch_jars
 start_broker
 
 exit_code=0
+: >"$work/runs.tsv"
 for query in "${QUERIES[@]}"; do
   input_of "$query"
   fill "$topic" "$dataset" "$rows"

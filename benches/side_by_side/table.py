@@ -19,7 +19,8 @@ for (query, engine), repeats in runs.items():
     cpu, rows, wall, peak, first, broker, results, _ = repeats[(len(repeats) - 1) // 2]
     verdicts = dict.fromkeys(run[-1] for run in repeats)
     base = sorted(run[0] for run in runs.get((query, "windrow"), []))
-    ratio = f"{cpu / base[(len(base) - 1) // 2]:.1f}" if base and base[0] > 0 else "-"
+    failed = any(verdict.startswith("NO") for verdict in verdicts)
+    ratio = f"{cpu / base[(len(base) - 1) // 2]:.1f}" if base and base[0] > 0 and not failed else "-"
     spread = f" ({repeats[0][0]:.2f}–{repeats[-1][0]:.2f})" if len(repeats) > 1 else ""
     table.append([
         engine, query, rows, wall, f"{cpu:.2f}{spread}", ratio, f"{cpu / int(rows) * 1e6:.2f}", peak, first,
