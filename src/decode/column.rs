@@ -241,7 +241,7 @@ impl Scalar {
     pub(super) fn extend_ascii(
         &mut self,
         data: &[u8],
-        spans: impl ExactSizeIterator<Item = Span> + Clone,
+        spans: &[Span],
     ) -> Option<Result<(), Mismatch>> {
         let count = spans.len();
         match &mut self.values {
@@ -397,9 +397,10 @@ fn primitive<T: ArrowPrimitiveType>(
     ))
 }
 
-/// Takes the items and leaves room for as many: the next batch is about as long.
+/// Takes the items and leaves as much room as there was: the next batch may be as long as the
+/// longest so far.
 pub(super) fn take_same_capacity<T>(values: &mut Vec<T>) -> Vec<T> {
-    let capacity = values.len();
+    let capacity = values.capacity();
     std::mem::replace(values, Vec::with_capacity(capacity))
 }
 

@@ -91,17 +91,13 @@ impl Strings {
     }
 
     /// Appends the texts at `spans` of `data`, the payload: all are ASCII.
-    pub(super) fn extend_ascii(
-        &mut self,
-        data: &[u8],
-        spans: impl ExactSizeIterator<Item = Span> + Clone,
-    ) {
+    pub(super) fn extend_ascii(&mut self, data: &[u8], spans: &[Span]) {
         let source = self
             .source
             .as_ref()
             .map_or(&[][..], |source| source.as_slice());
         let (before, mut longest, mut all) = (self.views.len(), 0, true);
-        self.views.extend(spans.clone().map(|span| {
+        self.views.extend(spans.iter().map(|span| {
             let length = (span.end - span.start) as usize;
             longest = longest.max(length);
             let view = view(source, span.start as usize, length);

@@ -124,6 +124,7 @@ fn windows_text(assign: &Assign) -> String {
             size,
             slide,
             offset,
+            pane,
         } => {
             let kind = if size == slide {
                 format!("tumbling windows of {}", duration(size))
@@ -132,7 +133,7 @@ fn windows_text(assign: &Assign) -> String {
                     "windows of {} every {} (panes of {})",
                     duration(size),
                     duration(slide),
-                    duration(assign.pane_size())
+                    duration(pane)
                 )
             };
             if offset == 0 {

@@ -664,6 +664,13 @@ fn future_rows(
     timestamps_ms: &[i64],
     max_ahead_us: i64,
 ) -> Option<Vec<bool>> {
+    // Nearly always the largest time is not too far after the smallest timestamp.
+    let latest = times.iter().max()?;
+    let none_is_late = |ms: &i64| if *ms < 0 { i64::MAX } else { *ms };
+    let earliest = timestamps_ms.iter().map(none_is_late).min()?;
+    if *latest <= earliest.saturating_mul(1000).saturating_add(max_ahead_us) {
+        return None;
+    }
     let ahead = |i: usize| {
         let record_ms = timestamps_ms[records[i] as usize];
         record_ms >= 0 && times[i] > record_ms.saturating_mul(1000).saturating_add(max_ahead_us)

@@ -12,6 +12,8 @@ pub enum Assign {
         size: i64,
         slide: i64,
         offset: i64,
+        /// Length of a pane: the greatest common divisor of size and slide.
+        pane: i64,
     },
 }
 
@@ -32,6 +34,7 @@ impl Assign {
             size,
             slide,
             offset: offset.rem_euclid(slide),
+            pane: gcd(size, slide),
         })
     }
 
@@ -39,7 +42,7 @@ impl Assign {
     pub fn pane_size(&self) -> i64 {
         match *self {
             Assign::Global => NEVER,
-            Assign::Fixed { size, slide, .. } => gcd(size, slide),
+            Assign::Fixed { pane, .. } => pane,
         }
     }
 
@@ -48,8 +51,7 @@ impl Assign {
     pub fn pane_of(&self, ts: i64) -> i64 {
         match *self {
             Assign::Global => 0,
-            Assign::Fixed { offset, .. } => {
-                let pane = self.pane_size();
+            Assign::Fixed { offset, pane, .. } => {
                 let shifted = ts.saturating_sub(offset);
                 (shifted - shifted.rem_euclid(pane)).saturating_add(offset)
             }
@@ -68,6 +70,7 @@ impl Assign {
             size,
             slide,
             offset,
+            ..
         } = *self
         else {
             return Some(NEVER);

@@ -95,21 +95,12 @@ impl WindowTable {
         before: &Before,
         floor: i64,
     ) -> Result<Vec<u32>> {
-        let mut late = Vec::new();
-        let mut stores: BTreeMap<(i64, i64), Vec<u32>> = BTreeMap::new();
-        for (i, &t) in times.iter().enumerate() {
-            let watermark = match before {
-                // No row of the batch is late or partly late, whatever its own watermark was.
-                Before::AtMost { .. } => NONE,
-                Before::Each(each) => each[i],
-            };
-            let pane = self.assign.pane_of(t);
-            match self.assign.next_end(pane, watermark.max(floor)) {
-                Some(end) => stores.entry((end, pane)).or_default().push(i as u32),
-                None => late.push(i as u32),
-            }
-        }
-        for (name, rows) in stores {
+        let (shares, late) = match before {
+            // No row of the batch is late or partly late, whatever its own watermark was.
+            Before::AtMost { .. } => share_by_pane(&self.assign, times, floor),
+            Before::Each(each) => share_by_row(&self.assign, times, each, floor),
+        };
+        for (name, rows) in shares {
             if rows.len() == input.rows {
                 self.add(name, input)?;
             } else {
@@ -169,4 +160,55 @@ impl WindowTable {
     pub fn bytes(&self) -> usize {
         self.open.values().map(|o| o.store.bytes()).sum()
     }
+}
+
+/// The rows that go into each store, and the late rows, as indices.
+type Shared = (BTreeMap<(i64, i64), Vec<u32>>, Vec<u32>);
+
+fn share_by_row(assign: &Assign, times: &[i64], before: &[i64], floor: i64) -> Shared {
+    let (mut shares, mut late) = (BTreeMap::<_, Vec<u32>>::new(), Vec::new());
+    for (row, (&t, &watermark)) in (0..).zip(times.iter().zip(before)) {
+        let pane = assign.pane_of(t);
+        match assign.next_end(pane, watermark.max(floor)) {
+            Some(end) => shares.entry((end, pane)).or_default().push(row),
+            None => late.push(row),
+        }
+    }
+    (shares, late)
+}
+
+/// As [`share_by_row`], where all rows of a pane go the same way. Rows mostly are in the pane of
+/// the row before them, or around the border of two: those two are tried first.
+fn share_by_pane(assign: &Assign, times: &[i64], floor: i64) -> Shared {
+    let width = assign.pane_size().unsigned_abs();
+    let mut panes: Vec<(i64, Vec<u32>)> = Vec::new();
+    let mut by_pane = BTreeMap::new();
+    let (mut last, mut other) = (0, 0);
+    let holds = |panes: &[(i64, Vec<u32>)], i: usize, t: i64| {
+        (panes.get(i)).is_some_and(|(pane, _)| *pane <= t && t.abs_diff(*pane) < width)
+    };
+    for (row, &t) in (0..).zip(times) {
+        if !holds(&panes, last, t) {
+            std::mem::swap(&mut last, &mut other);
+            if !holds(&panes, last, t) {
+                let pane = assign.pane_of(t);
+                last = *by_pane.entry(pane).or_insert_with(|| {
+                    panes.push((pane, Vec::new()));
+                    panes.len() - 1
+                });
+            }
+        }
+        panes[last].1.push(row);
+    }
+    let (mut shares, mut late) = (BTreeMap::new(), Vec::new());
+    for (pane, rows) in panes {
+        match assign.next_end(pane, floor) {
+            Some(end) => {
+                shares.insert((end, pane), rows);
+            }
+            None => late.extend(rows),
+        }
+    }
+    late.sort_unstable();
+    (shares, late)
 }

@@ -3,9 +3,10 @@
 //! This file is one of those that may hold `unsafe`: each block says why it is sound.
 
 use super::node::{Kind, Label, Node};
-use super::walk::{Value, Written};
+use super::walk::{Values, Written};
 use super::{escape, number, read_nested};
 use crate::decode::column::Mismatch;
+use crate::source::Span;
 
 /// What the table's options and types say of values.
 #[derive(Debug, Clone, Copy)]
@@ -19,24 +20,27 @@ pub(super) struct Rules<'a> {
 pub(super) fn fill(
     node: &mut Node,
     data: &[u8],
-    values: &[Value],
+    Values { spans, written }: Values<'_>,
     rules: Rules<'_>,
 ) -> Result<(), Mismatch> {
-    if let Kind::Scalar(scalar) = &mut node.kind
-        && values.iter().all(|value| value.written == Written::Plain)
-        && let Some(filled) = scalar.extend_ascii(data, values.iter().map(|value| value.span))
-    {
-        return filled;
-    }
-    values
-        .iter()
-        .try_for_each(|value| push(node, data, *value, rules))
+    let Some(written) = written else {
+        if let Kind::Scalar(scalar) = &mut node.kind
+            && let Some(filled) = scalar.extend_ascii(data, spans)
+        {
+            return filled;
+        }
+        let mut spans = spans.iter();
+        return spans.try_for_each(|span| push(node, data, *span, Written::Plain, rules));
+    };
+    let mut values = spans.iter().zip(written);
+    values.try_for_each(|(span, written)| push(node, data, *span, *written, rules))
 }
 
 fn push(
     node: &mut Node,
     data: &[u8],
-    Value { span, written }: Value,
+    span: Span,
+    written: Written,
     rules: Rules<'_>,
 ) -> Result<(), Mismatch> {
     // SAFETY: the walker has found valid UTF-8 there, a whole value: ASCII, or checked as text.

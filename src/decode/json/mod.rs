@@ -111,9 +111,10 @@ impl JsonDecoder {
         self.fill(payload, first..first + rows, outcomes);
     }
 
-    /// Fills the columns with the records of `group`, which have just been walked.
+    /// Fills the columns with the records of `group`, which have just been walked, and starts the
+    /// next group.
     fn fill(&mut self, payload: &Blobs, group: Range<usize>, outcomes: &mut Outcomes) {
-        let Some(walker) = self.walker.as_ref().filter(|_| !group.is_empty()) else {
+        let Some(walker) = &mut self.walker else {
             return;
         };
         let data = payload.data.as_slice();
@@ -125,6 +126,7 @@ impl JsonDecoder {
         let filled = columns.try_for_each(|(column, node)| {
             fill(node, data, walker.values(column, group.len()), rules)
         });
+        walker.start_group();
         if filled.is_ok() {
             self.row.close_many(group.len());
             outcomes.rows_of(group);

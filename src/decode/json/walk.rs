@@ -43,11 +43,12 @@ pub(super) enum Written {
     Missing,
 }
 
-/// A value of a record.
+/// The values that a group's records have for one column.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Value {
-    pub(super) span: Span,
-    pub(super) written: Written,
+pub(super) struct Values<'a> {
+    pub(super) spans: &'a [Span],
+    /// `None`: all are [`Written::Plain`].
+    pub(super) written: Option<&'a [Written]>,
 }
 
 /// Records that are walked before their columns are filled: their spans stay in the first-level
@@ -116,22 +117,6 @@ const START: u8 = 0;
 /// After a text that was not learned.
 const UNKNOWN: u8 = 1;
 
-impl Value {
-    const MISSING: Self = Self {
-        span: Span::ABSENT,
-        written: Written::Missing,
-    };
-
-    #[inline(always)]
-    fn new(start: usize, end: usize, written: Written) -> Self {
-        let span = Span {
-            start: start as u32,
-            end: end as u32,
-        };
-        Self { span, written }
-    }
-}
-
 /// Finds the values of records that are objects.
 #[derive(Debug)]
 pub(super) struct Walker {
@@ -148,7 +133,10 @@ pub(super) struct Walker {
     unescaped: String,
     /// Per column the values of a group's records, [`GROUP`] places each; then as many for the
     /// values that nobody wants: to note those too is cheaper than to ask.
-    values: Vec<Value>,
+    spans: Vec<Span>,
+    written: Vec<Written>,
+    /// Bits of the columns that have values in this group that are not [`Written::Plain`].
+    odd: u64,
 }
 
 impl Walker {
@@ -167,7 +155,9 @@ impl Walker {
             known: 2,
             by_head: Box::new([START; 256]),
             unescaped: String::new(),
-            values: vec![Value::MISSING; GROUP * (keys.len() + 1)],
+            spans: vec![Span::ABSENT; GROUP * (keys.len() + 1)],
+            written: vec![Written::Plain; GROUP * keys.len()],
+            odd: 0,
         }
     }
 
@@ -177,8 +167,21 @@ impl Walker {
     }
 
     /// The values that the group's first `rows` records have for a column.
-    pub(super) fn values(&self, column: usize, rows: usize) -> &[Value] {
-        &self.values[column * GROUP..][..rows]
+    pub(super) fn values(&self, column: usize, rows: usize) -> Values<'_> {
+        let target = Target::column(column);
+        let places = target.values as usize..target.values as usize + rows;
+        Values {
+            spans: &self.spans[places.clone()],
+            written: (self.odd & target.bit != 0).then(|| &self.written[places]),
+        }
+    }
+
+    /// Forgets the group's values.
+    pub(super) fn start_group(&mut self) {
+        if self.odd != 0 {
+            self.written.fill(Written::Plain);
+            self.odd = 0;
+        }
     }
 
     /// Walks the record at `span` of `data` and notes its values as those of row `row` of the
@@ -213,12 +216,15 @@ impl Walker {
             if is_ascii && text.get(at) == Some(&b'"') {
                 let stop = self.masks.stop(at + 1);
                 if text.get(stop) == Some(&b'"') {
-                    self.values[place] = Value::new(at + 1, stop, Written::Plain);
+                    self.spans[place] = span_of(at + 1, stop);
                     at = stop + 1;
                     continue;
                 }
             }
-            (self.values[place], at) = self.other_value(text, at)?;
+            let (value, written, after) = self.other_value(text, at)?;
+            self.spans[place] = value;
+            self.note(target, row, written);
+            at = after;
         }
         if at != end && skip_blanks(text, at) != end {
             return Err(GiveUp);
@@ -233,8 +239,18 @@ impl Walker {
     fn note_missing(&mut self, seen: u64, row: usize) {
         for target in self.columns.values() {
             if seen & target.bit == 0 {
-                self.values[target.values as usize + row] = Value::MISSING;
+                self.odd |= target.bit;
+                self.written[target.values as usize + row] = Written::Missing;
             }
+        }
+    }
+
+    /// Notes how a value is written.
+    #[inline(always)]
+    fn note(&mut self, target: Target, row: usize, written: Written) {
+        if written != Written::Plain && target.bit != 0 {
+            self.odd |= target.bit;
+            self.written[target.values as usize + row] = written;
         }
     }
 
@@ -309,9 +325,9 @@ impl Walker {
         Ok((target, skip_blanks(record, at + 1)))
     }
 
-    /// The value at `at`, and where it ends.
+    /// What the value at `at` spans, how it is written, and where it ends.
     #[inline(never)]
-    fn other_value(&mut self, record: &[u8], at: usize) -> Walked<(Value, usize)> {
+    fn other_value(&mut self, record: &[u8], at: usize) -> Walked<(Span, Written, usize)> {
         let at = skip_blanks(record, at);
         let first = *record.get(at).ok_or(GiveUp)?;
         let (written, after) = match first {
@@ -324,7 +340,7 @@ impl Walker {
                 } else {
                     Written::Odd
                 };
-                return Ok((Value::new(at + 1, after - 1, written), after));
+                return Ok((span_of(at + 1, after - 1), written, after));
             }
             b'-' | b'0'..=b'9' => {
                 let number = Number::at(record, at).ok_or(GiveUp)?;
@@ -341,7 +357,7 @@ impl Walker {
             b'{' | b'[' => (Written::Nested, self.skip_nested(record, at)?),
             _ => return Err(GiveUp),
         };
-        Ok((Value::new(at, after, written), after))
+        Ok((span_of(at, after), written, after))
     }
 
     /// Checks the object or array that starts at `start`; returns where it ends.
@@ -371,7 +387,7 @@ impl Walker {
                     continue;
                 }
             } else {
-                at = self.other_value(record, at)?.1;
+                at = self.other_value(record, at)?.2;
             }
             // What follows a value: the end of levels, then the next value of one.
             loop {
@@ -534,6 +550,14 @@ fn string<'a>(
     unescaped.clear();
     escape::unescape(text, unescaped).ok_or(GiveUp)?;
     Ok((unescaped, end + 1))
+}
+
+#[inline(always)]
+fn span_of(start: usize, end: usize) -> Span {
+    Span {
+        start: start as u32,
+        end: end as u32,
+    }
 }
 
 #[inline(always)]
