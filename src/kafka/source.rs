@@ -347,23 +347,21 @@ fn matching(metadata: &Metadata, pattern: &regex::Regex) -> Vec<(String, i32)> {
 fn client_kind(def: &TableDef, config: &ClientConfig) -> Result<ClientKind> {
     let o = &def.options;
     let asked = o.get("source.client").map(str::to_lowercase);
-    let unsupported = direct::unsupported(config);
-    match (asked.as_deref(), unsupported) {
-        (Some("librdkafka"), _) => Ok(ClientKind::Librdkafka),
-        (Some("direct"), Some(reason)) => Err(o.invalid(
-            "source.client",
-            format!("the direct client does not do {reason}"),
-        )),
-        (Some("direct") | None, None) => Ok(ClientKind::Direct),
-        (None, Some(reason)) => {
-            tracing::info!(
-                "table {} is read by librdkafka: the direct client does not do {reason}",
-                def.name
-            );
-            Ok(ClientKind::Librdkafka)
-        }
-        (Some(_), _) => Err(o.invalid("source.client", "expected direct or librdkafka")),
+    if asked.as_deref() == Some("librdkafka") {
+        return Ok(ClientKind::Librdkafka);
     }
+    let Some(reason) = direct::unsupported(config) else {
+        return Ok(ClientKind::Direct);
+    };
+    if asked.is_some() {
+        let text = format!("the direct client does not do {reason}");
+        return Err(o.invalid("source.client", text));
+    }
+    tracing::info!(
+        "table {} is read by librdkafka: the direct client does not do {reason}",
+        def.name
+    );
+    Ok(ClientKind::Librdkafka)
 }
 
 fn bound(def: &TableDef, prefix: &str, mode: &str) -> Result<Bound> {

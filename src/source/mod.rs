@@ -74,7 +74,6 @@ pub trait Reader: Send {
 
 /// What a reader has read.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one at a time, moved once")]
 pub enum Polled {
     /// Encoded records of one partition.
     Chunk(Chunk),

@@ -289,10 +289,6 @@ fn wrong_modes_are_errors_of_the_file() {
         ),
         (vec![("topic-pattern", "a.*")], "either"),
         (
-            vec![("source.client", "fast")],
-            "expected direct or librdkafka",
-        ),
-        (
             vec![("source.client", "direct"), ("properties.client.rack", "r")],
             "client.rack",
         ),

@@ -96,8 +96,10 @@ impl DirectReader {
 
     /// Asks a broker that answers, or connects to one.
     fn ask_metadata(&mut self, now: Instant) -> Result<()> {
-        let ready = self.links.iter().position(|l| l.is_ready());
-        let Some(link) = ready else {
+        // In turn: a broker that has just started may not know everything yet.
+        let count = self.links.len();
+        let mut turn = (1..=count).map(|i| (self.told_metadata + i) % count);
+        let Some(link) = turn.find(|l| self.links[*l].is_ready()) else {
             // One at a time; one that does not answer soon holds nobody back.
             let connecting = self.links.iter().filter_map(|l| l.connection.as_ref());
             if connecting
@@ -126,6 +128,7 @@ impl DirectReader {
             m::metadata(c, client, topics.iter().copied())
         });
         self.asked_metadata = Some(link);
+        self.told_metadata = link;
         self.metadata_backoff.failed(now);
         match asked {
             Ok(()) => Ok(()),

@@ -41,6 +41,8 @@ pub struct DirectReader {
     pub(super) first: usize,
     /// The link on which metadata are asked for.
     pub(super) asked_metadata: Option<usize>,
+    /// The link on which they were asked for last.
+    pub(super) told_metadata: usize,
     pub(super) metadata_backoff: Backoff,
     pub(super) responses: VecDeque<Response>,
     pub(super) ready: VecDeque<Polled>,
@@ -72,6 +74,7 @@ impl DirectReader {
             index: HashMap::new(),
             first: 0,
             asked_metadata: None,
+            told_metadata: 0,
             metadata_backoff: Backoff::new(now),
             responses: VecDeque::new(),
             ready: VecDeque::new(),

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// A partition that the cluster does not know for so long does not exist: a broker that has just
 /// started may not know it yet.
-const MISSING_MAX: Duration = Duration::from_secs(5);
+const MISSING_MAX: Duration = Duration::from_secs(6);
 /// A batch that is larger than this is not asked for.
 const BATCH_MAX: i32 = 128 << 20;
 

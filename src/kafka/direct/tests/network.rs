@@ -17,7 +17,7 @@ struct Reading {
 
 fn reading(cluster: &Cluster, end: Option<i64>, settings: &[(&str, &str)]) -> Reading {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &cluster.bootstrap());
+    config.set("bootstrap.servers", cluster.bootstrap());
     for (key, value) in settings {
         config.set(*key, *value);
     }
