@@ -80,7 +80,7 @@ fn a_group_by_without_window_leaves_no_window_open() {
     ]);
     let log = text(&out.stderr);
     assert_eq!(out.status.code(), Some(0), "{log}");
-    let last = [r#"{"page":"a","c":3}"#, r#"{"page":"b","c":1}"#];
+    let last = [r#"{"page":"a","c":4}"#, r#"{"page":"b","c":1}"#];
     assert!(last.iter().all(|row| text(&out.stdout).contains(row)));
     assert!(!log.contains("still open"), "{log}");
 }
