@@ -297,7 +297,7 @@ pub const OPTIONS: &[OptionDef] = &[
         None,
         "filesystem",
         "file or folder",
-        "where the files are",
+        "where the files are; NDJSON, CSV and raw may be packed by gzip (*.gz)",
     ),
     def(
         "sink.rolling-policy.file-size",
