@@ -228,7 +228,7 @@ fn column(schema: &Schema, index: usize) -> Arc<dyn PhysicalExpr> {
 }
 
 /// Why a node cannot stand between the stream and its aggregate (or at all, without one).
-pub(super) fn refused(plan: &Plan, windowed: bool) -> Error {
+fn refused(plan: &Plan, windowed: bool) -> Error {
     let place = if windowed {
         "below the GROUP BY of a stream"
     } else {
