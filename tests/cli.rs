@@ -66,6 +66,25 @@ fn a_file_of_half_broken_json_gives_the_good_rows_and_counts_the_others() {
     assert!(log.contains("rows.ndjson/0 offset 3"), "{log}");
 }
 
+/// The whole result had been shown, and then "1 window was still open and has no result".
+#[test]
+fn a_group_by_without_window_leaves_no_window_open() {
+    let (_dir, file) = folder(ROWS, "SELECT page, COUNT(*) AS c FROM t GROUP BY page;");
+    let out = windrow(&[
+        "run",
+        &file,
+        "--output-mode",
+        "complete",
+        "--format",
+        "json",
+    ]);
+    let log = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(0), "{log}");
+    let last = [r#"{"page":"a","c":3}"#, r#"{"page":"b","c":1}"#];
+    assert!(last.iter().all(|row| text(&out.stdout).contains(row)));
+    assert!(!log.contains("still open"), "{log}");
+}
+
 #[test]
 fn results_go_to_files_that_readers_see_whole() {
     let (dir, file) = folder(ROWS, "");

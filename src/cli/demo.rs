@@ -33,8 +33,9 @@ pub struct DemoArgs {
 /// Event time runs so much faster than the clock: a window of a minute closes every half second.
 const SPEED: f64 = 120.0;
 const FRAME: Duration = Duration::from_millis(250);
-/// Without a terminal a frame is printed this often.
+/// Without a terminal a frame is printed this often, the first one earlier.
 const PLAIN_FRAME: Duration = Duration::from_secs(2);
+const FIRST_PLAIN_FRAME: Duration = Duration::from_millis(900);
 const PANEL_ROWS: usize = 6;
 const PANEL_WIDTH: usize = 46;
 
@@ -322,7 +323,10 @@ fn show(
     stop: &AtomicBool,
 ) -> Result<()> {
     let terminal = std::io::stdout().is_terminal();
-    let every = if terminal { FRAME } else { PLAIN_FRAME };
+    let (first, every) = match terminal {
+        true => (Duration::ZERO, FRAME),
+        false => (FIRST_PLAIN_FRAME, PLAIN_FRAME),
+    };
     let mut out = std::io::stdout();
     let write = |out: &mut std::io::Stdout, text: &str| {
         out.write_all(text.as_bytes())
@@ -332,14 +336,14 @@ fn show(
     if terminal {
         write(&mut out, "\x1b[2J")?;
     }
-    let mut drawn = Duration::ZERO;
+    let mut due = first;
     loop {
         let now = clock.now();
         let over = time.is_some_and(|t| now >= t)
             || stop.load(Relaxed)
             || threads.iter().any(|t| t.is_finished());
-        if over || now - drawn >= every {
-            drawn = now;
+        if over || now >= due {
+            due = now + every;
             let frame = frame(panels, stats, now);
             let text = if terminal {
                 format!("\x1b[H{}\x1b[J", frame.replace('\n', "\x1b[K\n"))

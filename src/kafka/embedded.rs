@@ -4,6 +4,7 @@
 use crate::error::{Error, Result};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
+use std::net::TcpStream;
 
 pub struct EmbeddedBroker {
     cluster: MockCluster<'static, DefaultProducerContext>,
@@ -13,7 +14,11 @@ impl EmbeddedBroker {
     pub fn start() -> Result<Self> {
         let cluster = MockCluster::new(1)
             .map_err(|e| Error::env(format!("cannot start the embedded broker: {e}")))?;
-        Ok(Self { cluster })
+        let broker = Self { cluster };
+        // Its thread often begins with a wait of a second in which it hears no request but those
+        // of clients: one that says nothing wakes it. Should that fail, the second is lost.
+        let _awake = TcpStream::connect(broker.bootstrap());
+        Ok(broker)
     }
 
     pub fn create_topic(&self, name: &str, partitions: i32) -> Result<()> {

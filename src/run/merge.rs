@@ -184,13 +184,17 @@ impl Merge {
             sink: self.sink.describe(),
             rows: self.stats().written.load(Relaxed),
             late: self.stats().late.load(Relaxed),
-            open_windows: self
-                .windows
-                .iter()
-                .flat_map(|w| &w.merges)
-                .map(|m| m.open_windows())
-                .sum(),
+            open_windows: self.without_result(),
         }
+    }
+
+    /// Windows that were not final at the end. The other modes have shown theirs.
+    fn without_result(&self) -> usize {
+        if self.query.mode != OutputMode::Append {
+            return 0;
+        }
+        let merges = self.windows.iter().flat_map(|w| &w.merges);
+        merges.map(|m| m.open_windows()).sum()
     }
 
     fn ended(&mut self) -> Result<bool> {
