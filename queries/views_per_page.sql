@@ -23,7 +23,7 @@ CREATE TABLE clicks (
   'json.ignore-parse-errors' = 'true'
 );
 
-SELECT window_start, window_end, page, COUNT(*) AS views
+SELECT window_start, window_end, page, COUNT(*) AS `views`
 FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(`timestamp`), INTERVAL '10' SECOND))
 WHERE action = 'view'
 GROUP BY window_start, window_end, page;

@@ -22,7 +22,9 @@ mod stages;
 mod tokens;
 mod windows;
 
-pub use query::{Body, Computed, QueryPlan, QuerySink, RunFinish, SourcePlan, WindowedPlan};
+pub use query::{
+    Body, Computed, QueryPlan, QuerySink, RunFinish, SourcePlan, StatelessPlan, WindowedPlan,
+};
 pub use script::{Job, plan_script};
 pub use settings::{Settings, Trigger, parse_output_mode, parse_trigger};
 pub use stages::{Prepared, run_isolating};

@@ -3,7 +3,8 @@
 //! | spelling | becomes |
 //! |---|---|
 //! | `text RLIKE pattern`, `text NOT RLIKE pattern` (also `REGEXP`) | `text ~ pattern`, `text !~ pattern` |
-//! | `FLOOR(ts TO unit)` | `date_trunc('unit', ts)` |
+//! | `FLOOR(ts TO unit)` | `date_trunc('unit', ts)`; a week begins on Sunday, as in Flink |
+//! | `CEIL(ts TO unit)` (also `CEILING`) | one unit after the floor of the microsecond before |
 //!
 //! Like [`super::windows`] it works on tokens, which keep their positions.
 
@@ -32,7 +33,7 @@ const UNITS: [&str; 9] = [
 /// Rewrites the query that `tokens` is.
 pub fn rewrite(tokens: &Tokens) -> Result<Tokens> {
     let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
-    let mut floors = Vec::new();
+    let mut open: Vec<Rounding> = Vec::new();
     let mut i = 0;
     while i < tokens.len() {
         let here = &tokens.list[i];
@@ -45,20 +46,15 @@ pub fn rewrite(tokens: &Tokens) -> Result<Tokens> {
         {
             out.pop();
             out.push(token_at(Token::ExclamationMarkTilde, here));
-        } else if is_word(&here.token, "FLOOR")
-            && tokens.is(i + 1, &Token::LParen)
-            && let Some((unit, close)) = floor_unit(tokens, i)?
-        {
-            out.push(token_at(word("date_trunc"), here));
-            out.push(tokens.list[i + 1].clone());
-            out.push(token_at(Token::SingleQuotedString(unit), here));
-            out.push(token_at(Token::Comma, here));
-            floors.push(close - 2);
+        } else if let Some(rounding) = Rounding::at(tokens, i)? {
+            out.extend(rounding.begin().into_iter().map(|t| token_at(t, here)));
+            open.push(rounding);
             i += 2;
             continue;
-        } else if floors.last() == Some(&i) {
-            floors.pop();
-            i += 2;
+        } else if let Some(rounding) = open.pop_if(|r| r.to == i) {
+            out.extend(rounding.end().into_iter().map(|t| token_at(t, here)));
+            // TO, the unit, the parenthesis.
+            i += 3;
             continue;
         } else {
             out.push(here.clone());
@@ -86,20 +82,76 @@ fn ends_value(tokens: &[TokenWithSpan]) -> bool {
     }
 }
 
-/// The unit of `FLOOR(… TO unit)` at `floor` and the index of its closing parenthesis; `None`
-/// for the number's FLOOR.
-fn floor_unit(tokens: &Tokens, floor: usize) -> Result<Option<(String, usize)>> {
-    let close = tokens.close(floor + 1)?;
-    if close < floor + 5 || !tokens.is_word(close - 2, "TO") {
-        return Ok(None);
+/// `FLOOR(… TO unit)` or `CEIL(… TO unit)`.
+struct Rounding {
+    unit: String,
+    /// Intervals that are added before and after the truncation.
+    shifts: Option<(&'static str, String)>,
+    /// Index of `TO`.
+    to: usize,
+}
+
+impl Rounding {
+    /// The one that begins at `i`; `None` for a number's FLOOR and for all else.
+    fn at(tokens: &Tokens, i: usize) -> Result<Option<Self>> {
+        let up = tokens.is_word(i, "CEIL") || tokens.is_word(i, "CEILING");
+        if !(up || tokens.is_word(i, "FLOOR")) || !tokens.is(i + 1, &Token::LParen) {
+            return Ok(None);
+        }
+        let close = tokens.close(i + 1)?;
+        if close < i + 5 || !tokens.is_word(close - 2, "TO") {
+            return Ok(None);
+        }
+        let unit = tokens.name(close - 1, "a unit of time")?.to_uppercase();
+        if !UNITS.contains(&unit.as_str()) {
+            let function = tokens.name(i, "a function")?.to_uppercase();
+            return Err(Error::sql(format!("{function} knows no unit {unit}"))
+                .or_at(tokens.at(close - 1))
+                .with_hint(format!("one of {}", UNITS.join(", "))));
+        }
+        let unit = unit.to_lowercase();
+        // date_trunc's week begins on Monday, a day after Flink's.
+        let shifts = match (up, unit.as_str()) {
+            (false, "week") => Some(("1 day", "-1 day".into())),
+            (false, _) => None,
+            (true, "week") => Some(("1 day -1 microsecond", "6 days".into())),
+            (true, "quarter") => Some(("-1 microsecond", "3 months".into())),
+            (true, unit) => Some(("-1 microsecond", format!("1 {unit}"))),
+        };
+        Ok(Some(Self {
+            unit,
+            shifts,
+            to: close - 2,
+        }))
     }
-    let unit = tokens.name(close - 1, "a unit of time")?.to_uppercase();
-    if !UNITS.contains(&unit.as_str()) {
-        return Err(Error::sql(format!("FLOOR knows no unit {unit}"))
-            .or_at(tokens.at(close - 1))
-            .with_hint(format!("one of {}", UNITS.join(", "))));
+
+    /// What stands before the time. Casts it, because a DATE less a microsecond stays the day.
+    fn begin(&self) -> Vec<Token> {
+        let unit = Token::SingleQuotedString(self.unit.clone());
+        let truncation = [word("date_trunc"), Token::LParen, unit, Token::Comma];
+        match self.shifts {
+            None => truncation.into(),
+            Some(_) => [
+                &[Token::LParen],
+                &truncation[..],
+                &[word("CAST"), Token::LParen],
+            ]
+            .concat(),
+        }
     }
-    Ok(Some((unit.to_lowercase(), close)))
+
+    /// What stands behind the time.
+    fn end(&self) -> Vec<Token> {
+        let Some((before, after)) = &self.shifts else {
+            return vec![Token::RParen];
+        };
+        let plus = |interval: &str| {
+            let interval = Token::SingleQuotedString(interval.into());
+            [Token::Plus, word("INTERVAL"), interval, Token::RParen]
+        };
+        let cast = [word("AS"), word("TIMESTAMP"), Token::RParen];
+        [&cast[..], &plus(before), &plus(after)].concat()
+    }
 }
 
 #[cfg(test)]
@@ -131,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn floors_of_times_and_of_numbers() {
+    fn roundings_of_times_and_of_numbers() {
         for (sql, expected) in [
             (
                 "SELECT FLOOR(ts TO HOUR)",
@@ -145,11 +197,17 @@ mod tests {
                 "SELECT FLOOR(FLOOR(ts TO HOUR) TO DAY)",
                 "SELECT date_trunc ( 'day' , date_trunc ( 'hour' , ts ) )",
             ),
+            (
+                "SELECT CEIL(FLOOR(d TO HOUR) TO QUARTER)",
+                "SELECT ( date_trunc ( 'quarter' , CAST ( date_trunc ( 'hour' , d ) AS TIMESTAMP ) + INTERVAL '-1 microsecond' ) + INTERVAL '3 months' )",
+            ),
+            ("SELECT CEIL(x)", "SELECT CEIL ( x )"),
             ("SELECT FLOOR(x)", "SELECT FLOOR ( x )"),
         ] {
             assert_eq!(rewritten(sql), expected);
         }
-        let error = rewrite(&statements("SELECT FLOOR(ts TO EON)", &|_| None).unwrap()[0]);
-        assert!(error.unwrap_err().to_string().contains("no unit EON"));
+        let error = rewrite(&statements("SELECT CEIL(ts TO EON)", &|_| None).unwrap()[0]);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("CEIL knows no unit EON"), "{error}");
     }
 }

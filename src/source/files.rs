@@ -12,7 +12,8 @@
 //! | timestamp | none |
 //!
 //! Empty lines are no records, but they count in the offsets. `\r\n` ends a line too. With
-//! `format` = csv a quoted line break belongs to the record. Columns that the table declares in
+//! `format` = csv a quoted line break belongs to the record. A file of lines whose name ends in
+//! `.gz` is unpacked while it is read, all its gzip members one after the other. Columns that the table declares in
 //! PARTITIONED BY are taken from the folders' names (`key=value`), for Parquet only.
 
 mod lines;
@@ -23,9 +24,11 @@ use super::{Assignment, Polled, ReadRequest, Reader, Rows, Source};
 use crate::error::{Error, Result};
 use crate::table::TableDef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use flate2::bufread::MultiGzDecoder;
 use lines::{LINE_BYTES_MAX, Limits, LineReader, Syntax};
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +37,9 @@ pub(crate) use list::local_path;
 
 /// Files that one reader has open at the same time.
 const OPEN_FILES_MAX: usize = 32;
+
+/// So much of a packed file is read at a time.
+const PACKED_BYTES: usize = 64 << 10;
 
 /// Rows of a table that is read as a whole ([`read_all`]) must fit into so many bytes.
 const TABLE_BYTES_MAX: usize = 1 << 30;
@@ -89,14 +95,11 @@ impl FilesSource {
     fn open(format: &FileFormat, assignment: &Assignment) -> Result<OpenFile> {
         let path = Path::new(assignment.topic.as_ref());
         match format {
-            FileFormat::Lines(syntax) => {
-                let file = File::open(path).map_err(|e| read_error(path, e))?;
-                Ok(OpenFile::Lines(LineReader::new(
-                    file,
-                    *syntax,
-                    assignment.clone(),
-                )))
-            }
+            FileFormat::Lines(syntax) => Ok(OpenFile::Lines(LineReader::new(
+                open_lines(path)?,
+                *syntax,
+                assignment.clone(),
+            ))),
             FileFormat::Parquet(columns) => {
                 let (start, end) = (assignment.start, assignment.end);
                 Ok(OpenFile::Parquet(parquet::RowReader::open(
@@ -155,7 +158,7 @@ struct FilesReader {
 }
 
 enum OpenFile {
-    Lines(LineReader<File>),
+    Lines(LineReader<Box<dyn Read + Send>>),
     Parquet(parquet::RowReader),
 }
 
@@ -267,6 +270,20 @@ pub fn read_all(def: &TableDef, columns: &[String]) -> Result<Vec<RecordBatch>> 
         batches.push(batch);
     }
     Ok(batches)
+}
+
+/// Opens a file of lines, unpacked.
+fn open_lines(path: &Path) -> Result<Box<dyn Read + Send>> {
+    let file = File::open(path).map_err(|e| read_error(path, e))?;
+    let packed = path
+        .extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("gz"));
+    Ok(if packed {
+        let packed = BufReader::with_capacity(PACKED_BYTES, file);
+        Box::new(MultiGzDecoder::new(packed))
+    } else {
+        Box::new(file)
+    })
 }
 
 fn read_error(path: &Path, error: impl std::fmt::Display) -> Error {

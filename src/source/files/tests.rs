@@ -4,6 +4,9 @@ use crate::options::Options;
 use crate::table::{Column, ColumnKind};
 use arrow::array::*;
 use arrow::datatypes::{DataType, TimeUnit};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use std::io::Write;
 use tempfile::TempDir;
 
 const AT: At = At { line: 1, column: 1 };
@@ -162,6 +165,92 @@ fn one_file_and_a_start_in_the_middle() {
         .poll(Duration::ZERO)
         .unwrap();
     assert!(matches!(polled, Polled::End { id: 0 }));
+}
+
+/// The members of a gzip file, one after the other.
+fn packed(members: &[&str]) -> Vec<u8> {
+    let pack = |text: &&str| {
+        let mut member = GzEncoder::new(Vec::new(), Compression::default());
+        member.write_all(text.as_bytes()).unwrap();
+        member.finish().unwrap()
+    };
+    members.iter().flat_map(pack).collect()
+}
+
+#[test]
+fn packed_files_are_read_as_if_they_were_not() {
+    let dir = TempDir::new().unwrap();
+    write(&dir, "a.json", "{\"a\":0}\n");
+    let members = ["{\"a\":1}\n{\"a\"", ":2}\n\n{\"a\":3}"];
+    std::fs::write(dir.path().join("b.json.GZ"), packed(&members)).unwrap();
+    let mut source = FilesSource::new(&json_table(dir.path()), request(&["a"])).unwrap();
+    source.limits = Limits {
+        bytes: 4,
+        records: 2,
+    };
+    assert_eq!(
+        drain(&source),
+        [
+            "a.json:0={\"a\":0}",
+            "b.json.GZ:0={\"a\":1}",
+            "end a.json",
+            "b.json.GZ:1={\"a\":2}",
+            "b.json.GZ:3={\"a\":3}",
+            "end b.json.GZ",
+        ]
+    );
+    let mut partitions = source.partitions(&mut |_| true).unwrap();
+    partitions.remove(0);
+    partitions[0].start = 3;
+    let mut reader = source.reader(&partitions).unwrap();
+    let Polled::Chunk(chunk) = reader.poll(Duration::ZERO).unwrap() else {
+        panic!("no chunk");
+    };
+    assert_eq!((chunk.offsets, chunk.next_offset), (vec![3], 4));
+
+    let csv = packed(&["a,s\n1,\"q\nq\"\n2,b\n"]);
+    let path = dir.path().join("x.csv.gz");
+    std::fs::write(&path, csv).unwrap();
+    let def = table(
+        &[("a", DataType::Int64), ("s", DataType::Utf8View)],
+        &[
+            ("format", "csv"),
+            ("csv.header", "true"),
+            ("path", path.to_str().unwrap()),
+        ],
+    );
+    let batches = read_all(&def, &["a".into()]).unwrap();
+    let expected: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+    assert_eq!(batches[0].column(0), &expected);
+}
+
+#[test]
+fn a_damaged_packed_file_is_an_error_with_its_name() {
+    let dir = TempDir::new().unwrap();
+    let whole = packed(&["{\"a\":1}\n"]);
+    let mut wrong_sum = whole.clone();
+    wrong_sum[whole.len() - 8] ^= 1;
+    let damaged: [&[u8]; 4] = [
+        &whole[..whole.len() - 4],
+        &wrong_sum,
+        b"{\"a\":1}\n",
+        &[&whole[..], b"rest"].concat(),
+    ];
+    for bytes in damaged {
+        std::fs::write(dir.path().join("x.json.gz"), bytes).unwrap();
+        let source = FilesSource::new(&json_table(dir.path()), request(&["a"])).unwrap();
+        let partitions = source.partitions(&mut |_| true).unwrap();
+        let mut reader = source.reader(&partitions).unwrap();
+        let error = loop {
+            match reader.poll(Duration::ZERO) {
+                Ok(Polled::Chunk(_)) => {}
+                Ok(other) => panic!("{other:?} of {bytes:?}"),
+                Err(e) => break e,
+            }
+        };
+        assert!(error.to_string().contains("x.json.gz: "), "{error}");
+        assert_eq!(error.exit_code(), 1);
+    }
 }
 
 #[test]

@@ -1,0 +1,264 @@
+//! What stands between the stream and its aggregate, as row-wise stages.
+
+use super::window::{
+    ColumnTrait, in_micros, is_event_time, marker, refuse_sliding_marker, refuse_window_use,
+};
+use super::{Cutter, Plan, reads_stream};
+use crate::error::{Error, Result};
+use crate::plan::errors::internal;
+use crate::plan::leaf::{Leaf, LeafKind};
+use crate::plan::lookup::Lookup;
+use crate::plan::markers::{self, Part};
+use crate::plan::stages::{self, Stage};
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{Column, Literal};
+use datafusion::physical_expr::utils::collect_columns;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::joins::HashJoinExec;
+use datafusion::physical_plan::projection::ProjectionExec;
+use std::sync::Arc;
+
+/// Row-wise stages over columns of the stream.
+#[derive(Debug)]
+pub struct Chain {
+    /// Columns of the stream's table, in the order in which the first stage sees them.
+    pub columns: Vec<String>,
+    pub stages: Vec<Stage>,
+    pub schema: SchemaRef,
+    /// For each output column: what is known of it.
+    pub(super) traits: Vec<ColumnTrait>,
+    /// Predicates on window columns alone: a window for which one is false has no result.
+    pub(super) window_filters: Vec<WindowFilter>,
+}
+
+/// A predicate, and which column of it is which of the window's.
+type WindowFilter = (Arc<dyn PhysicalExpr>, Vec<(usize, Part)>);
+
+impl Cutter<'_> {
+    /// The stages from the stream's scan up to `plan`. With `windowed`, columns of windows are
+    /// taken out (their place is held by the event time).
+    pub(super) fn chain(&self, plan: &Plan, windowed: bool) -> Result<Chain> {
+        if let Some(Leaf {
+            kind: LeafKind::Scan { table, columns },
+            ..
+        }) = plan.downcast_ref::<Leaf>()
+        {
+            debug_assert_eq!(*table, self.stream.name);
+            let traits = columns.iter().map(|c| match &self.stream.event_time {
+                Some(t) if t == c => ColumnTrait::EventTime,
+                _ => ColumnTrait::Plain,
+            });
+            return Ok(Chain {
+                traits: traits.collect(),
+                columns: columns.clone(),
+                stages: Vec::new(),
+                schema: plan.schema(),
+                window_filters: Vec::new(),
+            });
+        }
+        if let Some(filter) = plan.downcast_ref::<FilterExec>() {
+            return self.filter(filter, windowed);
+        }
+        if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
+            return self.project(projection, windowed);
+        }
+        if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
+            return self.join(join, windowed);
+        }
+        if plan.downcast_ref::<CooperativeExec>().is_some() || plan.name() == "CoalesceBatchesExec"
+        {
+            return self.chain(plan.children()[0], windowed);
+        }
+        Err(refused(plan, windowed))
+    }
+
+    fn filter(&self, filter: &FilterExec, windowed: bool) -> Result<Chain> {
+        let mut chain = self.chain(filter.input(), windowed)?;
+        let projection = filter.projection().as_ref().map(|p| p.to_vec());
+        let predicate = filter.predicate().clone();
+        let used = collect_columns(&predicate);
+        let window_parts: Vec<(usize, Part)> = used
+            .iter()
+            .filter_map(|c| match &chain.traits[c.index()] {
+                ColumnTrait::Window { part, .. } => Some((c.index(), *part)),
+                _ => None,
+            })
+            .collect();
+        if window_parts.is_empty() {
+            refuse_sliding_marker(&predicate)?;
+            chain.stages.push(Stage::Filter {
+                predicate,
+                projection: projection.clone(),
+            });
+        } else if window_parts.len() == used.len() {
+            chain.window_filters.push((predicate, window_parts));
+            if let Some(columns) = &projection {
+                let exprs = columns.iter().map(|i| column(&chain.schema, *i)).collect();
+                chain.stages.push(Stage::Project {
+                    exprs,
+                    schema: Arc::new(chain.schema.project(columns)?),
+                });
+            }
+        } else {
+            return Err(Error::sql("a condition on window columns and on other columns together is not supported below the GROUP BY")
+                .with_hint("put the condition on window_start or window_end into HAVING"));
+        }
+        if let Some(columns) = projection {
+            chain.schema = Arc::new(chain.schema.project(&columns)?);
+            chain.traits = columns.iter().map(|i| chain.traits[*i].clone()).collect();
+        }
+        Ok(chain)
+    }
+
+    fn project(&self, projection: &ProjectionExec, windowed: bool) -> Result<Chain> {
+        let mut chain = self.chain(projection.input(), windowed)?;
+        let (mut exprs, mut traits, mut fields) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, item) in projection.expr().iter().enumerate() {
+            let field = projection.schema().field(i).clone();
+            let (expr, kind) = if let Some(column) = item.expr.downcast_ref::<Column>() {
+                (item.expr.clone(), chain.traits[column.index()].clone())
+            } else if let Some((part, assign, time)) = marker(&item.expr)?.filter(|_| windowed) {
+                self.check_event_time(&time, &chain.traits)?;
+                (
+                    in_micros(time, &chain.schema)?,
+                    ColumnTrait::Window { part, assign },
+                )
+            } else {
+                refuse_sliding_marker(&item.expr)?;
+                refuse_window_use(&item.expr, &chain, "an expression below the GROUP BY")?;
+                let time = is_event_time(&item.expr, &chain.traits);
+                (
+                    item.expr.clone(),
+                    if time {
+                        ColumnTrait::EventTime
+                    } else {
+                        ColumnTrait::Plain
+                    },
+                )
+            };
+            exprs.push(expr);
+            traits.push(kind);
+            fields.push(field);
+        }
+        chain.schema = Arc::new(Schema::new(fields));
+        chain.stages.push(Stage::Project {
+            exprs,
+            schema: chain.schema.clone(),
+        });
+        chain.traits = traits;
+        Ok(chain)
+    }
+
+    fn join(&self, join: &HashJoinExec, windowed: bool) -> Result<Chain> {
+        let (left, right) = (
+            reads_stream(join.left(), self.stream),
+            reads_stream(join.right(), self.stream),
+        );
+        if left && right {
+            return Err(
+                Error::sql("joining a stream with itself row by row is not supported")
+                    .with_hint("join two aggregates over the same window instead"),
+            );
+        }
+        let mut chain = self.chain(if left { join.left() } else { join.right() }, windowed)?;
+        for (l, r) in join.on() {
+            refuse_window_use(if left { l } else { r }, &chain, "a join condition")?;
+        }
+        let lookup = Lookup::try_new(join, left)?;
+        let table_traits = vec![ColumnTrait::Plain; lookup.table.schema().fields().len()];
+        chain.traits = if left {
+            [chain.traits, table_traits].concat()
+        } else {
+            [table_traits, chain.traits].concat()
+        };
+        if let Some(projection) = &join.projection {
+            chain.traits = projection
+                .iter()
+                .map(|i| chain.traits[*i].clone())
+                .collect();
+        }
+        chain.stages.push(Stage::Lookup(Box::new(lookup)));
+        chain.schema = join.schema();
+        Ok(chain)
+    }
+}
+
+impl Chain {
+    /// Evaluates the filters on window columns for one window.
+    pub fn window_passes(&self, start: i64, end: i64) -> Result<bool> {
+        for (predicate, parts) in &self.window_filters {
+            let bound = predicate.clone().transform(|e| {
+                let Some(column) = e.downcast_ref::<Column>() else {
+                    return Ok(Transformed::no(e));
+                };
+                let part = parts
+                    .iter()
+                    .find(|(i, _)| *i == column.index())
+                    .map_or(Part::Start, |(_, p)| *p);
+                let value =
+                    ScalarValue::TimestampMicrosecond(Some(markers::value(part, start, end)), None);
+                Ok(Transformed::yes(
+                    Arc::new(Literal::new(value)) as Arc<dyn PhysicalExpr>
+                ))
+            });
+            let one = RecordBatch::try_new_with_options(
+                Arc::new(Schema::empty()),
+                vec![],
+                &RecordBatchOptions::new().with_row_count(Some(1)),
+            )?;
+            let value = stages::evaluate(&bound.map_err(internal)?.data, &one)?;
+            let value = value.as_boolean();
+            if !(value.is_valid(0) && value.value(0)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn column(schema: &Schema, index: usize) -> Arc<dyn PhysicalExpr> {
+    Arc::new(Column::new(schema.field(index).name(), index))
+}
+
+/// Why a node cannot stand between the stream and its aggregate (or at all, without one).
+fn refused(plan: &Plan, windowed: bool) -> Error {
+    let place = if windowed {
+        "below the GROUP BY of a stream"
+    } else {
+        "over a stream without a window"
+    };
+    let name = plan.name();
+    let (what, hint) = match name {
+        "SortExec" | "SortPreservingMergeExec" => (
+            "ORDER BY",
+            "a stream has no end to sort at: aggregate by a window, or use --output-mode complete with a GROUP BY",
+        ),
+        "GlobalLimitExec" | "LocalLimitExec" => ("LIMIT", "LIMIT works at the top of a query"),
+        "WindowAggExec" | "BoundedWindowAggExec" | "PartitionedTopKExec" => (
+            "OVER (…)",
+            "aggregate by a window first, then use ROW_NUMBER() OVER (PARTITION BY window_start, window_end …) over its result",
+        ),
+        "UnionExec" | "InterleaveExec" => ("UNION", "write one INSERT for each part"),
+        "NestedLoopJoinExec" | "CrossJoinExec" => (
+            "a join without an equality",
+            "join on an equality of columns",
+        ),
+        "SortMergeJoinExec" | "SymmetricHashJoinExec" => (
+            "a join of two streams",
+            "join a stream with a table of the filesystem connector",
+        ),
+        "UnnestExec" => (
+            "UNNEST",
+            "read the elements by index, or write them as rows of their own",
+        ),
+        other => (other, "see the README for what works"),
+    };
+    Error::sql(format!("{what} is not supported {place}")).with_hint(hint)
+}

@@ -1,0 +1,171 @@
+//! The columns of a source: which are read, which computed from others, which metadata.
+
+use super::{Pending, Script};
+use crate::error::{At, Error, Result};
+use crate::plan::errors::planning;
+use crate::plan::query::{Computed, SourcePlan};
+use crate::plan::{spellings, tokens, windows};
+use crate::table::{ColumnKind, MetadataKey, TableDef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::common::{Column as DfColumn, DFSchema};
+use std::sync::Arc;
+
+impl Script {
+    /// Plans the computed columns once, for their types.
+    pub(super) fn type_computed_columns(&self, def: &mut TableDef) -> Result<()> {
+        for i in 0..def.columns.len() {
+            if let ColumnKind::Computed(_) = def.columns[i].kind {
+                let known: Vec<Field> = def
+                    .columns
+                    .iter()
+                    .enumerate()
+                    .filter(|(k, c)| *k < i || !matches!(c.kind, ColumnKind::Computed(_)))
+                    .map(|(_, c)| c.field())
+                    .collect();
+                let (_, data_type, _) = self.computed(def, i, Arc::new(Schema::new(known)))?;
+                def.columns[i].data_type = data_type;
+            }
+        }
+        Ok(())
+    }
+
+    /// The expression of computed column `i` over `schema`, its type, and the columns it uses.
+    fn computed(
+        &self,
+        def: &TableDef,
+        i: usize,
+        schema: SchemaRef,
+    ) -> Result<(Computed, DataType, Vec<String>)> {
+        let column = &def.columns[i];
+        let ColumnKind::Computed(text) = &column.kind else {
+            return Err(Error::bug("not a computed column"));
+        };
+        let positioned = |e: Error| match e {
+            Error::Sql { message, hint, .. } => Error::Sql {
+                message: format!("column '{}': {message}", column.name),
+                hint,
+                at: Some(column.at),
+            },
+            other => other,
+        };
+        let parsed = tokens::statements(text, &|_| None)?;
+        let tokens = parsed
+            .first()
+            .ok_or_else(|| Error::bug("an empty computed column"))?;
+        let tokens = spellings::rewrite(tokens).map_err(positioned)?;
+        let (tokens, _) = windows::rewrite(&tokens).map_err(positioned)?;
+        let df_schema =
+            DFSchema::try_from(schema.as_ref().clone()).map_err(|e| planning(e, &tokens))?;
+        let state = self.session.context.state();
+        let logical = state
+            .create_logical_expr(&tokens.text(), &df_schema)
+            .map_err(|e| positioned(planning(e, &tokens)))?;
+        let used = logical
+            .column_refs()
+            .into_iter()
+            .map(|c: &DfColumn| c.name.clone())
+            .collect();
+        let expr = self
+            .session
+            .context
+            .create_physical_expr(logical, &df_schema)
+            .map_err(|e| positioned(planning(e, &tokens)))?;
+        let data_type = match expr
+            .data_type(&schema)
+            .map_err(|e| positioned(planning(e, &tokens)))?
+        {
+            DataType::Timestamp(..) => DataType::Timestamp(TimeUnit::Microsecond, None),
+            DataType::Utf8 | DataType::LargeUtf8 => DataType::Utf8View,
+            other => other,
+        };
+        Ok((
+            Computed {
+                expr,
+                data_type: data_type.clone(),
+            },
+            data_type,
+            used,
+        ))
+    }
+
+    /// The columns that are read, and how they come to be.
+    pub(super) fn source_plan(&self, pending: &Pending) -> Result<SourcePlan> {
+        let def = &pending.def;
+        let mut needed = pending.columns.clone();
+        if pending.windowed {
+            needed.extend(def.watermark.iter().map(|w| w.column.clone()));
+        }
+        // Computed columns need their inputs; a later one may use an earlier one.
+        for i in (0..def.columns.len()).rev() {
+            if needed.contains(&def.columns[i].name)
+                && matches!(def.columns[i].kind, ColumnKind::Computed(_))
+            {
+                let others = def
+                    .columns
+                    .iter()
+                    .enumerate()
+                    .filter(|(k, _)| *k != i)
+                    .map(|(_, c)| c.field());
+                let (_, _, used) =
+                    self.computed(def, i, Arc::new(Schema::new(others.collect::<Vec<_>>())))?;
+                needed.extend(used);
+            }
+        }
+        let (mut decode, mut metadata, mut fields) = (Vec::new(), Vec::new(), Vec::new());
+        for column in def
+            .columns
+            .iter()
+            .filter(|c| needed.contains(&c.name) && c.kind == ColumnKind::Physical)
+        {
+            decode.push(column.name.clone());
+            fields.push(column.field());
+        }
+        for column in def.columns.iter().filter(|c| needed.contains(&c.name)) {
+            if let ColumnKind::Metadata { key, .. } = column.kind {
+                check_metadata(column.at, &column.name, key, &column.data_type)?;
+                metadata.push(key);
+                fields.push(column.field());
+            }
+        }
+        let mut computed = Vec::new();
+        for (i, column) in def.columns.iter().enumerate() {
+            if needed.contains(&column.name) && matches!(column.kind, ColumnKind::Computed(_)) {
+                computed.push(
+                    self.computed(def, i, Arc::new(Schema::new(fields.clone())))?
+                        .0,
+                );
+                fields.push(column.field());
+            }
+        }
+        let schema = Arc::new(Schema::new(fields));
+        let event_time = match &def.watermark {
+            Some(w) if pending.windowed => Some(schema.index_of(&w.column)?),
+            _ => None,
+        };
+        Ok(SourcePlan {
+            def: def.clone(),
+            decode,
+            metadata,
+            computed,
+            schema,
+            event_time,
+        })
+    }
+}
+
+fn check_metadata(at: At, name: &str, key: MetadataKey, data_type: &DataType) -> Result<()> {
+    let fits = match key {
+        MetadataKey::Topic | MetadataKey::TimestampType => *data_type == DataType::Utf8View,
+        MetadataKey::Partition => matches!(data_type, DataType::Int32 | DataType::Int64),
+        MetadataKey::Offset => *data_type == DataType::Int64,
+        MetadataKey::Timestamp => matches!(data_type, DataType::Timestamp(..)),
+        MetadataKey::Key => matches!(data_type, DataType::Utf8View | DataType::Binary),
+        MetadataKey::Headers => matches!(data_type, DataType::Map(..)),
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(Error::sql(format!("metadata column '{name}' has the wrong type")).or_at(at).with_hint(
+        "topic STRING, partition INT, offset BIGINT, timestamp TIMESTAMP_LTZ(3), timestamp-type STRING, key STRING or BYTES, headers MAP<STRING, BYTES>",
+    ))
+}

@@ -1,0 +1,268 @@
+//! SELECT, INSERT and EXPLAIN: from a query's tokens to its plan over the one stream it reads.
+
+use super::sinks::{check_sink, to_sink};
+use super::{Pending, Script};
+use crate::error::{Error, Result, nearest};
+use crate::plan::cut::{Cut, StreamTable, cut};
+use crate::plan::errors::planning;
+use crate::plan::query::{Body, QueryPlan, QuerySink, StatelessPlan, WindowedPlan};
+use crate::plan::tokens::Tokens;
+use crate::plan::{explain, finish, spellings, windows};
+use crate::sink::OutputMode;
+use crate::table::TableDef;
+use crate::window::Assign;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::sqlparser::tokenizer::Token;
+use std::collections::BTreeSet;
+
+impl Script {
+    pub(super) fn select(&mut self, t: &Tokens) -> Result<()> {
+        let (tokens, plan) = self.logical(t)?;
+        let name = format!("query {}", self.queries.len() + 1);
+        self.query(name, plan, &tokens, QuerySink::Console)
+    }
+
+    pub(super) fn insert(&mut self, t: &Tokens) -> Result<()> {
+        if !t.is_word(1, "INTO") {
+            return Err(Error::sql("expected INSERT INTO").or_at(t.at(1)));
+        }
+        let name = t.name(2, "a table's name")?;
+        let Some(def) = self.tables.get(&name).cloned() else {
+            let hint = nearest(&name, self.tables.keys().map(String::as_str));
+            return Err(Error::sql(format!("there is no table '{name}'"))
+                .or_at(t.at(2))
+                .with_hint(hint.unwrap_or_else(|| "declare it with CREATE TABLE before".into())));
+        };
+        if def.connector() == "datagen" {
+            return Err(Error::sql("a datagen table cannot be written").or_at(t.at(2)));
+        }
+        let mut i = 3;
+        let mut columns = None;
+        if t.is(i, &Token::LParen) && !t.is_word(i + 1, "SELECT") && !t.is_word(i + 1, "WITH") {
+            let close = t.close(i)?;
+            let mut list = Vec::new();
+            for (a, _) in t.split_commas(i + 1, close, false) {
+                list.push((t.name(a, "a column's name")?, t.at(a)));
+            }
+            columns = Some(list);
+            i = close + 1;
+        }
+        let (tokens, plan) = self.logical(&t.slice(i, t.len()))?;
+        let plan = to_sink(plan, &def, columns.as_deref(), &tokens)?;
+        self.query(name, plan, &tokens, QuerySink::Table(Box::new(def)))
+    }
+
+    pub(super) fn explain(&mut self, t: &Tokens) -> Result<()> {
+        let from = (1..t.len()).find(|i| {
+            ["SELECT", "WITH", "INSERT"]
+                .iter()
+                .any(|w| t.is_word(*i, w))
+        });
+        let Some(from) = from else {
+            return Err(Error::sql("expected a query behind EXPLAIN").or_at(t.at(1)));
+        };
+        let kept = self.queries.len();
+        self.statement(&t.slice(from, t.len()))?;
+        // The query is only explained: it does not run.
+        for query in self.queries.drain(kept..) {
+            self.explained
+                .push(explain::query_text(&query, &self.sources[query.source].def));
+        }
+        Ok(())
+    }
+
+    /// Rewrites, parses and resolves a query; applies Spark's watermark clauses.
+    pub(super) fn logical(&mut self, t: &Tokens) -> Result<(Tokens, LogicalPlan)> {
+        let (tokens, watermarks) = windows::rewrite(&spellings::rewrite(t)?)?;
+        for w in watermarks {
+            let delay_us = self.interval_us(&tokens.with(w.interval.clone()))?;
+            let at = tokens.find_word(&w.column).unwrap_or(tokens.start());
+            let Some(def) = self.tables.get_mut(&w.table) else {
+                return Err(Error::sql(format!(
+                    "WATERMARK is for a declared table, and '{}' is none",
+                    w.table
+                ))
+                .or_at(at));
+            };
+            if def.column(&w.column).is_none() {
+                return Err(Error::sql(format!(
+                    "the watermark's column '{}' is no column of {}",
+                    w.column, w.table
+                ))
+                .or_at(at));
+            }
+            let wanted = crate::table::WatermarkDef {
+                column: w.column,
+                delay_us,
+                at,
+            };
+            match &def.watermark {
+                Some(old) if (&old.column, old.delay_us) != (&wanted.column, wanted.delay_us) => {
+                    return Err(Error::sql(format!(
+                        "table {} has another watermark already",
+                        w.table
+                    ))
+                    .or_at(at));
+                }
+                _ => def.watermark = Some(wanted),
+            }
+        }
+        let plan = self.session.logical(&tokens)?;
+        Ok((tokens, plan))
+    }
+
+    fn query(
+        &mut self,
+        name: String,
+        plan: LogicalPlan,
+        tokens: &Tokens,
+        sink: QuerySink,
+    ) -> Result<()> {
+        let stream = self.stream_of(&plan, tokens)?;
+        let def = self.tables[&stream].clone();
+        let event_time = def.watermark.as_ref().map(|w| w.column.clone());
+        let physical = self.session.physical(&plan, tokens)?;
+        let schema = physical.schema();
+        let at = tokens.start();
+        let cut = cut(
+            &physical,
+            &StreamTable {
+                name: stream.clone(),
+                event_time,
+            },
+        )
+        .map_err(|e| e.or_at(at))?;
+        let (body, mode) = self.body(cut, tokens)?;
+        check_sink(&sink, mode).map_err(|e| e.or_at(at))?;
+        let windowed = matches!(&body, Body::Windowed(w) if w.assign() != Assign::Global);
+        let source = self.source(&def, windowed);
+        let query = QueryPlan {
+            name,
+            source,
+            body,
+            mode,
+            sink,
+            schema,
+            late: None,
+            at,
+        };
+        let pending = &mut self.sources[source];
+        pending.columns.extend(query.columns().into_iter().cloned());
+        self.queries.push(query);
+        Ok(())
+    }
+
+    fn body(&self, cut: Cut, tokens: &Tokens) -> Result<(Body, OutputMode)> {
+        let asked = self.flags.output_mode.or(self.settings.output_mode);
+        match cut {
+            Cut::Stateless { chain, limit } => {
+                if asked == Some(OutputMode::Complete) {
+                    return Err(Error::sql("output mode complete needs a GROUP BY: without one the whole result is the whole stream")
+                        .or_at(tokens.start())
+                        .with_hint("use append"));
+                }
+                Ok((
+                    Body::Stateless(StatelessPlan {
+                        chain,
+                        scan: Vec::new(),
+                        limit,
+                    }),
+                    OutputMode::Append,
+                ))
+            }
+            Cut::Aggregated {
+                aggregates,
+                finish,
+                leaves,
+            } => {
+                let global = aggregates.iter().any(|a| a.assign == Assign::Global);
+                let mode = asked.unwrap_or(if global {
+                    OutputMode::Update
+                } else {
+                    OutputMode::Append
+                });
+                finish::check(&finish, &aggregates, mode).map_err(|e| {
+                    let words = ["GROUP", "ORDER", "LIMIT"];
+                    e.or_at(
+                        words
+                            .iter()
+                            .find_map(|w| tokens.find_word(w))
+                            .unwrap_or(tokens.start()),
+                    )
+                })?;
+                let context = self.session.task_context();
+                Ok((
+                    Body::Windowed(WindowedPlan {
+                        aggregates,
+                        scans: Vec::new(),
+                        finish,
+                        leaves,
+                        context,
+                    }),
+                    mode,
+                ))
+            }
+        }
+    }
+
+    /// The one table of the query that is read as a stream.
+    fn stream_of(&self, plan: &LogicalPlan, tokens: &Tokens) -> Result<String> {
+        let mut names: Vec<String> = Vec::new();
+        let visited = plan.apply_with_subqueries(|node| {
+            if let LogicalPlan::TableScan(scan) = node {
+                let name = scan.table_name.table().to_string();
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        visited.map_err(|e| planning(e, tokens))?;
+        let known: Vec<&TableDef> = names.iter().filter_map(|n| self.tables.get(n)).collect();
+        for def in &known {
+            if !matches!(def.connector(), "kafka" | "filesystem" | "datagen") {
+                return Err(Error::sql(format!(
+                    "table {} of connector '{}' cannot be read",
+                    def.name,
+                    def.connector()
+                ))
+                .or_at(tokens.find_word(&def.name).unwrap_or(tokens.start())));
+            }
+        }
+        let streams: Vec<&&TableDef> = known
+            .iter()
+            .filter(|d| d.connector() != "filesystem")
+            .collect();
+        match streams.as_slice() {
+            [one] => Ok(one.name.clone()),
+            [] => {
+                // Files only: the one with event time is the stream, else the first.
+                let first = known.iter().find(|d| d.watermark.is_some()).or(known.first());
+                first.map(|d| d.name.clone()).ok_or_else(|| {
+                    Error::sql("the query reads no table").or_at(tokens.start()).with_hint("a query needs a FROM with a declared table")
+                })
+            }
+            [first, second, ..] => Err(Error::sql(format!("a query over two streams ({} and {}) is not supported yet", first.name, second.name))
+                .or_at(tokens.find_word(&second.name).unwrap_or(tokens.start()))
+                .with_hint("join a stream with a table of the filesystem connector, or aggregate each stream by itself")),
+        }
+    }
+
+    fn source(&mut self, def: &TableDef, windowed: bool) -> usize {
+        let index = self
+            .sources
+            .iter()
+            .position(|s| s.def.name == def.name)
+            .unwrap_or_else(|| {
+                self.sources.push(Pending {
+                    def: def.clone(),
+                    columns: BTreeSet::new(),
+                    windowed: false,
+                });
+                self.sources.len() - 1
+            });
+        self.sources[index].windowed |= windowed;
+        index
+    }
+}

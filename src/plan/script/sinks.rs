@@ -1,0 +1,183 @@
+//! Where rows go: a query's result to the columns of its sink, late rows to their table.
+
+use super::Script;
+use crate::error::{At, Error, Result, nearest};
+use crate::plan::errors::planning;
+use crate::plan::query::{Body, LateTable, QuerySink};
+use crate::plan::tokens::Tokens;
+use crate::sink::OutputMode;
+use crate::table::{Column, TableDef};
+use crate::window::Assign;
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::Column as DfColumn;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use std::sync::Arc;
+
+impl Script {
+    /// Gives the windowed queries their late tables.
+    pub(super) fn late_tables(&mut self) -> Result<()> {
+        for query in &mut self.queries {
+            let pending = &mut self.sources[query.source];
+            let option = pending.def.options.get("late.table").map(str::to_string);
+            let Some(name) = option.or_else(|| self.settings.late_table.clone()) else {
+                continue;
+            };
+            if !matches!(&query.body, Body::Windowed(w) if w.assign() != Assign::Global) {
+                continue;
+            }
+            let at = pending.def.options.at("late.table").unwrap_or(query.at);
+            let Some(def) = self.tables.get(&name) else {
+                let hint = nearest(&name, self.tables.keys().map(String::as_str));
+                return Err(
+                    Error::sql(format!("the late table '{name}' is not declared"))
+                        .or_at(at)
+                        .with_hint(hint.unwrap_or_else(|| "declare it with CREATE TABLE".into())),
+                );
+            };
+            let fields: Vec<Field> = def.sink_columns().map(|c| c.field()).collect();
+            for field in &fields {
+                if pending.def.column(field.name()).is_none() {
+                    return Err(Error::sql(format!("late table {name} has a column '{}' that {} has not", field.name(), pending.def.name))
+                        .or_at(def.at)
+                        .with_hint("a late table takes the source's rows: its columns must be some of the source's"));
+                }
+                pending.columns.insert(field.name().clone());
+            }
+            query.late = Some(LateTable {
+                def: def.clone(),
+                columns: Vec::new(),
+                schema: Arc::new(Schema::new(fields)),
+            });
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn check_sink(sink: &QuerySink, mode: OutputMode) -> Result<()> {
+    let QuerySink::Table(def) = sink else {
+        return Ok(());
+    };
+    match (def.connector(), mode) {
+        ("kafka", OutputMode::Update) if def.primary_key.is_empty() => Err(Error::sql(format!("the result changes, but table {} can only be appended to", def.name))
+            .with_hint("declare PRIMARY KEY (…) NOT ENFORCED, which makes it an upsert sink, or aggregate by a window")),
+        ("filesystem", OutputMode::Update | OutputMode::Complete) => Err(Error::sql(format!("files take final rows only, but the result for table {} changes", def.name))
+            .with_hint("aggregate by a window in output mode append")),
+        _ => Ok(()),
+    }
+}
+
+/// Projects a query's result to the sink's columns, by position.
+pub(super) fn to_sink(
+    plan: LogicalPlan,
+    def: &TableDef,
+    columns: Option<&[(String, At)]>,
+    tokens: &Tokens,
+) -> Result<LogicalPlan> {
+    let targets: Vec<&Column> = def.sink_columns().collect();
+    let fields = plan.schema().columns();
+    let order = column_order(def, columns, &fields, tokens)?;
+    let mut exprs = Vec::new();
+    for target in &targets {
+        let Some(i) = order.iter().position(|n| *n == target.name) else {
+            let null = datafusion::common::ScalarValue::try_from(&target.data_type)
+                .map_err(|e| planning(e, tokens))?;
+            exprs.push(Expr::Literal(null, None).alias(&target.name));
+            continue;
+        };
+        let from = plan.schema().field(i).data_type().clone();
+        if !assignable(&from, &target.data_type) {
+            return Err(Error::sql(format!(
+                "column {} of the query ('{}') is {from}, but column '{}' of {} is {}",
+                i + 1,
+                fields[i].name,
+                target.name,
+                def.name,
+                target.data_type
+            ))
+            .or_at(tokens.find_word(&fields[i].name).unwrap_or(tokens.start()))
+            .with_hint(format!("write CAST({} AS …)", fields[i].name)));
+        }
+        let column = Expr::Column(fields[i].clone());
+        let expr = if from == target.data_type {
+            column
+        } else {
+            datafusion::logical_expr::cast(column, target.data_type.clone())
+        };
+        exprs.push(expr.alias(&target.name));
+    }
+    LogicalPlanBuilder::from(plan)
+        .project(exprs)
+        .and_then(|b| b.build())
+        .map_err(|e| planning(e, tokens))
+}
+
+/// The sink's columns that the query's `fields` go to, one for each.
+fn column_order<'a>(
+    def: &'a TableDef,
+    columns: Option<&'a [(String, At)]>,
+    fields: &[DfColumn],
+    tokens: &Tokens,
+) -> Result<Vec<&'a str>> {
+    let targets: Vec<&Column> = def.sink_columns().collect();
+    let order: Vec<&str> = match columns {
+        None => targets.iter().map(|c| c.name.as_str()).collect(),
+        Some(list) => {
+            for (name, at) in list {
+                if !targets.iter().any(|c| c.name == *name) {
+                    let hint = nearest(name, targets.iter().map(|c| c.name.as_str()));
+                    return Err(Error::sql(format!("'{name}' is no column of {}", def.name))
+                        .or_at(*at)
+                        .with_hint(hint.unwrap_or_default()));
+                }
+            }
+            list.iter().map(|(n, _)| n.as_str()).collect()
+        }
+    };
+    if fields.len() != order.len() {
+        let names: Vec<&str> = fields.iter().map(|c| c.name.as_str()).collect();
+        return Err(Error::sql(format!(
+            "the query has {} columns, table {} takes {}",
+            fields.len(),
+            def.name,
+            order.len()
+        ))
+        .or_at(tokens.start())
+        .with_hint(format!(
+            "query: {}; table: {}",
+            names.join(", "),
+            order.join(", ")
+        )));
+    }
+    Ok(order)
+}
+
+/// Whether a sink's column takes a value without a CAST in the query.
+fn assignable(from: &DataType, to: &DataType) -> bool {
+    let text =
+        |t: &DataType| matches!(t, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let number = |t: &DataType| t.is_numeric();
+    let bytes = |t: &DataType| {
+        matches!(
+            t,
+            DataType::Binary | DataType::LargeBinary | DataType::BinaryView
+        )
+    };
+    let time = |t: &DataType| matches!(t, DataType::Timestamp(..) | DataType::Date32);
+    from == to
+        || *from == DataType::Null
+        || (text(from) && text(to))
+        || (number(from) && number(to))
+        || (bytes(from) && bytes(to))
+        || (time(from) && time(to))
+        || matches!(
+            (from, to),
+            (
+                DataType::Time64(_) | DataType::Time32(_),
+                DataType::Time64(_)
+            )
+        )
+        || matches!((from, to), (DataType::Dictionary(_, v), t) if assignable(v, t))
+        || (from.is_nested()
+            && to.is_nested()
+            && std::mem::discriminant(from) == std::mem::discriminant(to))
+}

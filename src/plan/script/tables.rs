@@ -1,0 +1,126 @@
+//! CREATE and DROP of tables and views.
+
+use super::Script;
+use crate::error::{Error, Result};
+use crate::plan::ddl;
+use crate::plan::errors::planning;
+use crate::plan::tokens::Tokens;
+use arrow::datatypes::DataType;
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
+use datafusion::sql::sqlparser::tokenizer::Token;
+use std::sync::Arc;
+
+impl Script {
+    pub(super) fn create(&mut self, t: &Tokens) -> Result<()> {
+        let mut i = 1;
+        if t.are_words(i, &["OR", "REPLACE"]) {
+            i += 2;
+        }
+        if t.is_word(i, "TEMPORARY") || t.is_word(i, "TEMP") {
+            i += 1;
+        }
+        let view = t.is_word(i, "VIEW");
+        if !view && !t.is_word(i, "TABLE") {
+            return Err(Error::sql("expected TABLE or VIEW").or_at(t.at(i)));
+        }
+        i += 1;
+        let mut tolerant = false;
+        if t.are_words(i, &["IF", "NOT", "EXISTS"]) {
+            (tolerant, i) = (true, i + 3);
+        }
+        let name = t.name(i, "a name")?;
+        if self.tables.contains_key(&name) || self.views.contains(&name) {
+            return if tolerant {
+                Ok(())
+            } else {
+                Err(Error::sql(format!("'{name}' exists already")).or_at(t.at(i)))
+            };
+        }
+        if view {
+            self.create_view(t, i, name)
+        } else {
+            self.create_table(t, i)
+        }
+    }
+
+    fn create_table(&mut self, t: &Tokens, i: usize) -> Result<()> {
+        let mut def = ddl::create_table(t, i, &|tokens| self.interval_us(tokens))?;
+        self.type_computed_columns(&mut def)?;
+        if let Some(w) = &def.watermark
+            && let Some(c) = def.column(&w.column)
+            && !matches!(c.data_type, DataType::Timestamp(..))
+        {
+            return Err(Error::sql(format!(
+                "the watermark's column '{}' must be a TIMESTAMP, but it is {}",
+                c.name, c.data_type
+            ))
+            .or_at(c.at)
+            .with_hint("convert it: ts AS TO_TIMESTAMP(…), or TO_TIMESTAMP_LTZ(epoch, 0 or 3)"));
+        }
+        self.session.register(&def)?;
+        self.tables.insert(def.name.clone(), def);
+        Ok(())
+    }
+
+    fn create_view(&mut self, t: &Tokens, i: usize, name: String) -> Result<()> {
+        let mut query = i + 1;
+        let mut names = Vec::new();
+        if t.is(query, &Token::LParen) {
+            let close = t.close(query)?;
+            for (a, _) in t.split_commas(query + 1, close, false) {
+                names.push(t.name(a, "a column's name")?);
+            }
+            query = close + 1;
+        }
+        if !t.is_word(query, "AS") {
+            return Err(Error::sql("expected AS").or_at(t.at(query)));
+        }
+        let (tokens, mut plan) = self.logical(&t.slice(query + 1, t.len()))?;
+        if !names.is_empty() {
+            if names.len() != plan.schema().fields().len() {
+                let text = format!(
+                    "the view names {} columns, its query has {}",
+                    names.len(),
+                    plan.schema().fields().len()
+                );
+                return Err(Error::sql(text).or_at(t.at(i)));
+            }
+            let exprs = plan
+                .schema()
+                .columns()
+                .into_iter()
+                .zip(&names)
+                .map(|(c, n)| Expr::Column(c).alias(n));
+            plan = LogicalPlanBuilder::from(plan.clone())
+                .project(exprs.collect::<Vec<_>>())
+                .and_then(|b| b.build())
+                .map_err(|e| planning(e, &tokens))?;
+        }
+        let view = datafusion::datasource::ViewTable::new(plan, None);
+        let reference = datafusion::common::TableReference::bare(name.clone());
+        self.session
+            .context
+            .register_table(reference, Arc::new(view))
+            .map_err(|e| planning(e, &tokens))?;
+        self.views.insert(name);
+        Ok(())
+    }
+
+    pub(super) fn drop(&mut self, t: &Tokens) -> Result<()> {
+        let mut i = if t.is_word(1, "TEMPORARY") { 2 } else { 1 };
+        if !t.is_word(i, "TABLE") && !t.is_word(i, "VIEW") {
+            return Err(Error::sql("expected TABLE or VIEW").or_at(t.at(i)));
+        }
+        i += 1;
+        let tolerant = t.are_words(i, &["IF", "EXISTS"]);
+        if tolerant {
+            i += 2;
+        }
+        let name = t.name(i, "a name")?;
+        let known = self.tables.remove(&name).is_some() | self.views.remove(&name);
+        if !known && !tolerant {
+            return Err(Error::sql(format!("there is no table or view '{name}'")).or_at(t.at(i)));
+        }
+        self.session.deregister(&name)
+    }
+}

@@ -1,0 +1,98 @@
+//! `TUMBLE(TABLE t, DESCRIPTOR(ts), size)` and `HOP(…)`, Flink's functions over a table.
+
+use super::{Block, Clause, Rewriter, part_name, unsupported};
+use crate::error::{Error, Result};
+use crate::plan::markers::{Kind, Marker, Part};
+use crate::plan::tokens::{quoted, word};
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+impl Rewriter<'_> {
+    /// `TUMBLE(TABLE t, DESCRIPTOR(ts), …)` as a derived table. Returns the index behind it.
+    pub(super) fn table_function(&mut self, i: usize) -> Result<usize> {
+        let name = self.t.name(i, "a window function")?.to_uppercase();
+        let kind = match name.as_str() {
+            "TUMBLE" => Kind::Tumble,
+            "HOP" => Kind::Hop,
+            _ => return Err(unsupported(&name).or_at(self.t.at(i))),
+        };
+        let close = self.t.close(i + 1)?;
+        let args = self.arguments(kind, i + 2, close)?;
+        let too_few = || {
+            let form = if kind == Kind::Tumble {
+                "TUMBLE(TABLE t, DESCRIPTOR(ts), size)"
+            } else {
+                "HOP(TABLE t, DESCRIPTOR(ts), slide, size)"
+            };
+            Error::sql(format!("{name} lacks an argument"))
+                .or_at(self.t.at(i))
+                .with_hint(format!("write {form}"))
+        };
+        let (table, time) = match args.as_slice() {
+            [table, time, _, ..] => (*table, self.descriptor(*time)?),
+            _ => return Err(too_few()),
+        };
+        let constants = &args[2..];
+        self.push(i, [Token::LParen, word("SELECT"), Token::Mul]);
+        for part in [Part::Start, Part::End, Part::Time] {
+            self.push(
+                i,
+                [
+                    Token::Comma,
+                    word(&Marker::name_of(kind, part)),
+                    Token::LParen,
+                ],
+            );
+            self.block(time.0, time.1, &mut Block::of(Clause::Other), false)?;
+            for constant in constants {
+                self.push(i, [Token::Comma]);
+                self.block(constant.0, constant.1, &mut Block::of(Clause::Other), false)?;
+            }
+            self.push(i, [Token::RParen, word("AS"), quoted(part_name(part))]);
+        }
+        self.push(i, [word("FROM")]);
+        let from = if self.t.is_word(table.0, "TABLE") {
+            table.0 + 1
+        } else {
+            table.0
+        };
+        self.block(from, table.1, &mut Block::of(Clause::From), true)?;
+        self.push(close, [Token::RParen]);
+        Ok(close + 1)
+    }
+
+    /// The arguments in positional order: table, time, then the window's constants.
+    fn arguments(&self, kind: Kind, from: usize, to: usize) -> Result<Vec<(usize, usize)>> {
+        let parts = self.t.split_commas(from, to, false);
+        if !parts.iter().any(|(a, _)| self.t.is(a + 1, &Token::RArrow)) {
+            return Ok(parts);
+        }
+        let order: &[&str] = match kind {
+            Kind::Tumble => &["DATA", "TIMECOL", "SIZE", "OFFSET"],
+            _ => &["DATA", "TIMECOL", "SLIDE", "SIZE", "OFFSET"],
+        };
+        let mut named = vec![None; order.len()];
+        for (a, b) in parts {
+            let name = self.t.name(a, "an argument's name")?.to_uppercase();
+            self.t.expect(a + 1, &Token::RArrow)?;
+            match order.iter().position(|n| *n == name) {
+                Some(k) => named[k] = Some((a + 2, b)),
+                None => {
+                    let hint = format!("the arguments are {}", order.join(", "));
+                    return Err(Error::sql(format!("unknown argument {name}"))
+                        .or_at(self.t.at(a))
+                        .with_hint(hint));
+                }
+            }
+        }
+        Ok(named.into_iter().flatten().collect())
+    }
+
+    /// `DESCRIPTOR(ts)` or `ts`.
+    fn descriptor(&self, (from, to): (usize, usize)) -> Result<(usize, usize)> {
+        if self.t.is_word(from, "DESCRIPTOR") {
+            self.t.expect(from + 1, &Token::LParen)?;
+            return Ok((from + 2, self.t.close(from + 1)?));
+        }
+        Ok((from, to))
+    }
+}

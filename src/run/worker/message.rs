@@ -1,0 +1,49 @@
+//! What a worker tells the merges, and how.
+
+use crate::run::queue::Closed;
+use crate::window::Segment;
+use arrow::record_batch::RecordBatch;
+
+/// What a worker tells the merge of one query.
+#[derive(Debug)]
+pub enum Message {
+    /// Sealed stores of the aggregate number so and so.
+    Segments {
+        aggregate: usize,
+        segments: Vec<Segment>,
+    },
+    /// Result rows of a query without aggregate.
+    Rows(RecordBatch),
+    /// Rows that came too late, in the late table's columns.
+    Late(RecordBatch),
+    /// Everything that this worker's watermark closes has been sent. `None`: all its
+    /// partitions are idle and it holds nothing back.
+    Watermark {
+        worker: usize,
+        watermark: Option<i64>,
+    },
+    /// Everything up to this trigger has been sent.
+    Trigger { worker: usize, number: u64 },
+    /// The worker's partitions have ended (`complete`), or it was told to stop.
+    Ended { worker: usize, complete: bool },
+}
+
+impl Message {
+    /// Memory held, for the queue's bound.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Message::Segments { segments, .. } => segments
+                .iter()
+                .map(|s| s.batch.get_array_memory_size())
+                .sum(),
+            Message::Rows(batch) | Message::Late(batch) => batch.get_array_memory_size(),
+            _ => 64,
+        }
+    }
+}
+
+/// Where a worker's messages go.
+pub trait Outbox {
+    /// An error means that the query's merge is gone; the worker then stops quietly.
+    fn send(&mut self, query: usize, message: Message) -> Result<(), Closed>;
+}

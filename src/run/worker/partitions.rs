@@ -1,0 +1,183 @@
+//! The partitions that a worker owns: how far each is, its watermark, whether it is idle.
+
+use super::Worker;
+use crate::run::stats::PartitionStats;
+use crate::source::{Assignment, Chunk};
+use crate::watermark::{Before, NONE, PartitionWatermark};
+use crate::window::Assign;
+use crate::window::assign::NEVER;
+use crate::window::table::WindowTable;
+use arrow::array::AsArray;
+use arrow::datatypes::TimestampMicrosecondType;
+use arrow::record_batch::RecordBatch;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+pub(super) struct Partition {
+    name: String,
+    watermark: PartitionWatermark,
+    /// Time of the last row, for the idle time-out.
+    active_at: Duration,
+    idle: bool,
+    ended: bool,
+}
+
+impl Worker {
+    pub(super) fn own(&mut self, partitions: &[Assignment]) {
+        let delay_us = self.plan.def.watermark.as_ref().map_or(0, |w| w.delay_us);
+        for p in partitions {
+            let name = format!("{}/{}", p.topic, p.partition);
+            let stats = PartitionStats {
+                name: name.clone(),
+                position: p.start,
+                end: p.end,
+                watermark: NONE,
+                idle: false,
+                ended: false,
+            };
+            self.stats.sources[self.source].add_partition(p.id, stats);
+            let watermark = PartitionWatermark::new(delay_us);
+            self.partitions.insert(
+                p.id,
+                Partition {
+                    name,
+                    watermark,
+                    active_at: self.clock.now(),
+                    idle: false,
+                    ended: false,
+                },
+            );
+        }
+    }
+
+    pub(super) fn all_ended(&self) -> bool {
+        self.partitions.values().all(|p| p.ended)
+    }
+
+    pub(super) fn end(&mut self, id: usize) {
+        if let Some(p) = self.partitions.get_mut(&id) {
+            p.ended = true;
+            self.stats.sources[self.source].update_partition(id, |s| s.ended = true);
+        }
+    }
+
+    pub(super) fn mark_idle(&mut self) {
+        let Some(timeout) = self.idle_timeout else {
+            return;
+        };
+        let now = self.clock.now();
+        for (id, p) in &mut self.partitions {
+            if !p.idle && !p.ended && now.saturating_sub(p.active_at) >= timeout {
+                p.idle = true;
+                self.stats.sources[self.source].update_partition(*id, |s| s.idle = true);
+            }
+        }
+    }
+
+    pub(super) fn advance(&mut self, id: usize, position: i64, end: Option<i64>) {
+        let watermark = self
+            .partitions
+            .get(&id)
+            .map_or(NONE, |p| p.watermark.current());
+        self.stats.sources[self.source].update_partition(id, |s| {
+            s.position = position;
+            s.end = end.or(s.end);
+            s.watermark = watermark;
+        });
+    }
+
+    /// The watermarks before each row of the batch; moves the partition's watermark.
+    pub(super) fn observe(
+        &mut self,
+        id: usize,
+        batch: &RecordBatch,
+        records: &[u32],
+        chunk: Option<&Chunk>,
+    ) -> Before {
+        let none = Before::AtMost { highest: NONE };
+        let Some(partition) = self.partitions.get_mut(&id) else {
+            return none;
+        };
+        partition.active_at = self.clock.now();
+        if partition.idle {
+            partition.idle = false;
+            self.stats.sources[self.source].update_partition(id, |s| s.idle = false);
+        }
+        let Some(column) = self.plan.event_time else {
+            return none;
+        };
+        let Some(times) = batch
+            .column(column)
+            .as_primitive_opt::<TimestampMicrosecondType>()
+        else {
+            return none;
+        };
+        let times = times.values();
+        let future =
+            chunk.and_then(|c| future_rows(times, records, &c.timestamps_ms, self.max_ahead_us));
+        if let Some(future) = &future {
+            let count = future.iter().filter(|f| **f).count() as u64;
+            self.stats.sources[self.source]
+                .future
+                .fetch_add(count, Relaxed);
+        }
+        let assigns: Vec<Assign> = self
+            .queries
+            .iter()
+            .filter_map(|q| q.windowed.as_ref())
+            .map(|w| *w.tables[0].assign())
+            .collect();
+        partition
+            .watermark
+            .observe(times, future.as_deref(), |ts, watermark| {
+                assigns
+                    .iter()
+                    .any(|a| WindowTable::may_be_late(a, ts, watermark))
+            })
+    }
+
+    /// The smallest watermark of the partitions that are neither idle nor at their end;
+    /// [`NEVER`] when all have ended, `None` when the others are all idle.
+    pub(super) fn watermark(&self) -> Option<i64> {
+        if self.all_ended() {
+            return Some(NEVER);
+        }
+        self.partitions
+            .values()
+            .filter(|p| !p.idle && !p.ended)
+            .map(|p| p.watermark.current())
+            .min()
+    }
+
+    /// Names of the partitions, for threads and messages.
+    pub fn describe(&self) -> String {
+        self.partitions
+            .values()
+            .map(|p| p.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+}
+
+/// For each row whether its event time is too far after its record's timestamp; `None` when no
+/// row's is.
+fn future_rows(
+    times: &[i64],
+    records: &[u32],
+    timestamps_ms: &[i64],
+    max_ahead_us: i64,
+) -> Option<Vec<bool>> {
+    // Nearly always the largest time is not too far after the smallest timestamp.
+    let latest = times.iter().max()?;
+    let none_is_late = |ms: &i64| if *ms < 0 { i64::MAX } else { *ms };
+    let earliest = timestamps_ms.iter().map(none_is_late).min()?;
+    if *latest <= earliest.saturating_mul(1000).saturating_add(max_ahead_us) {
+        return None;
+    }
+    let ahead = |i: usize| {
+        let record_ms = timestamps_ms[records[i] as usize];
+        record_ms >= 0 && times[i] > record_ms.saturating_mul(1000).saturating_add(max_ahead_us)
+    };
+    let first = (0..times.len()).find(|i| ahead(*i))?;
+    Some((0..times.len()).map(|i| i >= first && ahead(i)).collect())
+}

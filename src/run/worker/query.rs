@@ -1,0 +1,126 @@
+//! One query in one worker: its open windows, and what a batch adds to them.
+
+use crate::error::{Error, Result};
+use crate::plan::{Body, Prepared, QueryPlan, StatelessPlan, WindowedPlan, run_isolating};
+use crate::run::stats::Stats;
+use crate::watermark::{Before, NONE};
+use crate::window::table::WindowTable;
+use arrow::record_batch::RecordBatch;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+pub(super) struct WindowedQuery {
+    pub(super) tables: Vec<WindowTable>,
+}
+
+pub(super) struct Query {
+    /// Number in the job.
+    pub(super) index: usize,
+    pub(super) plan: Arc<QueryPlan>,
+    pub(super) windowed: Option<WindowedQuery>,
+    /// Last watermark and trigger that were sent.
+    pub(super) sent: Option<Option<i64>>,
+    pub(super) trigger: u64,
+}
+
+/// Rows on which an expression failed, with the reason.
+pub(super) type Failed = Vec<(u32, String)>;
+
+impl Query {
+    pub(super) fn new(index: usize, plan: Arc<QueryPlan>) -> Self {
+        let windowed = match &plan.body {
+            Body::Windowed(w) => Some(WindowedQuery {
+                tables: (0..w.aggregates())
+                    .map(|a| WindowTable::new(w.assign(), w.factory(a)))
+                    .collect(),
+            }),
+            Body::Stateless(_) => None,
+        };
+        Self {
+            index,
+            plan,
+            windowed,
+            sent: None,
+            trigger: 0,
+        }
+    }
+
+    /// Adds a batch to the query's windows. Returns the rows on which an expression failed, and
+    /// the late rows, both as indices of the batch.
+    pub(super) fn add(
+        &mut self,
+        plan: &WindowedPlan,
+        batch: &RecordBatch,
+        before: &Before,
+        stats: &Stats,
+    ) -> Result<(Failed, Vec<u32>)> {
+        let (mut failed, mut late) = (Vec::new(), Vec::new());
+        let Some(windowed) = &mut self.windowed else {
+            return Ok((failed, late));
+        };
+        let floor = stats.queries[self.index].watermark.load(Relaxed);
+        let track =
+            matches!(before, Before::Each(_)) || (self.plan.late.is_some() && floor != NONE);
+        for (aggregate, table) in windowed.tables.iter_mut().enumerate() {
+            let mut parts: Vec<(Prepared, u32)> = Vec::with_capacity(1);
+            run_isolating(
+                batch,
+                0,
+                &mut |slice, first| {
+                    parts.push((plan.prepare(aggregate, slice, track)?, first));
+                    Ok(())
+                },
+                &mut |row, reason| {
+                    failed.push((row, reason));
+                    Ok(())
+                },
+            )?;
+            for (prepared, first) in parts {
+                let origin =
+                    |i: u32| prepared.origin.as_ref().map_or(i, |o| o.value(i as usize)) + first;
+                let before = match before {
+                    Before::Each(each) => Before::Each(
+                        (0..prepared.input.rows as u32)
+                            .map(|i| each[origin(i) as usize])
+                            .collect(),
+                    ),
+                    other => other.clone(),
+                };
+                // A failure here leaves the store half updated: it is final, not one row's.
+                let rows = table
+                    .update(&prepared.input, &prepared.times, &before, floor)
+                    .map_err(|e| match e {
+                        Error::Data(reason) => Error::env(format!(
+                            "an aggregate of {} failed: {reason}",
+                            self.plan.name
+                        )),
+                        other => other,
+                    })?;
+                late.extend(rows.into_iter().map(origin));
+            }
+        }
+        Ok((failed, late))
+    }
+}
+
+/// The result of a query without aggregate for one batch, and the rows on which it failed.
+pub(super) fn rows_of(
+    plan: &StatelessPlan,
+    batch: &RecordBatch,
+) -> Result<(Failed, Vec<RecordBatch>)> {
+    let (mut failed, mut results) = (Vec::new(), Vec::new());
+    run_isolating(
+        batch,
+        0,
+        &mut |slice, _| {
+            results.push(plan.run(slice)?);
+            Ok(())
+        },
+        &mut |row, reason| {
+            failed.push((row, reason));
+            Ok(())
+        },
+    )?;
+    results.retain(|r| r.num_rows() > 0);
+    Ok((failed, results))
+}
