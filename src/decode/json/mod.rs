@@ -68,10 +68,18 @@ impl JsonDecoder {
 
     /// A decoder that delivers `schema`; field `i` stands under `keys[i]`.
     pub fn with_keys(schema: SchemaRef, keys: &[String], options: JsonOptions) -> Result<Self> {
+        Self::with_isa(schema, keys, options, Isa::detect())
+    }
+
+    fn with_isa(
+        schema: SchemaRef,
+        keys: &[String],
+        options: JsonOptions,
+        isa: Isa,
+    ) -> Result<Self> {
         let mut labels = Vec::new();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let row = Row::new(&keys, schema.fields(), "", &mut labels)?;
-        let isa = Isa::detect();
         Ok(Self {
             schema,
             options,

@@ -1,0 +1,278 @@
+//! The classes of cases of the public JSON parsing suites, written anew, with serde_json as the judge.
+
+use super::*;
+
+/// The classes of cases of the public JSON parsing suites, written anew.
+fn suite() -> Vec<Vec<u8>> {
+    let mut cases: Vec<Vec<u8>> = [
+        // Structure.
+        "",
+        " ",
+        "[",
+        "]",
+        "{",
+        "}",
+        "[]",
+        "{}",
+        "[ ]",
+        "{ }",
+        "[1]",
+        "[1,2]",
+        "[1,]",
+        "[,1]",
+        "[1,,2]",
+        "[1 2]",
+        "[1",
+        "[1,",
+        "[1}",
+        "{]",
+        "[[]",
+        "[]]",
+        "[[]]",
+        "[{}]",
+        "[1:2]",
+        "(1)",
+        "<null>",
+        "[\"a\"",
+        "[\u{c}]",
+        r#"{"a"}"#,
+        r#"{"a":}"#,
+        r#"{:1}"#,
+        r#"{"a" 1}"#,
+        r#"{"a":1"#,
+        r#"{"a":1,}"#,
+        r#"{,"a":1}"#,
+        r#"{"a":1,,"b":2}"#,
+        r#"{"a":1 "b":2}"#,
+        r#"{"a"::1}"#,
+        r#"{"a","b"}"#,
+        r#"{a:1}"#,
+        r#"{'a':1}"#,
+        r#"{1:1}"#,
+        r#"{null:1}"#,
+        r#"{"a":1}}"#,
+        r#"{"a":1}]"#,
+        r#"{"":1}"#,
+        r#"{"a":1,"a":2}"#,
+        r#"{"a":{"b":[{}]}}"#,
+        // Literals.
+        "null",
+        "true",
+        "false",
+        "nul",
+        "nulll",
+        "tru",
+        "True",
+        "FALSE",
+        "NULL",
+        "undefined",
+        "nan",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "[true false]",
+        "truefalse",
+        // Numbers.
+        "0",
+        "-0",
+        "1",
+        "-1",
+        "12",
+        "01",
+        "-01",
+        "00",
+        "-",
+        "+1",
+        "--1",
+        "- 1",
+        "1.",
+        ".5",
+        "-.5",
+        "1.5",
+        "1.50",
+        "0.0",
+        "1..5",
+        "1.5.2",
+        "1e5",
+        "1E5",
+        "1e+5",
+        "1e-5",
+        "1e",
+        "1e+",
+        "e5",
+        "1e5.5",
+        "1.e5",
+        "0e0",
+        "0e",
+        "1 e5",
+        "0x10",
+        "1_000",
+        "1,000",
+        "１",
+        "1f",
+        "9223372036854775807",
+        "9223372036854775808",
+        "18446744073709551615",
+        "18446744073709551616",
+        "-9223372036854775809",
+        "1e308",
+        "1e309",
+        "-1e309",
+        "1e-400",
+        "1e99999999999999999999",
+        "1e-99999999999999999999",
+        "0e99999999999999999999",
+        "123456789012345678901234567890",
+        "0.1e1",
+        "-0e+1",
+        // Strings.
+        r#""""#,
+        r#""a"#,
+        r#"a""#,
+        r#"'a'"#,
+        r#""\""#,
+        r#""\\""#,
+        r#""\"""#,
+        r#""\/""#,
+        r#""\b\f\n\r\t""#,
+        r#""\a""#,
+        r#""\x41""#,
+        r#""\'""#,
+        r#""\u0041""#,
+        r#""\u004""#,
+        r#""\u00G1""#,
+        r#""\U0041""#,
+        r#""\u""#,
+        r#""\u0000""#,
+        r#""\ud83d\ude00""#,
+        r#""\ud83d""#,
+        r#""\ude00""#,
+        r#""\ud83d\ud83d""#,
+        r#""\ude00\ud83d""#,
+        r#""\ud83dx""#,
+        r#""\ud83d\n""#,
+        r#""\uFFFF""#,
+        r#""\uDBFF\uDFFF""#,
+        "\"\t\"",
+        "\"\n\"",
+        "\"\u{0}\"",
+        "\"\u{1f}\"",
+        "\"\u{7f}\"",
+        "\"\u{2028}\"",
+        "\"ü😀\"",
+        "\"\u{feff}\"",
+        "\"a\" \"b\"",
+        "\"a\"b",
+        // Blanks and comments.
+        " 1 ",
+        "\t1\r\n",
+        "\u{a0}1",
+        "\u{c}1",
+        "\u{b}1",
+        "\u{feff}1",
+        "1\u{0}",
+        "/**/1",
+        "1//",
+        "#1",
+        "1;",
+        "\u{2003}1",
+    ]
+    .iter()
+    .map(|case| case.as_bytes().to_vec())
+    .collect();
+    // Bytes that are no UTF-8: alone, cut short, overlong, surrogates, beyond the last character.
+    for bytes in [
+        &b"\xff"[..],
+        b"\xc3",
+        b"\xc0\xaf",
+        b"\xe0\x80\xaf",
+        b"\xed\xa0\x80",
+        b"\xf4\x90\x80\x80",
+        b"\x80",
+    ] {
+        cases.push([b"\"", bytes, b"\""].concat());
+        cases.push([b"{\"", bytes, b"\":1}"].concat());
+        cases.push(bytes.to_vec());
+    }
+    for depth in [100, 125, 126, 127, 128, 129, 100_000] {
+        cases.push(["[".repeat(depth), "]".repeat(depth)].concat().into_bytes());
+        cases.push(
+            ["{\"a\":".repeat(depth), "1".into(), "}".repeat(depth)]
+                .concat()
+                .into_bytes(),
+        );
+        cases.push("[".repeat(depth).into_bytes());
+    }
+    cases.push(format!("1{}", "0".repeat(400)).into_bytes());
+    cases.push(format!("0.{}1", "0".repeat(400)).into_bytes());
+    cases
+}
+
+/// What is JSON does not depend on who wants it: wanted, of another type, or not wanted at all.
+#[test]
+fn json_is_what_serde_json_takes_for_it() {
+    let types = || {
+        vec![
+            DataType::Utf8View,
+            DataType::Int64,
+            DataType::Decimal128(10, 2),
+            DataType::Boolean,
+            list(list(DataType::Utf8View)),
+            map(map(DataType::Utf8View)),
+            row(vec![nullable("a", DataType::Utf8View)]),
+        ]
+    };
+    let names = ["wanted", "other"];
+    let (mut good, mut bad) = (0, 0);
+    for case in suite() {
+        for (name, data_type) in names
+            .iter()
+            .flat_map(|n| types().into_iter().map(move |t| (n, t)))
+        {
+            let record = [
+                b"{\"before\":\"x\", \"wanted\" :".as_slice(),
+                &case,
+                b",\"after\": [1]}",
+            ]
+            .concat();
+            let is_json = serde_json::from_slice::<serde_json::Value>(&record).is_ok();
+            let mut decoder = decoder_of(vec![nullable(name, data_type.clone())], false);
+            let payload = blobs([Some(b"{}".as_slice()), Some(record.as_slice()), Some(b"{}")]);
+            let decoded = decoder.decode(&payload, 0..3).unwrap();
+            // JSON of the wrong type is bad too, but then it has a field.
+            let rejected = decoded.bad.iter().any(|b| b.field.is_none());
+            let shown = String::from_utf8_lossy(&record[..record.len().min(300)]);
+            assert_eq!(
+                !rejected, is_json,
+                "{shown} as {data_type} in {name}: {:?}",
+                decoded.bad
+            );
+            assert_eq!(decoded.rows + decoded.bad.len(), 3, "{shown}");
+            assert!(decoded.rows >= 2);
+            if is_json { good += 1 } else { bad += 1 }
+        }
+    }
+    assert!(
+        good > 500 && bad > 1000,
+        "{good} good, {bad} bad: the table has lost its cases"
+    );
+}
+
+/// A record as a whole, objects only.
+#[test]
+fn a_record_is_an_object_that_serde_json_takes() {
+    for case in suite() {
+        let value = serde_json::from_slice::<serde_json::Value>(&case);
+        let expected = value.is_ok_and(|value| value.is_object());
+        let mut decoder = decoder_of(vec![nullable("z", DataType::Int64)], false);
+        let decoded = decoder
+            .decode(&blobs([Some(case.as_slice())]), 0..1)
+            .unwrap();
+        let shown = String::from_utf8_lossy(&case[..case.len().min(300)]);
+        assert_eq!(
+            (decoded.rows, decoded.bad.len()),
+            if expected { (1, 0) } else { (0, 1) },
+            "{shown}"
+        );
+    }
+}
