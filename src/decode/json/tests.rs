@@ -1,6 +1,7 @@
 //! Tables of cases per type, the classes of cases of the public JSON parsing suites, and a naive
 //! model over `serde_json::Value`.
 
+mod edges;
 mod fast;
 mod model;
 mod suite;

@@ -28,7 +28,12 @@ fn checked(decoder: &mut JsonDecoder, payload: &Blobs, range: Range<usize>) -> D
 }
 
 /// Decodes `batches` of `payload`, each decoder all of them; returns how many records were rows.
-fn agree(schema: &SchemaRef, strict: bool, payload: &Blobs, batches: &[Range<usize>]) -> usize {
+pub(super) fn agree(
+    schema: &SchemaRef,
+    strict: bool,
+    payload: &Blobs,
+    batches: &[Range<usize>],
+) -> usize {
     let mut general = decoder(schema, strict, Isa::Portable);
     general.walker = None;
     let mut decoders: Vec<_> = Isa::all()
@@ -59,7 +64,7 @@ fn agree(schema: &SchemaRef, strict: bool, payload: &Blobs, batches: &[Range<usi
 }
 
 /// All records in one batch.
-fn agree_on<R: AsRef<[u8]>>(fields: Vec<Field>, records: &[R]) -> usize {
+pub(super) fn agree_on<R: AsRef<[u8]>>(fields: Vec<Field>, records: &[R]) -> usize {
     let payload = blobs(records.iter().map(|record| Some(record.as_ref())));
     let schema = Arc::new(Schema::new(fields));
     agree(&schema, false, &payload, &[0..records.len()])
