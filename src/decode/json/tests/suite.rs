@@ -1,6 +1,132 @@
 //! The classes of cases of the public JSON parsing suites, written anew, with serde_json as the judge.
 
+use super::fast::agree_on;
 use super::*;
+
+/// Those that differ from the ones above in a detail only.
+const DETAILS: &[&str] = &[
+    "[1,null,true]",
+    r#"[   ""]"#,
+    "[\"a\"\n,4\n]",
+    "[3[4]]",
+    r#"["",]"#,
+    r#"["x",,]"#,
+    "[*]",
+    "[-]",
+    r#"[   , ""]"#,
+    r#"["a"]]"#,
+    r#"["a",4,1,"#,
+    r#"[\u000A""]"#,
+    r#"[1,[2,{"a":[]}],{}]"#,
+    "[a",
+    "[1]x",
+    "[☃]",
+    r#"["asd]"#,
+    "*",
+    "2@",
+    "<.>",
+    "aå",
+    r#"{"x": true,"#,
+    r#"{"x"::"b"}"#,
+    r#"{"a":"a" 123}"#,
+    "{key: 'value'}",
+    r#"{"a":"b",,"c":"d"}"#,
+    r#"{"a":0,,,,,}"#,
+    r#"{"a":/*comment*/"b"}"#,
+    r#"{"a":"b"}/**/"#,
+    r#"{"a":"b"}//"#,
+    r#"{"a":"b"}#{}"#,
+    r#"{"a":"b",/"#,
+    r#"{"a": true} "x""#,
+    "{🇨🇭}",
+    r#"{"a":"a"#,
+    r#"{ "foo" : "bar", "a" }"#,
+    "{9999E9999:1}",
+    "{null:null,null:null}",
+    r#"{"a":"b"},"#,
+    r#"{"a":"b"}{"c":"d"}"#,
+    r#"{"asd":"sdf", "dfg":"fgh"}"#,
+    r#"{"foo\u0000bar": 42}"#,
+    r#"{ "min": -1.0e+28, "max": 1.0e+28 }"#,
+    r#"{"title":"\u041f\u043e\u043b"}"#,
+    r#"{"a":[{"b":"c"}],"a":"d"}"#,
+    r#"{"\ud800":1}"#,
+    r#"{"a\"":1}"#,
+    r#"{"a\":1}"#,
+    "-2.",
+    ".-1",
+    ".2e-3",
+    "0.3e+",
+    "0.3e",
+    "0.e1",
+    "0E+",
+    "0E",
+    "1.0e+",
+    "1.0e-",
+    "1.0e",
+    "1 000.0",
+    "1eE2",
+    "2.e+3",
+    "2.e-3",
+    "2.e3",
+    "9.e+",
+    "Inf",
+    "-NaN",
+    "+Inf",
+    "++1234",
+    "0x42",
+    "1+2",
+    "-1x",
+    "1ea",
+    "-foo",
+    "-123.123foo",
+    "1a",
+    "1.8011670033376514H-308",
+    "-0.000000000000000000000000000000000000000000000000000000000000000000001",
+    "20e1",
+    "123e65",
+    "123e45678",
+    "-123123e100000",
+    "0.4e00669999999999999999999999999999999999999999999999999999999999969999999006",
+    "1.5e+9999",
+    "-1e-2",
+    "0e+1",
+    "0e1",
+    "-012",
+    "-1.0.",
+    "1.2a-3",
+    r#"\u0061"#,
+    r#""\u0060\u012a\u12AB""#,
+    r#""\uD801\udc37""#,
+    r#""\ud83d\ude39\ud83d\udc8d""#,
+    r#""\\u0000""#,
+    r#""\\a""#,
+    r#""\u0012""#,
+    r#""\uDBFF\uDFFE""#,
+    r#""\u00A0\uA66D\u200B\u2064\uFDD0\uFFFE""#,
+    r#""\uDADA""#,
+    r#""\uD888\u1234""#,
+    r#""\uD800\uD800\n""#,
+    r#""\uDd1e\uD834""#,
+    r#""\uDFAA""#,
+    r#""\uD800\u""#,
+    r#""\uD800\u1""#,
+    r#""\uD800\u1x""#,
+    r#""\uD834\uDd""#,
+    r#""\uD800abc""#,
+    r#""\uqqqq""#,
+    r#""\🌀""#,
+    r#""\u00A""#,
+    r#""\00""#,
+    r#""\u{41}""#,
+    r#""\"#,
+    r#""\\\""#,
+    r#""\\\\""#,
+    r#""a/*b*/c""#,
+    r#""\u002c""#,
+    r#""\"\\\/\b\f\n\r\t""#,
+    "\"\u{ffff}\u{1ffff}\"",
+];
 
 /// The classes of cases of the public JSON parsing suites, written anew.
 fn suite() -> Vec<Vec<u8>> {
@@ -178,6 +304,7 @@ fn suite() -> Vec<Vec<u8>> {
         "\u{2003}1",
     ]
     .iter()
+    .chain(DETAILS)
     .map(|case| case.as_bytes().to_vec())
     .collect();
     // Bytes that are no UTF-8: alone, cut short, overlong, surrogates, beyond the last character.
@@ -208,20 +335,21 @@ fn suite() -> Vec<Vec<u8>> {
     cases
 }
 
+fn types() -> Vec<DataType> {
+    vec![
+        DataType::Utf8View,
+        DataType::Int64,
+        DataType::Decimal128(10, 2),
+        DataType::Boolean,
+        list(list(DataType::Utf8View)),
+        map(map(DataType::Utf8View)),
+        row(vec![nullable("a", DataType::Utf8View)]),
+    ]
+}
+
 /// What is JSON does not depend on who wants it: wanted, of another type, or not wanted at all.
 #[test]
 fn json_is_what_serde_json_takes_for_it() {
-    let types = || {
-        vec![
-            DataType::Utf8View,
-            DataType::Int64,
-            DataType::Decimal128(10, 2),
-            DataType::Boolean,
-            list(list(DataType::Utf8View)),
-            map(map(DataType::Utf8View)),
-            row(vec![nullable("a", DataType::Utf8View)]),
-        ]
-    };
     let names = ["wanted", "other"];
     let (mut good, mut bad) = (0, 0);
     for case in suite() {
@@ -274,5 +402,29 @@ fn a_record_is_an_object_that_serde_json_takes() {
             if expected { (1, 0) } else { (0, 1) },
             "{shown}"
         );
+    }
+}
+
+/// Each case as a value in each place of the object and as the whole record, behind a record
+/// that makes the guess up to the case right.
+#[test]
+fn cases_in_a_stream_are_read_the_same_way_on_every_path() {
+    let places: [(&[u8], &[u8]); 5] = [
+        (b"{\"wanted\":", b"}"),
+        (b"{\"wanted\":", b",\"after\":[1]}"),
+        (b"{\"before\":\"x\",\"wanted\":", b"}"),
+        (b"{\"unwanted\": ", b" , \"wanted\": null }"),
+        (b"", b""),
+    ];
+    for data_type in types() {
+        let mut records = Vec::new();
+        for case in suite() {
+            for (before, after) in places {
+                records.push([before, b"\"x\"", after].concat());
+                records.push([before, &case, after].concat());
+            }
+        }
+        let good = agree_on(vec![nullable("wanted", data_type)], &records);
+        assert!(good > 200 && good < records.len() * 9 / 10, "{good}");
     }
 }
