@@ -40,9 +40,11 @@ pub(super) fn unescape(text: &str, to: &mut String) -> Option<()> {
 
 /// Four hexadecimal digits, and what follows.
 fn code_unit(text: &str) -> Option<(u32, &str)> {
-    let (digits, rest) = text.split_at_checked(4)?;
-    let all = digits.bytes().all(|b| b.is_ascii_hexdigit());
-    Some((u32::from_str_radix(digits, 16).ok().filter(|_| all)?, rest))
+    let digits = text.as_bytes().first_chunk::<4>()?;
+    let unit = digits.iter().try_fold(0, |unit, digit| {
+        Some(unit << 4 | char::from(*digit).to_digit(16)?)
+    })?;
+    Some((unit, &text[4..]))
 }
 
 #[cfg(test)]

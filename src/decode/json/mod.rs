@@ -122,7 +122,21 @@ impl JsonDecoder {
     /// Fills the columns with the records of `group`, which have just been walked, and starts the
     /// next group.
     fn fill(&mut self, payload: &Blobs, group: Range<usize>, outcomes: &mut Outcomes) {
-        let Some(walker) = &mut self.walker else {
+        self.fill_rows(payload, group.start, 0..group.len(), outcomes);
+        if let Some(walker) = &mut self.walker {
+            walker.start_group();
+        }
+    }
+
+    /// Fills the columns with rows `rows` of the group that starts with record `first`.
+    fn fill_rows(
+        &mut self,
+        payload: &Blobs,
+        first: usize,
+        rows: Range<usize>,
+        outcomes: &mut Outcomes,
+    ) {
+        let (Some(walker), false) = (&self.walker, rows.is_empty()) else {
             return;
         };
         let data = payload.data.as_slice();
@@ -132,17 +146,21 @@ impl JsonDecoder {
         };
         let mut columns = self.row.children.iter_mut().enumerate();
         let filled = columns.try_for_each(|(column, node)| {
-            fill(node, data, walker.values(column, group.len()), rules)
+            fill(node, data, walker.values(column, rows.clone()), rules)
         });
-        walker.start_group();
         if filled.is_ok() {
-            self.row.close_many(group.len());
-            outcomes.rows_of(group);
+            self.row.close_many(rows.len());
+            outcomes.rows_of(first + rows.start..first + rows.end);
             return;
         }
-        // Some record is bad. Which one, and why, is said by the general path.
+        // Some record is bad. Halves find it; why it is bad is said by the general path.
         self.row.truncate(outcomes.rows());
-        group.for_each(|record| self.general(payload, record, outcomes));
+        if rows.len() == 1 {
+            return self.general(payload, first + rows.start, outcomes);
+        }
+        let middle = rows.start + rows.len() / 2;
+        self.fill_rows(payload, first, rows.start..middle, outcomes);
+        self.fill_rows(payload, first, middle..rows.end, outcomes);
     }
 
     /// The same, compiled for the vectors and bit operations of newer processors.

@@ -17,6 +17,7 @@ use super::masks::{Isa, Masks};
 use super::number::Number;
 use crate::source::Span;
 use hashbrown::HashMap;
+use std::ops::Range;
 
 /// The record is not for this path.
 #[derive(Debug)]
@@ -129,6 +130,7 @@ pub(super) struct Walker {
     known: usize,
     /// From a hash of a text's first eight bytes to the step met last with it.
     by_head: Box<[u8; 256]>,
+    by_text: HashMap<Box<[u8]>, u8>,
     /// The last string that was written with escapes.
     unescaped: String,
     /// Per column the values of a group's records, [`GROUP`] places each; then as many for the
@@ -154,6 +156,7 @@ impl Walker {
             steps: Box::new([Step::NOWHERE; STEPS]),
             known: 2,
             by_head: Box::new([START; 256]),
+            by_text: HashMap::new(),
             unescaped: String::new(),
             spans: vec![Span::ABSENT; GROUP * (keys.len() + 1)],
             written: vec![Written::Plain; GROUP * keys.len()],
@@ -166,10 +169,11 @@ impl Walker {
         self.masks.clear();
     }
 
-    /// The values that the group's first `rows` records have for a column.
-    pub(super) fn values(&self, column: usize, rows: usize) -> Values<'_> {
+    /// The values that rows `rows` of the group have for a column.
+    pub(super) fn values(&self, column: usize, rows: Range<usize>) -> Values<'_> {
         let target = Target::column(column);
-        let places = target.values as usize..target.values as usize + rows;
+        let start = target.values as usize;
+        let places = start + rows.start..start + rows.end;
         Values {
             spans: &self.spans[places.clone()],
             written: (self.odd & target.bit != 0).then(|| &self.written[places]),
@@ -189,11 +193,12 @@ impl Walker {
     #[inline(always)]
     pub(super) fn walk(&mut self, data: &[u8], span: Span, limit: usize, row: usize) -> Walked<()> {
         let (start, end) = (span.start as usize, span.end as usize);
-        self.masks.cover(data, start, end, limit);
-        let text = data.get(..end).ok_or(GiveUp)?;
+        // An absent span names no place: masks from there would be for nothing.
         if start >= end {
             return Err(GiveUp);
         }
+        let text = data.get(..end).ok_or(GiveUp)?;
+        self.masks.cover(data, start, end, limit);
         let is_ascii = self.masks.is_ascii(start, end);
         let (mut at, mut step, mut seen) = (start, START, 0_u64);
         loop {
@@ -286,20 +291,19 @@ impl Walker {
 
     /// The step of a text; [`UNKNOWN`] when there is no room for it.
     fn learn(&mut self, text: &[u8], target: Target, first: bool) -> u8 {
-        let Some(new) = Step::new(text, target, first) else {
-            return UNKNOWN;
-        };
-        let same = |s: &Step| s.length == new.length && s.head == new.head && s.tail == new.tail;
-        let index = match self.steps[2..self.known].iter().position(same) {
-            Some(known) => known + 2,
-            None if self.known < STEPS => {
+        if let Some(known) = self.by_text.get(text) {
+            return *known;
+        }
+        match Step::new(text, target, first) {
+            Some(new) if self.known < STEPS => {
+                let index = self.known as u8;
                 self.steps[self.known] = new;
                 self.known += 1;
-                self.known - 1
+                self.by_text.insert(text.into(), index);
+                index
             }
-            None => return UNKNOWN,
-        };
-        index as u8
+            _ => UNKNOWN,
+        }
     }
 
     /// Reads `{"key":` or `,"key":`, or the closing brace, whatever blanks there are.
@@ -316,9 +320,9 @@ impl Walker {
             Some(b'}') if first => return Ok((Target::END, at + 1)),
             _ => return Err(GiveUp),
         }
-        let (key, after) = string(&self.masks, &mut self.unescaped, record, at + 1)?;
-        let target = *self.columns.get(key.as_bytes()).unwrap_or(&self.unwanted);
-        let at = skip_blanks(record, after);
+        let key = string(&self.masks, &mut self.unescaped, record, at + 1)?;
+        let target = *self.columns.get(key.text).unwrap_or(&self.unwanted);
+        let at = skip_blanks(record, key.after);
         if record.get(at) != Some(&b':') {
             return Err(GiveUp);
         }
@@ -332,15 +336,9 @@ impl Walker {
         let first = *record.get(at).ok_or(GiveUp)?;
         let (written, after) = match first {
             b'"' => {
-                let (text, after) = string(&self.masks, &mut self.unescaped, record, at + 1)?;
-                // Escaped text is longer than what it means.
-                let is_plain = text.is_ascii() && text.len() == after - 1 - (at + 1);
-                let written = if is_plain {
-                    Written::Plain
-                } else {
-                    Written::Odd
-                };
-                return Ok((span_of(at + 1, after - 1), written, after));
+                let string = string(&self.masks, &mut self.unescaped, record, at + 1)?;
+                let span = span_of(at + 1, string.after - 1);
+                return Ok((span, string.written, string.after));
             }
             b'-' | b'0'..=b'9' => {
                 let number = Number::at(record, at).ok_or(GiveUp)?;
@@ -420,8 +418,8 @@ impl Walker {
         if record.get(at) != Some(&b'"') {
             return Err(GiveUp);
         }
-        let (_, after) = string(&self.masks, &mut self.unescaped, record, at + 1)?;
-        let at = skip_blanks(record, after);
+        let key = string(&self.masks, &mut self.unescaped, record, at + 1)?;
+        let at = skip_blanks(record, key.after);
         match record.get(at) {
             Some(b':') => Ok(skip_blanks(record, at + 1)),
             _ => Err(GiveUp),
@@ -524,13 +522,21 @@ fn head(data: &[u8], at: usize) -> usize {
     }
 }
 
-/// The string whose text starts at `start`, and what follows its closing quote.
+struct Text<'a> {
+    /// What it means: UTF-8.
+    text: &'a [u8],
+    written: Written,
+    /// What follows the closing quote.
+    after: usize,
+}
+
+/// The string whose text starts at `start`.
 fn string<'a>(
     masks: &Masks,
     unescaped: &'a mut String,
     record: &'a [u8],
     start: usize,
-) -> Walked<(&'a str, usize)> {
+) -> Walked<Text<'a>> {
     let (mut at, mut has_escapes) = (start, false);
     let end = loop {
         let stop = masks.stop(at);
@@ -543,13 +549,30 @@ fn string<'a>(
             return Err(GiveUp);
         }
     };
-    let text = simdutf8::basic::from_utf8(&record[start..end]).map_err(|_| GiveUp)?;
-    if !has_escapes {
-        return Ok((text, end + 1));
+    let (text, after) = (&record[start..end], end + 1);
+    if !has_escapes && (text.is_empty() || masks.is_ascii(start, end)) {
+        let written = Written::Plain;
+        return Ok(Text {
+            text,
+            written,
+            after,
+        });
     }
-    unescaped.clear();
-    escape::unescape(text, unescaped).ok_or(GiveUp)?;
-    Ok((unescaped, end + 1))
+    let (mut text, written) = (
+        simdutf8::basic::from_utf8(text).map_err(|_| GiveUp)?,
+        Written::Odd,
+    );
+    if has_escapes {
+        unescaped.clear();
+        escape::unescape(text, unescaped).ok_or(GiveUp)?;
+        text = unescaped;
+    }
+    let text = text.as_bytes();
+    Ok(Text {
+        text,
+        written,
+        after,
+    })
 }
 
 #[inline(always)]
