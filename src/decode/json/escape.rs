@@ -5,7 +5,7 @@
 /// `to` then holds a part.
 pub(super) fn unescape(text: &str, to: &mut String) -> Option<()> {
     let mut rest = text;
-    while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
+    while let Some(at) = backslash(rest.as_bytes()) {
         to.push_str(&rest[..at]);
         let (escape, after) = rest[at + 1..].split_at_checked(1)?;
         rest = after;
@@ -36,6 +36,14 @@ pub(super) fn unescape(text: &str, to: &mut String) -> Option<()> {
     }
     to.push_str(rest);
     Some(())
+}
+
+/// The first backslash: often there is one right behind the last escape.
+fn backslash(text: &[u8]) -> Option<usize> {
+    match text.first() {
+        Some(b'\\') => Some(0),
+        _ => memchr::memchr(b'\\', text),
+    }
 }
 
 /// Four hexadecimal digits, and what follows.

@@ -10,7 +10,9 @@ mod keys;
 mod masks;
 mod node;
 mod number;
+mod texts;
 mod tokens;
+mod value;
 mod visit;
 mod walk;
 
