@@ -1,5 +1,10 @@
 //! The borders of the fast path, one by one: where groups, payloads, tables and vectors end.
 
+#![expect(
+    clippy::single_range_in_vec_init,
+    reason = "one batch is a list of one range"
+)]
+
 use super::fast::{agree, agree_on};
 use super::*;
 use crate::source::Span;
@@ -200,7 +205,7 @@ fn as_many_columns_as_there_are_bits_and_more() {
             .collect();
         let record = |i: usize| {
             let members = (0..width + 1)
-                .filter(|k| i % 5 != 0 || *k != i)
+                .filter(|k| !i.is_multiple_of(5) || *k != i)
                 .map(|k| format!(r#""c{}":"{i}""#, (k + i / 3) % (width + 1)));
             format!("{{{}}}", members.collect::<Vec<_>>().join(","))
         };

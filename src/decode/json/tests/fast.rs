@@ -2,6 +2,11 @@
 //! stale, wrong and right must give the same columns, row numbers and reasons. What is JSON is
 //! said by serde_json, and what good rows hold by the model.
 
+#![expect(
+    clippy::single_range_in_vec_init,
+    reason = "one batch is a list of one range"
+)]
+
 use super::model::{Cell, Random, expected, rows, same};
 use super::*;
 use crate::source::Span;
