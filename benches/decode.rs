@@ -1,11 +1,17 @@
 //! Nanoseconds per record of the decoders: `cargo bench --bench decode`.
 //!
-//! Records are made by a seeded generator. A batch is as long as the engine's.
+//! Records are made by a seeded generator. A batch is as long as the engine's. Quicker, and less
+//! exact: `cargo bench --bench decode -- --quick`.
+
+#[path = "decode/inputs.rs"]
+mod inputs;
+#[path = "decode/rivals.rs"]
+mod rivals;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
+use rivals::{AllTelemetry, Clicks, Rows, Telemetry};
 use std::hint::black_box;
 use std::sync::Arc;
 use windrow::decode::Decode;
@@ -13,17 +19,10 @@ use windrow::decode::csv::{CsvDecoder, CsvOptions};
 use windrow::decode::json::{JsonDecoder, JsonOptions};
 use windrow::decode::raw::RawDecoder;
 use windrow::decode::timestamp::parse_us;
-use windrow::source::{Blobs, BlobsBuilder};
+use windrow::source::Blobs;
 
 const RECORDS: usize = 8192;
 const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
-
-fn batch(mut record: impl FnMut(&mut StdRng, usize) -> String) -> Blobs {
-    let mut random = StdRng::seed_from_u64(7);
-    let mut blobs = BlobsBuilder::default();
-    (0..RECORDS).for_each(|i| blobs.push(Some(record(&mut random, i).as_bytes())));
-    blobs.finish()
-}
 
 fn schema(fields: &[(&str, DataType)]) -> SchemaRef {
     let fields = fields
@@ -32,120 +31,39 @@ fn schema(fields: &[(&str, DataType)]) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-/// `i` counts tenths of seconds.
-fn time(i: usize, separator: char) -> String {
-    let seconds = i / 10;
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("2022-01-01{separator}{hour:02}:{minute:02}:{second:02}")
-}
-
-struct Click {
-    time: String,
-    user: u32,
-    page: u32,
-    action: &'static str,
-}
-
-fn click(random: &mut StdRng, i: usize) -> Click {
-    Click {
-        time: time(i, 'T'),
-        user: random.random_range(0..1000),
-        page: random.random_range(0..500),
-        action: ["view", "add_to_cart", "purchase"][random.random_range(0..3)],
-    }
-}
-
-fn clicks() -> Blobs {
-    batch(|random, i| {
-        let Click {
-            time,
-            user,
-            page,
-            action,
-        } = click(random, i);
-        format!(
-            r#"{{"timestamp":"{time}","userid":"user_{user}","page":"/product{page}","action":"{action}"}}"#
-        )
-    })
-}
-
-/// The members of each object in an order of its own.
-fn shuffled_clicks() -> Blobs {
-    batch(|random, i| {
-        let Click {
-            time,
-            user,
-            page,
-            action,
-        } = click(random, i);
-        let mut members = [
-            format!(r#""timestamp":"{time}""#),
-            format!(r#""userid":"user_{user}""#),
-            format!(r#""page":"/product{page}""#),
-            format!(r#""action":"{action}""#),
-        ];
-        (1..4).for_each(|last| members.swap(last, random.random_range(0..=last)));
-        format!("{{{}}}", members.join(","))
-    })
-}
-
-fn csv_clicks() -> Blobs {
-    batch(|random, i| {
-        let Click {
-            time,
-            user,
-            page,
-            action,
-        } = click(random, i);
-        format!("{time},user_{user},/product{page},{action}")
-    })
-}
-
-fn telemetry() -> Blobs {
-    batch(|random, i| {
-        let model = ["ncs-5500", "asr-9000", "mx-480"][random.random_range(0..3)];
-        let status = if random.random_range(0..10) == 0 {
-            "down"
-        } else {
-            "up"
-        };
-        let (cpu, memory) = (
-            random.random_range(0..10_000),
-            random.random_range(0..10_000),
-        );
-        format!(
-            r#"{{"model":"{model}","deviceid":"device-{}","interface":"GigabitEthernet0/0/{}","interfacestatus":"{status}","cpuusage":"{}.{:02}","memoryusage":"{}.{:02}","event_time":"{}.{:03}"}}"#,
-            random.random_range(0..200),
-            random.random_range(0..48),
-            cpu / 100,
-            cpu % 100,
-            memory / 100,
-            memory % 100,
-            time(i, ' '),
-            random.random_range(0..1000),
-        )
-    })
-}
-
-/// Every record has numbers that need their text again.
-fn payments() -> Blobs {
-    batch(|random, i| {
-        format!(
-            r#"{{"id":{i},"amount":{}.{:02},"rate":{}.5,"paid":true}}"#,
-            random.random_range(0..100_000),
-            random.random_range(0..100),
-            random.random_range(0..1000),
-        )
-    })
-}
-
-fn benches(criterion: &mut Criterion) {
-    let utf8 = || DataType::Utf8View;
-    let click_columns = schema(&[
+fn click_columns() -> SchemaRef {
+    schema(&[
         ("timestamp", TIMESTAMP),
-        ("userid", utf8()),
-        ("page", utf8()),
-    ]);
+        ("userid", DataType::Utf8View),
+        ("page", DataType::Utf8View),
+    ])
+}
+
+fn json(schema: &SchemaRef) -> Box<dyn Decode> {
+    Box::new(JsonDecoder::new(Arc::clone(schema), JsonOptions::default()).expect("JSON types"))
+}
+
+/// The group of a case, with our decoder's time in it.
+fn decode<'c>(
+    criterion: &'c mut Criterion,
+    name: &str,
+    payload: &Blobs,
+    mut decoder: Box<dyn Decode>,
+) -> BenchmarkGroup<'c, WallTime> {
+    let mut group = criterion.benchmark_group(name);
+    group.throughput(Throughput::ElementsAndBytes {
+        elements: RECORDS as u64,
+        bytes: payload.data.len() as u64,
+    });
+    group.bench_function("decode", |bencher| {
+        bencher.iter(|| black_box(decoder.decode(payload, 0..RECORDS)));
+    });
+    group
+}
+
+/// Steady streams, beside everybody else.
+fn steady(criterion: &mut Criterion) {
+    let utf8 = || DataType::Utf8View;
     let telemetry_columns = schema(&[
         ("model", utf8()),
         ("deviceid", utf8()),
@@ -161,61 +79,109 @@ fn benches(criterion: &mut Criterion) {
         ("memoryusage", utf8()),
         ("event_time", TIMESTAMP),
     ]);
+    let (clicks, telemetry) = (inputs::clicks(), inputs::telemetry());
+    let name = "json/clickstream 3 of 4";
+    beside_all::<Clicks>(criterion, name, &clicks, &click_columns());
+    let name = "json/telemetry 4 of 7";
+    beside_all::<Telemetry>(criterion, name, &telemetry, &telemetry_columns);
+    let name = "json/telemetry 7 of 7";
+    beside_all::<AllTelemetry>(criterion, name, &telemetry, &all_telemetry_columns);
+}
+
+fn beside_all<R: Rows>(
+    criterion: &mut Criterion,
+    name: &str,
+    payload: &Blobs,
+    columns: &SchemaRef,
+) {
+    check(name, payload, json(columns), RECORDS);
+    let mut group = decode(criterion, name, payload, json(columns));
+    rivals::arrow_json(&mut group, payload, columns);
+    rivals::serde_struct::<R>(&mut group, payload);
+    rivals::simd::<R>(&mut group, payload);
+    rivals::sonic::<R>(&mut group, payload);
+    group.finish();
+}
+
+/// Whether as many records as expected are rows, before their time is taken.
+fn check(name: &str, payload: &Blobs, mut decoder: Box<dyn Decode>, rows: usize) {
+    let decoded = decoder.decode(payload, 0..RECORDS).expect("no defect");
+    assert!(decoded.rows >= rows, "{name}: {:?}", decoded.bad.first());
+}
+
+/// Streams that change from record to record, beside serde_json.
+fn drift(criterion: &mut Criterion) {
+    let cases: [(&str, Blobs); 8] = [
+        ("json/clickstream shuffled", inputs::shuffled_clicks()),
+        ("json/drift, two orders", inputs::two_orders()),
+        ("json/drift, 10 % nulls", inputs::nulls()),
+        ("json/drift, blanks", inputs::blanks()),
+        ("json/drift, non-ASCII", inputs::non_ascii()),
+        (
+            "json/drift, 5 % escapes",
+            inputs::escapes_in_one_of_twenty(),
+        ),
+        (
+            "json/drift, 1 % of a wrong type",
+            inputs::mistyped_in_one_of_hundred(),
+        ),
+        (
+            "json/drift, 50 % tombstones",
+            inputs::absent_in_one_of_two(),
+        ),
+    ];
+    for (name, payload) in cases {
+        check(name, &payload, json(&click_columns()), RECORDS / 2);
+        let mut group = decode(criterion, name, &payload, json(&click_columns()));
+        rivals::serde_struct::<Clicks>(&mut group, &payload);
+        group.finish();
+    }
+}
+
+/// Records that are meant to be slow. They must not be slower than serde_json.
+fn adverse(criterion: &mut Criterion) {
+    let cases: [(&str, Blobs); 5] = [
+        ("json/long strings", inputs::long_strings()),
+        ("json/deep nesting", inputs::deep_nesting()),
+        ("json/wide nesting", inputs::wide_nesting()),
+        ("json/escapes everywhere", inputs::escapes_everywhere()),
+        ("json/rows over 2 KiB, new keys", inputs::wide_rows()),
+    ];
+    for (name, payload) in cases {
+        check(name, &payload, json(&click_columns()), RECORDS);
+        let mut group = decode(criterion, name, &payload, json(&click_columns()));
+        rivals::serde_struct::<Clicks>(&mut group, &payload);
+        rivals::serde_value(&mut group, &payload);
+        group.finish();
+    }
+}
+
+fn others(criterion: &mut Criterion) {
     let payment_columns = schema(&[
         ("id", DataType::Int64),
         ("amount", DataType::Decimal128(10, 2)),
         ("rate", DataType::Float64),
     ]);
-    let json = |schema: &SchemaRef| -> Box<dyn Decode> {
-        Box::new(JsonDecoder::new(Arc::clone(schema), JsonOptions::default()).expect("JSON types"))
-    };
     let names = ["timestamp", "userid", "page", "action"].map(String::from);
-    let csv = CsvDecoder::new(&names, Arc::clone(&click_columns), CsvOptions::default());
-    let raw = RawDecoder::new(schema(&[("line", utf8())]));
-    let cases: [(&str, Blobs, Box<dyn Decode>); 7] = [
-        ("json/clickstream 3 of 4", clicks(), json(&click_columns)),
-        (
-            "json/clickstream shuffled",
-            shuffled_clicks(),
-            json(&click_columns),
-        ),
-        (
-            "json/telemetry 4 of 7",
-            telemetry(),
-            json(&telemetry_columns),
-        ),
-        (
-            "json/telemetry 7 of 7",
-            telemetry(),
-            json(&all_telemetry_columns),
-        ),
-        ("json/payments 3 of 4", payments(), json(&payment_columns)),
-        (
-            "csv/clickstream 3 of 4",
-            csv_clicks(),
-            Box::new(csv.expect("CSV types")),
-        ),
-        (
-            "raw/clickstream",
-            clicks(),
-            Box::new(raw.expect("one column")),
-        ),
-    ];
-    for (name, payload, mut decoder) in cases {
-        let check = decoder.decode(&payload, 0..RECORDS).expect("no defect");
-        assert_eq!((check.rows, check.bad), (RECORDS, vec![]), "{name}");
-        let mut group = criterion.benchmark_group(name);
-        group.throughput(Throughput::ElementsAndBytes {
-            elements: RECORDS as u64,
-            bytes: payload.data.len() as u64,
-        });
-        group.bench_function("decode", |bencher| {
-            bencher.iter(|| black_box(decoder.decode(&payload, 0..RECORDS)));
-        });
-        group.finish();
-    }
+    let csv = || -> Box<dyn Decode> {
+        let decoder = CsvDecoder::new(&names, click_columns(), CsvOptions::default());
+        Box::new(decoder.expect("CSV types"))
+    };
+    let line = schema(&[("line", DataType::Utf8View)]);
+    let raw =
+        || -> Box<dyn Decode> { Box::new(RawDecoder::new(Arc::clone(&line)).expect("one column")) };
+    let name = "json/payments 3 of 4";
+    let payments = inputs::payments();
+    check(name, &payments, json(&payment_columns), RECORDS);
+    decode(criterion, name, &payments, json(&payment_columns)).finish();
+    let name = "csv/clickstream 3 of 4";
+    check(name, &inputs::csv_clicks(), csv(), RECORDS);
+    decode(criterion, name, &inputs::csv_clicks(), csv()).finish();
+    decode(criterion, "raw/clickstream", &inputs::clicks(), raw()).finish();
+}
 
-    let times: Vec<String> = (0..RECORDS).map(|i| time(i * 977, 'T')).collect();
+fn times(criterion: &mut Criterion) {
+    let times: Vec<String> = (0..RECORDS).map(|i| inputs::time(i * 977, 'T')).collect();
     let mut group = criterion.benchmark_group("timestamp");
     group.throughput(Throughput::Elements(RECORDS as u64));
     group.bench_function("parse_us", |bencher| {
@@ -229,5 +195,5 @@ fn benches(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(decode, benches);
-criterion_main!(decode);
+criterion_group!(benches, steady, drift, adverse, others, times);
+criterion_main!(benches);

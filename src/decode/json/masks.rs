@@ -60,7 +60,9 @@ pub(super) struct Masks {
     from: usize,
     to: usize,
     /// Quotes, backslashes and control characters: what ends or interrupts the text of a string.
-    stops: Vec<u64>,
+    /// Little-endian, and one word of zeros behind the last: so 57 bits from any place on are one
+    /// load.
+    stops: Vec<[u8; 8]>,
     /// Bytes of characters that are not ASCII.
     high: Vec<u64>,
 }
@@ -114,15 +116,16 @@ impl Masks {
             block[..rest.len()].copy_from_slice(rest);
             self.append(&[block], portable);
         }
+        self.stops.push([0; 8]);
     }
 
     #[inline(always)]
     fn append(&mut self, blocks: &[[u8; BLOCK]], masks: impl Fn(&[u8; BLOCK]) -> (u64, u64)) {
-        self.stops.reserve(blocks.len() + 1);
+        self.stops.reserve(blocks.len() + 2);
         self.high.reserve(blocks.len() + 1);
         for block in blocks {
             let (stops, high) = masks(block);
-            self.stops.push(stops);
+            self.stops.push(stops.to_le_bytes());
             self.high.push(high);
         }
     }
@@ -139,32 +142,19 @@ impl Masks {
         self.append(blocks, |block| x86::avx512(block));
     }
 
-    /// The first quote, backslash or control character at or after `start`; at least the end of
-    /// the stretch when there is none in it.
     #[inline(always)]
-    pub(super) fn stop(&self, start: usize) -> usize {
-        let at = start - self.from;
-        match self.stops.get(at / BLOCK) {
-            Some(word) => {
-                let word = word >> (at % BLOCK);
-                if word != 0 {
-                    return start + word.trailing_zeros() as usize;
-                }
-                self.far_stop(at / BLOCK + 1)
-            }
-            None => self.to,
+    pub(super) fn stops(&self) -> Stops<'_> {
+        Stops {
+            words: &self.stops,
+            from: self.from,
+            to: self.to,
         }
     }
 
-    #[inline(never)]
-    fn far_stop(&self, first: usize) -> usize {
-        let words = self.stops.iter().enumerate().skip(first);
-        for (i, word) in words {
-            if *word != 0 {
-                return self.from + i * BLOCK + word.trailing_zeros() as usize;
-            }
-        }
-        self.to
+    /// As [`Stops::next`].
+    #[inline(always)]
+    pub(super) fn stop(&self, start: usize) -> usize {
+        self.stops().next(start)
     }
 
     /// Whether every byte of `start..end`, which lies in the stretch and is not empty, is ASCII.
@@ -188,6 +178,45 @@ impl Masks {
             high = self.high[at];
         }
         high & tail == 0
+    }
+}
+
+/// The masks of a stretch, for the innermost loop.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stops<'a> {
+    words: &'a [[u8; 8]],
+    from: usize,
+    to: usize,
+}
+
+impl Stops<'_> {
+    /// The first quote, backslash or control character at or after `start`; at least the end of
+    /// the stretch when there is none in it.
+    #[inline(always)]
+    pub(super) fn next(self, start: usize) -> usize {
+        let at = start - self.from;
+        let bytes = self.words.as_flattened().get(at / 8..);
+        if let Some(bytes) = bytes.and_then(<[u8]>::first_chunk) {
+            // A string that crosses words is nothing unusual: no branch for it.
+            let bits = u64::from_le_bytes(*bytes) >> (at % 8);
+            if bits != 0 {
+                return start + bits.trailing_zeros() as usize;
+            }
+        }
+        self.far(at)
+    }
+
+    #[inline(never)]
+    fn far(self, at: usize) -> usize {
+        let mut not_before = u64::MAX << (at % BLOCK);
+        for (i, word) in self.words.iter().enumerate().skip(at / BLOCK) {
+            let word = u64::from_le_bytes(*word) & not_before;
+            if word != 0 {
+                return self.from + i * BLOCK + word.trailing_zeros() as usize;
+            }
+            not_before = u64::MAX;
+        }
+        self.to
     }
 }
 
@@ -330,7 +359,7 @@ mod tests {
                     let mut masks = Masks::new(isa);
                     masks.cover(&block, 0, BLOCK, BLOCK);
                     assert_eq!(
-                        (masks.stops[0], masks.high[0]),
+                        (u64::from_le_bytes(masks.stops[0]), masks.high[0]),
                         expected,
                         "{isa:?} {byte} {at}"
                     );

@@ -1,8 +1,10 @@
 //! JSON records: one object each.
 //!
 //! There are two paths to the same columns. The fast one finds where the values are ([`walk`]) and
-//! then fills the columns ([`fill`]). What it gives up on is read again by serde_json ([`visit`]), which alone decides what is an error
-//! and says why.
+//! then fills the columns ([`fill`]). What it gives up on is read again by serde_json ([`visit`]),
+//! which alone decides what is an error and says why.
+//!
+//! This file is one of those that may hold `unsafe`: each block says why it is sound.
 
 mod escape;
 mod fill;
@@ -10,7 +12,9 @@ mod keys;
 mod masks;
 mod node;
 mod number;
+mod texts;
 mod tokens;
+mod value;
 mod visit;
 mod walk;
 
@@ -68,10 +72,18 @@ impl JsonDecoder {
 
     /// A decoder that delivers `schema`; field `i` stands under `keys[i]`.
     pub fn with_keys(schema: SchemaRef, keys: &[String], options: JsonOptions) -> Result<Self> {
+        Self::with_isa(schema, keys, options, Isa::detect())
+    }
+
+    fn with_isa(
+        schema: SchemaRef,
+        keys: &[String],
+        options: JsonOptions,
+        isa: Isa,
+    ) -> Result<Self> {
         let mut labels = Vec::new();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let row = Row::new(&keys, schema.fields(), "", &mut labels)?;
-        let isa = Isa::detect();
         Ok(Self {
             schema,
             options,
@@ -114,7 +126,21 @@ impl JsonDecoder {
     /// Fills the columns with the records of `group`, which have just been walked, and starts the
     /// next group.
     fn fill(&mut self, payload: &Blobs, group: Range<usize>, outcomes: &mut Outcomes) {
-        let Some(walker) = &mut self.walker else {
+        self.fill_rows(payload, group.start, 0..group.len(), outcomes);
+        if let Some(walker) = &mut self.walker {
+            walker.start_group();
+        }
+    }
+
+    /// Fills the columns with rows `rows` of the group that starts with record `first`.
+    fn fill_rows(
+        &mut self,
+        payload: &Blobs,
+        first: usize,
+        rows: Range<usize>,
+        outcomes: &mut Outcomes,
+    ) {
+        let (Some(walker), false) = (&self.walker, rows.is_empty()) else {
             return;
         };
         let data = payload.data.as_slice();
@@ -124,17 +150,21 @@ impl JsonDecoder {
         };
         let mut columns = self.row.children.iter_mut().enumerate();
         let filled = columns.try_for_each(|(column, node)| {
-            fill(node, data, walker.values(column, group.len()), rules)
+            fill(node, data, walker.values(column, rows.clone()), rules)
         });
-        walker.start_group();
         if filled.is_ok() {
-            self.row.close_many(group.len());
-            outcomes.rows_of(group);
+            self.row.close_many(rows.len());
+            outcomes.rows_of(first + rows.start..first + rows.end);
             return;
         }
-        // Some record is bad. Which one, and why, is said by the general path.
+        // Some record is bad. Halves find it; why it is bad is said by the general path.
         self.row.truncate(outcomes.rows());
-        group.for_each(|record| self.general(payload, record, outcomes));
+        if rows.len() == 1 {
+            return self.general(payload, first + rows.start, outcomes);
+        }
+        let middle = rows.start + rows.len() / 2;
+        self.fill_rows(payload, first, rows.start..middle, outcomes);
+        self.fill_rows(payload, first, middle..rows.end, outcomes);
     }
 
     /// The same, compiled for the vectors and bit operations of newer processors.

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 /// A value of any column.
 #[derive(Debug, Clone, PartialEq)]
-enum Cell {
+pub(super) enum Cell {
     Null,
     Boolean(bool),
     /// Integers, unscaled decimals, times.
@@ -30,7 +30,7 @@ enum Cell {
 }
 
 /// What the record should become; `None` when it is bad.
-fn expected(fields: &Fields, strict: bool, record: &[u8]) -> Option<Vec<Cell>> {
+pub(super) fn expected(fields: &Fields, strict: bool, record: &[u8]) -> Option<Vec<Cell>> {
     match serde_json::from_slice(record).ok()? {
         Value::Object(object) => expected_row(fields, strict, &object),
         _ => None,
@@ -120,7 +120,7 @@ fn decimal(number: &str, precision: u8, scale: i8) -> Option<i128> {
 }
 
 /// What the array has in slot `i`.
-fn actual(array: &ArrayRef, i: usize) -> Cell {
+pub(super) fn actual(array: &ArrayRef, i: usize) -> Cell {
     if array.is_null(i) {
         return Cell::Null;
     }
@@ -169,7 +169,7 @@ fn actual(array: &ArrayRef, i: usize) -> Cell {
     }
 }
 
-fn same(expected: &Cell, actual: &Cell) -> bool {
+pub(super) fn same(expected: &Cell, actual: &Cell) -> bool {
     match (expected, actual) {
         (Cell::Json(value), Cell::Text(text)) => {
             serde_json::from_str::<Value>(text).is_ok_and(|v| v == *value)
@@ -185,18 +185,18 @@ fn same(expected: &Cell, actual: &Cell) -> bool {
 }
 
 /// Random schemas and records for them.
-struct Random(StdRng);
+pub(super) struct Random(pub(super) StdRng);
 
 impl Random {
-    fn chance(&mut self, percent: u32) -> bool {
+    pub(super) fn chance(&mut self, percent: u32) -> bool {
         self.0.random_range(0..100) < percent
     }
 
-    fn below(&mut self, n: usize) -> usize {
+    pub(super) fn below(&mut self, n: usize) -> usize {
         self.0.random_range(0..n)
     }
 
-    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
+    pub(super) fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
         of[self.below(of.len())]
     }
 
@@ -234,7 +234,7 @@ impl Random {
             .collect()
     }
 
-    fn record(&mut self, fields: &Fields) -> Vec<u8> {
+    pub(super) fn record(&mut self, fields: &Fields) -> Vec<u8> {
         let mut text = self.object(fields, 3).into_bytes();
         if self.chance(15) {
             let byte = self.0.random_range(0..=255);
@@ -247,7 +247,7 @@ impl Random {
         text
     }
 
-    fn blank(&mut self) -> &'static str {
+    pub(super) fn blank(&mut self) -> &'static str {
         if self.chance(85) {
             ""
         } else {
@@ -285,7 +285,7 @@ impl Random {
         self.between("{", members, "}")
     }
 
-    fn member(&mut self, key: &str, value: impl FnOnce(&mut Self) -> String) -> String {
+    pub(super) fn member(&mut self, key: &str, value: impl FnOnce(&mut Self) -> String) -> String {
         let key = match self.chance(5) {
             true => key
                 .encode_utf16()
@@ -296,7 +296,7 @@ impl Random {
         format!("\"{key}\"{}:{}{}", self.blank(), self.blank(), value(self))
     }
 
-    fn value(&mut self, field: &Field, depth: usize) -> String {
+    pub(super) fn value(&mut self, field: &Field, depth: usize) -> String {
         if self.chance(3) {
             return self.any(2);
         }
@@ -342,7 +342,7 @@ impl Random {
         }
     }
 
-    fn any(&mut self, depth: usize) -> String {
+    pub(super) fn any(&mut self, depth: usize) -> String {
         match self.below(if depth == 0 { 5 } else { 7 }) {
             0 => self.string(),
             1 => self.number(),
@@ -385,7 +385,7 @@ impl Random {
         format!("\"{}\"", parts.collect::<Vec<_>>().concat())
     }
 
-    fn number(&mut self) -> String {
+    pub(super) fn number(&mut self) -> String {
         let (whole, fraction) = (self.0.random_range(-9999..=9999), self.below(1000));
         match self.below(6) {
             0 => self
@@ -408,7 +408,7 @@ impl Random {
 }
 
 /// The rows of `range`, and the records that are bad.
-fn rows(
+pub(super) fn rows(
     decoder: &mut JsonDecoder,
     payload: &Blobs,
     range: Range<usize>,
