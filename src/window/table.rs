@@ -17,7 +17,7 @@
 
 use super::{Aggregate, Assign, Input, Segment, Store};
 use crate::error::Result;
-use crate::watermark::{Before, NONE};
+use crate::watermark::Before;
 use arrow::array::UInt32Array;
 use std::collections::BTreeMap;
 use std::sync::Arc;
