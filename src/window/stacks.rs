@@ -8,15 +8,16 @@
 //!
 //! Two things differ from the textbook:
 //!
-//! - **Memory.** A suffix has up to all groups of a window. So a flip makes only every √n-th of
-//!   the n suffixes, and those between two of them when a window needs the first. At most
-//!   2·√n + 2 batches with the groups of a window are held beside the panes.
+//! - **Memory.** A suffix has up to all groups of a window. So a flip does not make all n of them
+//!   (one for each slide), but some far apart, then nearer ones up to the oldest; those between
+//!   two of them when a window needs the first. Distances are powers of 16: at most 16 suffixes
+//!   for each of them below n are held beside the panes, and the back. (Three powers for 3600.)
 //! - **Stragglers.** A segment of a pane before `mid` may be taken only by windows that end after
 //!   `mid` (its `from_end`, see [`super::table`]). It is in no suffix; windows merge it by itself.
 //!   When that has cost more than a flip, the queue flips.
 //!
-//! With all groups in each pane a window costs about seven merges of its groups; naively it costs
-//! one for each pane.
+//! With all groups in each pane a window costs about seven merges of its groups; pane by pane it
+//! costs one for each pane.
 
 use super::merge::Held;
 use super::{Aggregate, Assign};
@@ -39,8 +40,6 @@ struct Suffix {
 pub(super) struct TwoStacks {
     size: i64,
     slide: i64,
-    /// Distance of the suffixes that a flip makes.
-    stride: i64,
     /// The front holds what is before it, the back what is at it or after.
     mid: i64,
     /// End of the window evaluated last; later ones are asked for in ascending order.
@@ -64,11 +63,9 @@ impl TwoStacks {
         let Assign::Fixed { size, slide, .. } = *assign else {
             return None;
         };
-        let slides = size / slide;
-        (slides >= SLIDES_MIN).then(|| Self {
+        (size / slide >= SLIDES_MIN).then(|| Self {
             size,
             slide,
-            stride: slides.isqrt() * slide,
             mid: i64::MIN,
             end: i64::MIN,
             front: Vec::new(),
@@ -168,11 +165,14 @@ impl TwoStacks {
         let mut to = self.front.last().map_or(self.mid, |s| s.start);
         while to > start {
             let distance = to - start;
-            let step = match distance % self.slide {
-                0 if distance > self.stride => self.stride,
-                0 => self.slide,
-                part => part,
-            };
+            let mut step = self.slide;
+            while step.saturating_mul(16) < distance {
+                step *= 16;
+            }
+            if distance % self.slide != 0 {
+                // The size is no multiple of the slide: starts are not below `mid` by slides.
+                step = distance % self.slide;
+            }
             let from = to - step;
             let held = panes.range(from..to).flat_map(|(_, held)| held);
             let taken = held.filter(|h| h.from_end <= self.mid).map(|h| &h.batch);
