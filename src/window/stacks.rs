@@ -17,7 +17,8 @@
 //!   When that has cost more than a flip, the queue flips.
 //!
 //! With all groups in each pane a window costs about seven merges of its groups; pane by pane it
-//! costs one for each pane.
+//! costs one for each pane. Either way older panes come before newer ones, for aggregates that can
+//! tell; only a straggler may come after panes newer than its own.
 
 use super::merge::Held;
 use super::{Aggregate, Assign};
@@ -29,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) type Panes = BTreeMap<i64, Vec<Held>>;
 
 /// Windows with fewer slides than this cost no more when their panes are merged one by one.
-const SLIDES_MIN: i64 = 12;
+const SLIDES_MIN: i64 = 20;
 
 struct Suffix {
     start: i64,
@@ -42,7 +43,7 @@ pub(super) struct TwoStacks {
     slide: i64,
     /// The front holds what is before it, the back what is at it or after.
     mid: i64,
-    /// End of the window evaluated last; later ones are asked for in ascending order.
+    /// End of the window evaluated last; an earlier one starts afresh.
     end: i64,
     /// Newest start first: the last is the one in use.
     front: Vec<Suffix>,

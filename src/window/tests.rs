@@ -123,7 +123,7 @@ fn step(stragglers: bool, early: bool) -> impl Strategy<Value = Step> {
     let weight = u32::from(early);
     let keys = prop::collection::btree_set(0i64..6, 1..4);
     prop_oneof![
-        6 => (-12i64..60, skip, keys).prop_map(|(back, skip, keys)| Step::Segment { back, skip, keys }),
+        6 => (-12i64..90, skip, keys).prop_map(|(back, skip, keys)| Step::Segment { back, skip, keys }),
         4 => (0i64..9).prop_map(|by| Step::Advance { by }),
         weight => Just(Step::ShowAll),
         weight => Just(Step::ShowChanged),
@@ -288,7 +288,7 @@ impl Pair {
 }
 
 fn assigns() -> impl Strategy<Value = Assign> {
-    (1i64..40, 1i64..6, -20i64..20, 0i64..5).prop_map(|(slides, slide, offset, more)| {
+    (1i64..60, 1i64..6, -20i64..20, 0i64..5).prop_map(|(slides, slide, offset, more)| {
         Assign::fixed(slides * slide + more, slide, offset).unwrap()
     })
 }
