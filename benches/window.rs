@@ -1,5 +1,6 @@
 //! Window aggregation of one worker: rows per second through filter, windows and groups, with
 //! the merge of the closed windows. Input is decoded already; see `decode` for the rest.
+//! And the merge alone: result rows per second by the number of panes that a window has.
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -7,6 +8,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use windrow::plan::{Body, Job, QueryPlan, Settings, plan_script};
 use windrow::watermark::PartitionWatermark;
+use windrow::window::Segment;
 use windrow::window::assign::NEVER;
 use windrow::window::merge::{Scope, WindowMerge};
 use windrow::window::table::WindowTable;
@@ -14,8 +16,8 @@ use windrow::window::table::WindowTable;
 const ROWS: usize = 200_000;
 const BATCH: usize = 8192;
 
-/// Rows of 1 ms event time each, `keys` keys, one second of disorder.
-fn input(keys: usize) -> Vec<RecordBatch> {
+/// Rows of `apart` ms of event time each, `keys` keys, one second of disorder.
+fn input(count: usize, apart: i64, keys: usize) -> Vec<RecordBatch> {
     let mut state = 1u64;
     let mut draw = move |below: u64| {
         // xorshift64 (Marsaglia 2003)
@@ -25,11 +27,11 @@ fn input(keys: usize) -> Vec<RecordBatch> {
         state % below
     };
     let mut batches = Vec::new();
-    for from in (0..ROWS).step_by(BATCH) {
-        let rows = from..(from + BATCH).min(ROWS);
+    for from in (0..count).step_by(BATCH) {
+        let rows = from..(from + BATCH).min(count);
         let times = rows
             .clone()
-            .map(|i| i as i64 * 1000 - draw(1000) as i64 * 1000);
+            .map(|i| i as i64 * apart * 1000 - draw(1000) as i64 * 1000);
         let times: TimestampMicrosecondArray = times.map(Some).collect();
         let names: Vec<String> = rows
             .clone()
@@ -57,16 +59,14 @@ fn job(query: &str) -> Job {
     plan_script(&script, &|_| None, &Settings::default()).expect("a query that plans")
 }
 
-/// All batches through the table, and all windows through the merge; returns result rows.
-fn run(query: &QueryPlan, batches: &[RecordBatch]) -> usize {
+/// All batches through the table; `ship` gets the segments with each watermark.
+fn aggregate(query: &QueryPlan, batches: &[RecordBatch], mut ship: impl FnMut(Vec<Segment>, i64)) {
     let Body::Windowed(plan) = &query.body else {
         panic!("a windowed query")
     };
     let assign = plan.assign();
     let mut table = WindowTable::new(assign, plan.factory(0));
-    let mut merge = WindowMerge::new(assign, plan.factory(0));
     let mut watermark = PartitionWatermark::new(1_000_000);
-    let mut rows = 0;
     for batch in batches {
         let prepared = plan
             .prepare(0, batch, false)
@@ -76,13 +76,22 @@ fn run(query: &QueryPlan, batches: &[RecordBatch]) -> usize {
         table
             .update(&prepared.input, &prepared.times, &before, i64::MIN)
             .expect("an update");
-        rows += close(&mut table, &mut merge, watermark.current());
+        let watermark = watermark.current();
+        ship(table.ship(watermark).expect("segments"), watermark);
     }
-    rows + close(&mut table, &mut merge, NEVER)
+    ship(table.ship(NEVER).expect("segments"), NEVER);
 }
 
-fn close(table: &mut WindowTable, merge: &mut WindowMerge, watermark: i64) -> usize {
-    for segment in table.ship(watermark).expect("segments") {
+fn merge_of(query: &QueryPlan) -> WindowMerge {
+    let Body::Windowed(plan) = &query.body else {
+        panic!("a windowed query")
+    };
+    WindowMerge::new(plan.assign(), plan.factory(0))
+}
+
+/// Takes segments, returns the number of result rows of the windows that close.
+fn close(merge: &mut WindowMerge, segments: Vec<Segment>, watermark: i64) -> usize {
+    for segment in segments {
         merge.absorb(segment).expect("a merge");
     }
     let mut rows = 0;
@@ -91,6 +100,16 @@ fn close(table: &mut WindowTable, merge: &mut WindowMerge, watermark: i64) -> us
         rows += result.map_or(0, |r| r.batch.num_rows());
     }
     merge.finalise(watermark);
+    rows
+}
+
+/// Table and merge; returns result rows.
+fn run(query: &QueryPlan, batches: &[RecordBatch]) -> usize {
+    let mut merge = merge_of(query);
+    let mut rows = 0;
+    aggregate(query, batches, |segments, watermark| {
+        rows += close(&mut merge, segments, watermark);
+    });
     rows
 }
 
@@ -103,6 +122,14 @@ fn windows(c: &mut Criterion) {
             "SELECT window_start, k, count(*), sum(v) FROM TUMBLE(t, ts, INTERVAL '10' SECOND) GROUP BY window_start, window_end, k",
         ),
         (
+            "tumble_60s",
+            "SELECT window_start, k, count(*), sum(v) FROM TUMBLE(t, ts, INTERVAL '60' SECOND) GROUP BY window_start, window_end, k",
+        ),
+        (
+            "hop_60s_1s",
+            "SELECT window_start, k, count(*), sum(v) FROM HOP(t, ts, INTERVAL '1' SECOND, INTERVAL '60' SECOND) GROUP BY window_start, window_end, k",
+        ),
+        (
             "hop_60s_10s",
             "SELECT window_start, k, count(*), sum(v) FROM HOP(t, ts, INTERVAL '10' SECOND, INTERVAL '60' SECOND) GROUP BY window_start, window_end, k",
         ),
@@ -110,7 +137,7 @@ fn windows(c: &mut Criterion) {
     for (name, sql) in queries {
         let job = job(sql);
         for keys in [100, 50_000] {
-            let batches = input(keys);
+            let batches = input(ROWS, 1, keys);
             group.bench_with_input(BenchmarkId::new(name, keys), &batches, |b, batches| {
                 b.iter(|| black_box(run(&job.queries[0], batches)));
             });
@@ -119,5 +146,34 @@ fn windows(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, windows);
+/// Two hours of 100 rows a second: what a result row costs by the number of panes it comes from.
+fn merges(c: &mut Criterion) {
+    let mut group = c.benchmark_group("merge");
+    group.sample_size(10);
+    let batches = input(720_000, 10, 100);
+    for panes in [1, 6, 60, 3600] {
+        let job = job(&format!(
+            "SELECT window_start, k, count(*), sum(v) FROM HOP(t, ts, INTERVAL '1' SECOND, INTERVAL '{panes}' SECOND) GROUP BY window_start, window_end, k"
+        ));
+        let query = &job.queries[0];
+        let mut shipped = Vec::new();
+        aggregate(query, &batches, |segments, watermark| {
+            shipped.push((segments, watermark));
+        });
+        let run = || {
+            let mut merge = merge_of(query);
+            let close = |(segments, watermark): &(Vec<Segment>, i64)| {
+                close(&mut merge, segments.clone(), *watermark)
+            };
+            shipped.iter().map(close).sum::<usize>()
+        };
+        group.throughput(Throughput::Elements(run() as u64));
+        group.bench_function(BenchmarkId::new("panes", panes), |b| {
+            b.iter(|| black_box(run()));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, windows, merges);
 criterion_main!(benches);

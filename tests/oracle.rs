@@ -43,6 +43,13 @@ const CASES: &[Case] = &[
         stream: "SELECT window_start, window_end, count(*) c, median(v) m, count(*) FILTER (WHERE v > 0) p FROM HOP(t, ts, INTERVAL '4' SECOND, INTERVAL '10' SECOND) WHERE v IS NULL OR v <> 3 GROUP BY window_start, window_end",
         batch: "SELECT s, e, count(*), median(v), count(*) FILTER (WHERE v > 0) FROM w WHERE v IS NULL OR v <> 3 GROUP BY s, e",
     },
+    // Enough slides for `window/stacks.rs`.
+    Case {
+        size: 43,
+        slide: 2,
+        stream: "SELECT window_start, k, count(*) c, sum(v) s, min(v) lo, max(v) hi, avg(v) a, count(DISTINCT v) d FROM HOP(t, ts, INTERVAL '2' SECOND, INTERVAL '43' SECOND) GROUP BY window_start, window_end, k",
+        batch: "SELECT s, k, count(*) c, sum(v), min(v), max(v), avg(v), count(DISTINCT v) FROM w GROUP BY s, e, k",
+    },
     Case {
         size: 10,
         slide: 10,

@@ -53,7 +53,9 @@ impl Assign {
             Assign::Global => 0,
             Assign::Fixed { offset, pane, .. } => {
                 let shifted = ts.saturating_sub(offset);
-                (shifted - shifted.rem_euclid(pane)).saturating_add(offset)
+                shifted
+                    .saturating_sub(shifted.rem_euclid(pane))
+                    .saturating_add(offset)
             }
         }
     }
@@ -85,6 +87,25 @@ impl Assign {
             .saturating_add(offset)
             .saturating_add(size);
         (end.saturating_sub(size) <= pane).then_some(end)
+    }
+
+    /// End of the last window that holds `pane`.
+    pub fn last_end(&self, pane: i64) -> i64 {
+        match *self {
+            Assign::Global => NEVER,
+            Assign::Fixed {
+                size,
+                slide,
+                offset,
+                ..
+            } => {
+                let shifted = pane.saturating_sub(offset);
+                shifted
+                    .saturating_sub(shifted.rem_euclid(slide))
+                    .saturating_add(offset)
+                    .saturating_add(size)
+            }
+        }
     }
 
     /// Start of the window that ends at `end`.
@@ -138,6 +159,7 @@ mod tests {
             let pane = a.pane_of(ts);
             a.next_end(pane, i64::MIN);
             a.next_end(pane, ts);
+            a.last_end(pane);
         }
     }
 
@@ -161,6 +183,7 @@ mod tests {
                 after = end;
             }
             prop_assert_eq!(&got, &ends);
+            prop_assert_eq!(Some(a.last_end(pane)), ends.last().copied());
             prop_assert_eq!(a.next_end(pane, wm), ends.iter().copied().find(|e| *e > wm));
         }
     }

@@ -4,6 +4,8 @@
 //! query's watermark reaches its end, or (output modes update and complete) at a trigger when
 //! one of its panes has changed.
 
+use super::ends::Ends;
+use super::stacks::{Panes, TwoStacks, merge_all};
 use super::{Aggregate, Assign, Segment};
 use crate::error::Result;
 use crate::watermark::NONE;
@@ -28,23 +30,27 @@ pub enum Scope {
 }
 
 /// A segment of a pane.
-struct Held {
+pub(super) struct Held {
     /// Windows that end here or later take it.
-    from_end: i64,
+    pub from_end: i64,
     /// Came since the last `settle`.
     fresh: bool,
-    batch: RecordBatch,
+    pub batch: RecordBatch,
 }
 
 /// Segments of one aggregate of one query, from all workers.
 pub struct WindowMerge {
     assign: Assign,
     aggregate: Arc<dyn Aggregate>,
-    panes: BTreeMap<i64, Vec<Held>>,
+    panes: Panes,
+    /// `(from_end, pane)` of the segments that no final window has taken.
+    entering: BTreeSet<(i64, i64)>,
+    /// `None`: windows overlap too little.
+    stacks: Option<TwoStacks>,
     /// Ends of windows that have data and are not final.
-    pending: BTreeSet<i64>,
+    pending: Ends,
     /// Ends of windows that changed since they were last evaluated.
-    changed: BTreeSet<i64>,
+    changed: Ends,
     /// The query's watermark: windows that end at or before it are final.
     watermark: i64,
 }
@@ -57,9 +63,11 @@ impl WindowMerge {
         Self {
             assign,
             aggregate,
-            panes: BTreeMap::new(),
-            pending: BTreeSet::new(),
-            changed: BTreeSet::new(),
+            panes: Panes::new(),
+            entering: BTreeSet::new(),
+            stacks: TwoStacks::new(&assign),
+            pending: Ends::new(&assign),
+            changed: Ends::new(&assign),
             watermark: NONE,
         }
     }
@@ -71,15 +79,13 @@ impl WindowMerge {
         let Some(from_end) = self.assign.next_end(segment.pane, after) else {
             return Ok(segment.rows);
         };
-        let mut end = Some(from_end);
-        while let Some(e) = end {
-            self.pending.insert(e);
-            self.changed.insert(e);
-            end = if self.assign == Assign::Global {
-                None
-            } else {
-                self.assign.next_end(segment.pane, e)
-            };
+        // (The arithmetic of extreme times saturates.)
+        let last_end = self.assign.last_end(segment.pane).max(from_end);
+        self.pending.insert(from_end, last_end);
+        self.changed.insert(from_end, last_end);
+        if let Some(stacks) = &mut self.stacks {
+            stacks.absorbed(from_end);
+            self.entering.insert((from_end, segment.pane));
         }
         let segments = self.panes.entry(segment.pane).or_default();
         segments.push(Held {
@@ -95,24 +101,38 @@ impl WindowMerge {
 
     /// The ends of the windows that a watermark makes final, oldest first.
     pub fn due(&self, watermark: i64) -> Vec<i64> {
-        self.pending.range(..=watermark).copied().collect()
+        self.pending
+            .iter()
+            .take_while(|end| *end <= watermark)
+            .collect()
     }
 
     /// The ends of the windows that changed since they were evaluated, oldest first.
     pub fn changed(&self) -> Vec<i64> {
-        self.changed.iter().copied().collect()
+        self.changed.iter().collect()
     }
 
     /// The ends of all windows that have data, oldest first.
     pub fn pending(&self) -> Vec<i64> {
-        self.pending.iter().copied().collect()
+        self.pending.iter().collect()
     }
 
     /// The result of the window that ends at `end` over what has been absorbed; `None` when it
     /// has no data.
     pub fn evaluate(&mut self, end: i64, scope: Scope) -> Result<Option<WindowResult>> {
-        self.changed.remove(&end);
+        self.changed.remove(end);
         let start = self.assign.start_of(end);
+        let batch = match (&mut self.stacks, scope) {
+            (Some(stacks), Scope::All) => {
+                stacks.evaluate(end, &self.panes, &self.entering, self.aggregate.as_ref())?
+            }
+            _ => self.merge_panes(start, end, scope)?,
+        };
+        Ok(batch.map(|batch| WindowResult { start, end, batch }))
+    }
+
+    /// The result of a window, pane by pane.
+    fn merge_panes(&self, start: i64, end: i64, scope: Scope) -> Result<Option<RecordBatch>> {
         let range = if self.assign == Assign::Global {
             i64::MIN..i64::MAX
         } else {
@@ -144,13 +164,13 @@ impl WindowMerge {
         if scope == Scope::Changed {
             batch = batch.slice(0, changed);
         }
-        Ok(Some(WindowResult { start, end, batch }))
+        Ok(Some(batch))
     }
 
     /// Ends a trigger: nothing counts as changed any more. Panes of several segments become one,
     /// so that the next trigger costs what the state costs, not what the run has cost.
     pub fn settle(&mut self) -> Result<()> {
-        self.changed.clear();
+        self.changed = Ends::new(&self.assign);
         for segments in self.panes.values_mut() {
             for held in segments.iter_mut() {
                 held.fresh = false;
@@ -169,8 +189,9 @@ impl WindowMerge {
             return;
         }
         self.watermark = watermark;
-        self.pending = self.pending.split_off(&watermark.saturating_add(1));
-        self.changed = self.changed.split_off(&watermark.saturating_add(1));
+        self.pending.remove_through(watermark);
+        self.changed.remove_through(watermark);
+        self.entering = (self.entering).split_off(&(watermark.saturating_add(1), i64::MIN));
         while let Some(entry) = self.panes.first_entry() {
             if self.assign.next_end(*entry.key(), watermark).is_some() {
                 break;
@@ -185,11 +206,9 @@ impl WindowMerge {
 
     /// Memory held, in bytes.
     pub fn bytes(&self) -> usize {
-        self.panes
-            .values()
-            .flatten()
-            .map(|h| h.batch.get_array_memory_size())
-            .sum()
+        let held = self.panes.values().flatten();
+        let panes: usize = held.map(|h| h.batch.get_array_memory_size()).sum();
+        panes + self.stacks.as_ref().map_or(0, TwoStacks::bytes)
     }
 
     /// Windows with data that are not final.
@@ -208,15 +227,8 @@ fn compact(segments: &mut Vec<Held>, aggregate: &dyn Aggregate) -> Result<()> {
             .push(held.batch);
     }
     for ((from_end, fresh), batches) in alike {
-        let batch = match batches.as_slice() {
-            [one] => one.clone(),
-            many => {
-                let mut store = aggregate.store()?;
-                for batch in many {
-                    store.merge(batch)?;
-                }
-                store.seal()?
-            }
+        let Some(batch) = merge_all(&batches.iter().collect::<Vec<_>>(), aggregate)? else {
+            continue;
         };
         segments.push(Held {
             from_end,

@@ -4,14 +4,19 @@
 //!
 //! **Pane.** Windows of one query overlap when they slide; the smallest span that every window
 //! either holds wholly or not at all is a pane (gcd of size and slide). A row is added once, to
-//! one pane; a window is the merge of its panes.
+//! one pane; a window is the merge of its panes. Windows that overlap a lot share merges of many panes
+//! (`stacks`), so that a result costs the same however small the slide is.
 //!
 //! **Segment.** State can be taken out of an accumulator but not copied. So a pane's store is
 //! *sealed*: its keys and state columns become one immutable batch, and a fresh store goes on.
 
 pub mod assign;
+mod ends;
 pub mod merge;
+mod stacks;
 pub mod table;
+#[cfg(test)]
+mod tests;
 
 pub use assign::Assign;
 

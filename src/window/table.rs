@@ -95,11 +95,12 @@ impl WindowTable {
         before: &Before,
         floor: i64,
     ) -> Result<Vec<u32>> {
-        let (shares, late) = match before {
+        let each = match before {
             // No row of the batch is late or partly late, whatever its own watermark was.
-            Before::AtMost { .. } => share_by_pane(&self.assign, times, floor),
-            Before::Each(each) => share_by_row(&self.assign, times, each, floor),
+            Before::AtMost { .. } => None,
+            Before::Each(each) => Some(each.as_slice()),
         };
+        let (shares, late) = share(&self.assign, times, each, floor);
         for (name, rows) in shares {
             if rows.len() == input.rows {
                 self.add(name, input)?;
@@ -165,50 +166,55 @@ impl WindowTable {
 /// The rows that go into each store, and the late rows, as indices.
 type Shared = (BTreeMap<(i64, i64), Vec<u32>>, Vec<u32>);
 
-fn share_by_row(assign: &Assign, times: &[i64], before: &[i64], floor: i64) -> Shared {
-    let (mut shares, mut late) = (BTreeMap::<_, Vec<u32>>::new(), Vec::new());
-    for (row, (&t, &watermark)) in (0..).zip(times.iter().zip(before)) {
-        let pane = assign.pane_of(t);
-        match assign.next_end(pane, watermark.max(floor)) {
-            Some(end) => shares.entry((end, pane)).or_default().push(row),
-            None => late.push(row),
-        }
-    }
-    (shares, late)
+/// Rows of one pane that all its windows take.
+struct PaneRows {
+    pane: i64,
+    first_end: i64,
+    rows: Vec<u32>,
 }
 
-/// As [`share_by_row`], where all rows of a pane go the same way. Rows mostly are in the pane of
-/// the row before them, or around the border of two: those two are tried first.
-fn share_by_pane(assign: &Assign, times: &[i64], floor: i64) -> Shared {
+/// Rows mostly are in the pane of the row before them, or around the border of two: those two are
+/// tried first. Without watermarks `before` each row, only `floor` can make rows late.
+fn share(assign: &Assign, times: &[i64], before: Option<&[i64]>, floor: i64) -> Shared {
     let width = assign.pane_size().unsigned_abs();
-    let mut panes: Vec<(i64, Vec<u32>)> = Vec::new();
+    let (mut shares, mut late) = (BTreeMap::<_, Vec<u32>>::new(), Vec::new());
+    let mut panes: Vec<PaneRows> = Vec::new();
     let mut by_pane = BTreeMap::new();
     let (mut last, mut other) = (0, 0);
-    let holds = |panes: &[(i64, Vec<u32>)], i: usize, t: i64| {
-        (panes.get(i)).is_some_and(|(pane, _)| *pane <= t && t.abs_diff(*pane) < width)
+    let holds = |panes: &[PaneRows], i: usize, t: i64| {
+        (panes.get(i)).is_some_and(|p| p.pane <= t && t.abs_diff(p.pane) < width)
     };
-    for (row, &t) in (0..).zip(times) {
+    for (row, &t) in times.iter().enumerate() {
         if !holds(&panes, last, t) {
             std::mem::swap(&mut last, &mut other);
             if !holds(&panes, last, t) {
                 let pane = assign.pane_of(t);
                 last = *by_pane.entry(pane).or_insert_with(|| {
-                    panes.push((pane, Vec::new()));
+                    panes.push(PaneRows {
+                        pane,
+                        first_end: assign.first_end(pane),
+                        rows: Vec::new(),
+                    });
                     panes.len() - 1
                 });
             }
         }
-        panes[last].1.push(row);
-    }
-    let (mut shares, mut late) = (BTreeMap::new(), Vec::new());
-    for (pane, rows) in panes {
-        match assign.next_end(pane, floor) {
-            Some(end) => {
-                shares.insert((end, pane), rows);
-            }
-            None => late.extend(rows),
+        let PaneRows {
+            pane,
+            first_end,
+            rows,
+        } = &mut panes[last];
+        let watermark = before.map_or(floor, |b| b[row].max(floor));
+        if watermark < *first_end {
+            rows.push(row as u32);
+        } else if let Some(end) = assign.next_end(*pane, watermark) {
+            shares.entry((end, *pane)).or_default().push(row as u32);
+        } else {
+            late.push(row as u32);
         }
     }
-    late.sort_unstable();
+    for p in panes.into_iter().filter(|p| !p.rows.is_empty()) {
+        shares.insert((p.first_end, p.pane), p.rows);
+    }
     (shares, late)
 }

@@ -1,0 +1,230 @@
+//! Windows that overlap a lot: the result of each from a few batches, however many panes it has.
+//!
+//! The classic queue of two stacks, over sealed segments. At some window's end, `mid`, the queue
+//! *flips*: what that window holds becomes the **front**, a stack of suffixes, each the merge of
+//! the panes from its start to `mid`. A later window takes the one suffix that begins where it
+//! does; older ones are dropped. Panes from `mid` on go to the **back**, one batch that grows. A
+//! window is front, then back. When a window begins at `mid` or later, the queue flips again.
+//!
+//! Two things differ from the textbook:
+//!
+//! - **Memory.** A suffix has up to all groups of a window. So a flip does not make all n of them
+//!   (one for each slide), but some far apart, then nearer ones up to the oldest; those between
+//!   two of them when a window needs the first. Distances are powers of 16: at most 16 suffixes
+//!   for each of them below n are held beside the panes, and the back. (Three powers for 3600.)
+//! - **Stragglers.** A segment of a pane before `mid` may be taken only by windows that end after
+//!   `mid` (its `from_end`, see [`super::table`]). It is in no suffix; windows merge it by itself.
+//!   When that has cost more than a flip, the queue flips.
+//!
+//! With all groups in each pane a window costs about seven merges of its groups; pane by pane it
+//! costs one for each pane. Either way older panes come before newer ones, for aggregates that can
+//! tell; only a straggler may come after panes newer than its own.
+
+use super::merge::Held;
+use super::{Aggregate, Assign};
+use crate::error::Result;
+use arrow::record_batch::RecordBatch;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The segments of all workers, by pane.
+pub(super) type Panes = BTreeMap<i64, Vec<Held>>;
+
+/// Windows with fewer slides than this cost no more when their panes are merged one by one.
+const SLIDES_MIN: i64 = 20;
+
+struct Suffix {
+    start: i64,
+    /// `None`: no data from `start` to `mid`.
+    batch: Option<RecordBatch>,
+}
+
+pub(super) struct TwoStacks {
+    size: i64,
+    slide: i64,
+    /// The front holds what is before it, the back what is at it or after.
+    mid: i64,
+    /// End of the window evaluated last; an earlier one starts afresh.
+    end: i64,
+    /// Newest start first: the last is the one in use.
+    front: Vec<Suffix>,
+    /// With their panes.
+    stragglers: Vec<(i64, RecordBatch)>,
+    back: Option<RecordBatch>,
+    /// Segments of the back that are not merged into it yet; at most as many rows as it has.
+    recent: Vec<RecordBatch>,
+    /// Rows that the last flip merged.
+    flip_rows: usize,
+    /// Rows of stragglers that windows have merged since.
+    straggler_rows: usize,
+}
+
+impl TwoStacks {
+    /// `None` when windows are better merged pane by pane.
+    pub fn new(assign: &Assign) -> Option<Self> {
+        let Assign::Fixed { size, slide, .. } = *assign else {
+            return None;
+        };
+        (size / slide >= SLIDES_MIN).then(|| Self {
+            size,
+            slide,
+            mid: i64::MIN,
+            end: i64::MIN,
+            front: Vec::new(),
+            stragglers: Vec::new(),
+            back: None,
+            recent: Vec::new(),
+            flip_rows: 0,
+            straggler_rows: 0,
+        })
+    }
+
+    /// A segment has come that windows from `from_end` on take.
+    pub fn absorbed(&mut self, from_end: i64) {
+        if from_end <= self.end {
+            // A window that was shown before it was final will be shown again.
+            self.flip(i64::MIN);
+            self.end = i64::MIN;
+        }
+    }
+
+    /// The result of the window that ends at `end`; `None` when it has no data. `entering` names
+    /// all segments by `(from_end, pane)`, those aside that were final at the last call.
+    pub fn evaluate(
+        &mut self,
+        end: i64,
+        panes: &Panes,
+        entering: &BTreeSet<(i64, i64)>,
+        aggregate: &dyn Aggregate,
+    ) -> Result<Option<RecordBatch>> {
+        let start = end.saturating_sub(self.size);
+        if start >= self.mid || end <= self.end || self.straggler_rows > self.flip_rows {
+            self.flip(end);
+            self.end = end;
+            self.flip_rows = self.extend_front(start, panes, aggregate)?;
+        } else {
+            self.enter(start, end, panes, entering);
+            self.end = end;
+            self.front
+                .truncate(self.front.partition_point(|s| s.start >= start));
+            self.extend_front(start, panes, aggregate)?;
+        }
+        self.grow_back(aggregate)?;
+        self.straggler_rows += rows(self.stragglers.iter().map(|(_, b)| b));
+        let front = self.front.last().and_then(|s| s.batch.as_ref());
+        let parts = front
+            .into_iter()
+            .chain(self.stragglers.iter().map(|(_, b)| b))
+            .chain(&self.back)
+            .chain(&self.recent);
+        let mut store = None;
+        for part in parts {
+            let store = match &mut store {
+                Some(store) => store,
+                None => store.insert(aggregate.store()?),
+            };
+            store.merge(part)?;
+        }
+        store.map(|mut s| s.evaluate()).transpose()
+    }
+
+    /// Empties both stacks; the front may then be filled with what is before `mid`.
+    fn flip(&mut self, mid: i64) {
+        self.mid = mid;
+        self.front.clear();
+        self.stragglers.clear();
+        self.back = None;
+        self.recent.clear();
+        self.straggler_rows = 0;
+    }
+
+    /// Takes the segments that windows up to `end` take and those before did not.
+    fn enter(&mut self, start: i64, end: i64, panes: &Panes, entering: &BTreeSet<(i64, i64)>) {
+        self.stragglers.retain(|(pane, _)| *pane >= start);
+        let new = (self.end.saturating_add(1), i64::MIN)..=(end, i64::MAX);
+        for &(from_end, pane) in entering.range(new) {
+            let held = panes.get(&pane).into_iter().flatten();
+            let batches = held
+                .filter(|h| h.from_end == from_end)
+                .map(|h| h.batch.clone());
+            if pane >= self.mid {
+                self.recent.extend(batches);
+            } else if pane >= start {
+                self.stragglers.extend(batches.map(|b| (pane, b)));
+            }
+        }
+        self.stragglers.sort_by_key(|(pane, _)| *pane);
+    }
+
+    /// Adds suffixes until there is one that begins at `start`. Returns the rows merged.
+    fn extend_front(
+        &mut self,
+        start: i64,
+        panes: &Panes,
+        aggregate: &dyn Aggregate,
+    ) -> Result<usize> {
+        let mut merged = 0;
+        let mut to = self.front.last().map_or(self.mid, |s| s.start);
+        while to > start {
+            let distance = to - start;
+            let mut step = self.slide;
+            while step.saturating_mul(16) < distance {
+                step *= 16;
+            }
+            if distance % self.slide != 0 {
+                // The size is no multiple of the slide: starts are not below `mid` by slides.
+                step = distance % self.slide;
+            }
+            let from = to - step;
+            let held = panes.range(from..to).flat_map(|(_, held)| held);
+            let taken = held.filter(|h| h.from_end <= self.mid).map(|h| &h.batch);
+            let newer = self.front.last().and_then(|s| s.batch.as_ref());
+            let parts: Vec<&RecordBatch> = taken.chain(newer).collect();
+            merged += rows(parts.iter().copied());
+            self.front.push(Suffix {
+                start: from,
+                batch: merge_all(&parts, aggregate)?,
+            });
+            to = from;
+        }
+        Ok(merged)
+    }
+
+    /// Merges the newest segments into the back once they are as large: so a segment of few
+    /// groups does not cost all groups of the back.
+    fn grow_back(&mut self, aggregate: &dyn Aggregate) -> Result<()> {
+        if rows(&self.recent) > rows(&self.back) {
+            let parts: Vec<&RecordBatch> = self.back.iter().chain(&self.recent).collect();
+            self.back = merge_all(&parts, aggregate)?;
+            self.recent.clear();
+        }
+        Ok(())
+    }
+
+    /// Memory held beside the panes, in bytes.
+    pub fn bytes(&self) -> usize {
+        let front = self.front.iter().filter_map(|s| s.batch.as_ref());
+        front
+            .chain(&self.back)
+            .map(RecordBatch::get_array_memory_size)
+            .sum()
+    }
+}
+
+fn rows<'a>(batches: impl IntoIterator<Item = &'a RecordBatch>) -> usize {
+    batches.into_iter().map(RecordBatch::num_rows).sum()
+}
+
+/// The merge of some segments as one; `None` for none.
+pub(super) fn merge_all(
+    parts: &[&RecordBatch],
+    aggregate: &dyn Aggregate,
+) -> Result<Option<RecordBatch>> {
+    if let [] | [_] = parts {
+        return Ok(parts.first().copied().cloned());
+    }
+    let mut store = aggregate.store()?;
+    for part in parts {
+        store.merge(part)?;
+    }
+    store.seal().map(Some)
+}
