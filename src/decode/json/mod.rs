@@ -1,7 +1,7 @@
 //! JSON records: one object each.
 //!
-//! There are two paths to the same columns. The fast one finds where the values are ([`walk`]) and
-//! then fills the columns ([`fill`]). What it gives up on is read again by serde_json ([`visit`]),
+//! There are two paths to the same columns. The fast one finds where the values are (`walk`) and
+//! then fills the columns (`fill`). What it gives up on is read again by serde_json (`visit`),
 //! which alone decides what is an error and says why.
 //!
 //! This file is one of those that may hold `unsafe`: each block says why it is sound.

@@ -13,6 +13,7 @@ const TEXT_BYTES: usize = 64;
 const HEAD_BYTES: usize = 32;
 /// Such texts that are remembered; later ones are read each time.
 const STEPS: usize = 256;
+
 /// What stands between two values, and what it leads to.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(128))]

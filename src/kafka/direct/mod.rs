@@ -1,7 +1,7 @@
 //! The second client behind the batch contract: Fetch requests of our own, for the data path
 //! alone. Offsets, metadata for planning and everything that is written stay with librdkafka.
 //!
-//! One thread, the worker's, does everything within [`Reader::poll`]: connections do not block,
+//! One thread, the worker's, does everything within `Reader::poll`: connections do not block,
 //! and to each broker one Fetch request is under way at any time, sent before what the one before
 //! brought is unpacked. So the broker and the network work while the worker computes.
 //!
