@@ -13,6 +13,7 @@ pub mod plan;
 pub mod run;
 pub mod sink;
 pub mod source;
+pub mod state;
 pub mod table;
 pub mod time;
 pub mod watermark;

@@ -26,11 +26,14 @@ pub enum Before {
 }
 
 impl PartitionWatermark {
-    pub fn new(delay_us: i64) -> Self {
-        Self {
-            max_us: NONE,
-            delay_us,
-        }
+    /// `max_us`: the largest event time read by an earlier run, else [`NONE`].
+    pub fn new(delay_us: i64, max_us: i64) -> Self {
+        Self { max_us, delay_us }
+    }
+
+    /// Largest event time so far, [`NONE`] at the start.
+    pub fn max_us(&self) -> i64 {
+        self.max_us
     }
 
     /// The watermark after all rows observed; [`NONE`] before the first.
@@ -120,7 +123,7 @@ mod tests {
             let (times, future): (Vec<i64>, Vec<bool>) = rows.into_iter().unzip();
             let late = |ts: i64, wm: i64| wm != NONE && ts + 7 <= wm;
             let expected: Vec<bool> = model(&times, &future, delay).iter().zip(&times).map(|(w, t)| late(*t, *w)).collect();
-            let mut watermark = PartitionWatermark::new(delay);
+            let mut watermark = PartitionWatermark::new(delay, NONE);
             let mut got = Vec::new();
             let mut from = 0;
             for cut in cuts {
@@ -139,7 +142,7 @@ mod tests {
     #[test]
     fn one_future_row_does_not_make_the_rest_late() {
         // The story of a rival's bug: one time stamp in the future dropped everything after it.
-        let mut watermark = PartitionWatermark::new(0);
+        let mut watermark = PartitionWatermark::new(0, NONE);
         watermark.observe(&[10, 1_000_000, 11], Some(&[false, true, false]), |_, _| {
             true
         });

@@ -134,7 +134,7 @@ const TO_END: (&str, &str) = ("scan.bounded.mode", "latest-offset");
 /// The source's partitions, and what it told meanwhile.
 fn partitions_told(source: &KafkaSource) -> (Vec<Assignment>, Vec<String>) {
     let mut told = Vec::new();
-    let partitions = source.partitions(&mut |text| {
+    let partitions = source.partitions(None, &mut |text| {
         told.push(text.to_string());
         true
     });

@@ -56,7 +56,7 @@ enum Field {
 
 pub fn run(args: Args, stop: &AtomicBool) -> Result<()> {
     let source = KafkaSource::new(&table(&args)?, request(&args))?;
-    let partitions = source.partitions(&mut |text| {
+    let partitions = source.partitions(None, &mut |text| {
         if !text.is_empty() {
             tracing::warn!("{text}");
         }

@@ -4,8 +4,10 @@ use super::client::KafkaReader;
 use super::config::client_config;
 use super::direct::{self, DirectReader};
 use crate::error::{Error, Result, nearest};
-use crate::source::{Assignment, ReadRequest, Reader, Source};
+use crate::source::{Assignment, ReadRequest, Reader, Source, resume_at};
+use crate::state::PartitionSnapshot;
 use crate::table::TableDef;
+use crate::watermark::NONE;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::metadata::Metadata;
@@ -50,6 +52,7 @@ pub struct KafkaSource {
     request: ReadRequest,
     discovery: Option<Duration>,
     client_kind: ClientKind,
+    fail_on_data_loss: bool,
     bootstrap: String,
     /// For metadata and offsets; made when first needed.
     client: Mutex<Option<Arc<BaseConsumer>>>,
@@ -122,6 +125,7 @@ impl KafkaSource {
             start,
             end,
             client_kind,
+            fail_on_data_loss: o.bool("scan.fail-on-data-loss")?.unwrap_or(true),
             bootstrap: config
                 .get("bootstrap.servers")
                 .unwrap_or_default()
@@ -186,7 +190,7 @@ impl KafkaSource {
                         .iter()
                         .find(|t| t.name() == topic && !t.partitions().is_empty())
                     else {
-                        return Err(Look::Missing(self.missing(topic, &all)));
+                        return Err(Look::Final(self.missing(topic, &all)));
                     };
                     found.extend(
                         topic
@@ -293,6 +297,49 @@ impl KafkaSource {
         Ok(offsets)
     }
 
+    /// Puts partitions where a checkpoint left them, if the log still goes on from there.
+    fn resume(
+        &self,
+        client: &BaseConsumer,
+        assignments: &mut [Assignment],
+        known: &[PartitionSnapshot],
+    ) -> std::result::Result<(), Look> {
+        resume_at(assignments, Some(known));
+        for a in assignments {
+            let (low, high) = client
+                .fetch_watermarks(&a.topic, a.partition, REQUEST)
+                .map_err(Look::Away)?;
+            let place = format!("{}/{}", a.topic, a.partition);
+            if a.start > high {
+                return Err(Look::Final(
+                    Error::env(format!(
+                        "the checkpoint stands at {place} offset {}, but the log ends at {high}",
+                        a.start
+                    ))
+                    .with_hint("was the topic deleted and created again? Start with a new checkpoint folder"),
+                ));
+            }
+            if a.start < low && self.fail_on_data_loss {
+                return Err(Look::Final(
+                    Error::env(format!(
+                        "the checkpoint stands at {place} offset {}, but retention has removed what is before offset {low}",
+                        a.start
+                    ))
+                    .with_hint("'scan.fail-on-data-loss' = 'false' goes on without the records that are lost"),
+                ));
+            }
+            if a.start < low {
+                tracing::warn!(
+                    "{} offsets of {place} are lost: the checkpoint stands at {}, the log begins at {low}",
+                    low - a.start,
+                    a.start
+                );
+                a.start = low;
+            }
+        }
+        Ok(())
+    }
+
     fn assignments(
         &self,
         client: &BaseConsumer,
@@ -317,6 +364,7 @@ impl KafkaSource {
                 partition: *p,
                 start,
                 end,
+                max_us: NONE,
             })
             .collect())
     }
@@ -326,7 +374,8 @@ impl KafkaSource {
 enum Look {
     /// The broker did not answer; it may come back.
     Away(KafkaError),
-    Missing(Error),
+    /// Waiting does not mend it.
+    Final(Error),
 }
 
 fn matching(metadata: &Metadata, pattern: &regex::Regex) -> Vec<(String, i32)> {
@@ -419,13 +468,26 @@ fn is_fatal(e: &KafkaError) -> bool {
 }
 
 impl Source for KafkaSource {
-    fn partitions(&self, wait: &mut dyn FnMut(&str) -> bool) -> Result<Vec<Assignment>> {
+    fn partitions(
+        &self,
+        resume: Option<&[PartitionSnapshot]>,
+        wait: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<Vec<Assignment>> {
         let client = self.client()?;
+        // What a checkpoint does not know has appeared since: it is read whole.
+        let start = match resume {
+            Some(_) => &Bound::Earliest,
+            None => &self.start,
+        };
         let mut told = false;
         loop {
-            let looked = self
-                .look(&client)
-                .and_then(|found| Ok((self.assignments(&client, &found, 0, &self.start)?, found)));
+            let looked = self.look(&client).and_then(|found| {
+                let mut assignments = self.assignments(&client, &found, 0, start)?;
+                if let Some(known) = resume {
+                    self.resume(&client, &mut assignments, known)?;
+                }
+                Ok((assignments, found))
+            });
             match looked {
                 Ok((assignments, found)) => {
                     if told {
@@ -435,7 +497,7 @@ impl Source for KafkaSource {
                         && assignments
                             .iter()
                             .all(|a| a.end.is_some_and(|e| a.start >= e));
-                    if nothing && !matches!(self.start, Bound::Earliest) {
+                    if nothing && resume.is_none() && !matches!(start, Bound::Earliest) {
                         wait(&format!(
                             "nothing to read: {} starts at the end of its topic; 'scan.startup.mode' = 'earliest-offset' reads from the beginning",
                             self.describe()
@@ -444,7 +506,7 @@ impl Source for KafkaSource {
                     *self.known.lock().unwrap_or_else(PoisonError::into_inner) = found;
                     return Ok(assignments);
                 }
-                Err(Look::Missing(e)) => return Err(e),
+                Err(Look::Final(e)) => return Err(e),
                 Err(Look::Away(e)) if is_fatal(&e) => {
                     return Err(self.refused(&e));
                 }
@@ -477,7 +539,7 @@ impl Source for KafkaSource {
         let client = self.client()?;
         let failed = |look| match look {
             Look::Away(e) => Error::env(e.to_string()),
-            Look::Missing(e) => e,
+            Look::Final(e) => e,
         };
         let found = self.look(&client).map_err(failed)?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

@@ -83,6 +83,13 @@ pub const OPTIONS: &[OptionDef] = &[
         "for mode specific-offsets",
     ),
     def(
+        "scan.fail-on-data-loss",
+        Some("failOnDataLoss"),
+        "kafka",
+        "true | false",
+        "whether records that retention has removed behind a checkpoint are an error (default true)",
+    ),
+    def(
         "scan.bounded.mode",
         Some("endingOffsets"),
         "kafka",

@@ -41,6 +41,16 @@ impl AggregateSpec {
         })
     }
 
+    /// The keys with their types, and the functions with the number of their state columns.
+    pub(super) fn texts(&self) -> (Vec<String>, Vec<(String, usize)>) {
+        let key = |f: &Arc<Field>| format!("{}: {}", f.name(), f.data_type());
+        let keys = self.key_schema.fields().iter().map(key).collect();
+        let function =
+            |f: &Arc<AggregateFunctionExpr>| f.human_display().unwrap_or(f.name()).to_string();
+        let functions = self.functions.iter().map(function);
+        (keys, functions.zip(self.state_widths.clone()).collect())
+    }
+
     fn accumulators(&self) -> Result<Vec<Box<dyn GroupsAccumulator>>> {
         self.functions
             .iter()

@@ -117,7 +117,7 @@ fn chain_text(out: &mut String, chain: &Chain) {
     }
 }
 
-fn windows_text(assign: &Assign) -> String {
+pub(super) fn windows_text(assign: &Assign) -> String {
     match *assign {
         Assign::Global => "all groups, for ever".into(),
         Assign::Fixed {

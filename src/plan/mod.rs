@@ -17,6 +17,7 @@ mod query;
 mod script;
 mod session;
 mod settings;
+mod shape;
 mod spellings;
 mod stages;
 mod tokens;
@@ -27,4 +28,5 @@ pub use query::{
 };
 pub use script::{Job, plan_script};
 pub use settings::{Settings, Trigger, parse_output_mode, parse_trigger};
+pub use shape::shapes;
 pub use stages::{Prepared, run_isolating};

@@ -1,16 +1,20 @@
 //! The merge of one query: takes what its workers send, finishes closed windows, writes.
 
+mod cut;
+
 use super::QuerySummary;
 use super::stats::{QueryStats, Stats};
 use super::worker::Message;
 use crate::error::{Error, Result};
 use crate::plan::{Body, QueryPlan, RunFinish, Trigger};
 use crate::sink::{OutputMode, Sink};
+use crate::state::{PartitionSnapshot, QuerySnapshot};
 use crate::watermark::NONE;
 use crate::window::assign::NEVER;
 use crate::window::merge::{Scope, WindowMerge, WindowResult};
 use crate::window::{Aggregate, Assign};
 use arrow::record_batch::RecordBatch;
+use cut::Cut;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,8 +25,33 @@ struct WorkerState {
     /// `None`: idle.
     watermark: Option<i64>,
     trigger: u64,
+    /// The last checkpoint whose cut it has reached.
+    checkpoint: u64,
     /// `Some(true)`: all its partitions were read to their end.
     ended: Option<bool>,
+}
+
+/// What a message led to.
+#[derive(Debug)]
+pub enum Handled {
+    GoOn,
+    /// All workers are at the cut of a checkpoint, or have ended: the query's part of it. Nothing
+    /// more may be handled before [`Merge::publish`].
+    Cut(Box<Part>),
+    /// Every worker has ended and all is written.
+    Ended,
+}
+
+/// One query's part of a checkpoint.
+#[derive(Debug)]
+pub struct Part {
+    pub query: usize,
+    pub number: u64,
+    /// Every worker of the query has ended: the part is good for all later checkpoints too.
+    pub last: bool,
+    /// Where the partitions of the query's source stand.
+    pub positions: Vec<PartitionSnapshot>,
+    pub state: QuerySnapshot,
 }
 
 struct Windows {
@@ -48,6 +77,12 @@ pub struct Merge {
     late_dirty: bool,
     /// Rows that a LIMIT still lets through.
     left: Option<usize>,
+    /// The largest end of a window that is final.
+    final_end: i64,
+    /// An earlier run had read everything and shown it.
+    was_complete: bool,
+    /// With checkpoints.
+    cut: Option<Cut>,
 }
 
 impl Merge {
@@ -86,6 +121,7 @@ impl Merge {
         let state = WorkerState {
             watermark: Some(NONE),
             trigger: 0,
+            checkpoint: 0,
             ended: None,
         };
         let workers = vec![state; workers];
@@ -102,6 +138,9 @@ impl Merge {
             dirty: false,
             late_dirty: false,
             left,
+            final_end: NONE,
+            was_complete: false,
+            cut: None,
         })
     }
 
@@ -109,8 +148,15 @@ impl Merge {
         &self.job_stats.queries[self.index]
     }
 
-    /// Handles one message. Returns true when every worker has ended and all is written.
-    pub fn handle(&mut self, message: Message) -> Result<bool> {
+    /// Handles one message of a worker.
+    pub fn handle(&mut self, worker: usize, message: Message) -> Result<Handled> {
+        if let Some(cut) = &mut self.cut
+            && self.workers[worker].checkpoint > cut.published()
+        {
+            // It came behind a cut that the other workers have not reached.
+            cut.hold(worker, message);
+            return Ok(Handled::GoOn);
+        }
         match message {
             Message::Segments {
                 aggregate,
@@ -133,11 +179,11 @@ impl Merge {
                     self.late_dirty = true;
                 }
             }
-            Message::Watermark { worker, watermark } => {
+            Message::Watermark(watermark) => {
                 self.workers[worker].watermark = watermark;
                 self.advance()?;
             }
-            Message::Trigger { worker, number } => {
+            Message::Trigger(number) => {
                 self.workers[worker].trigger = number;
                 let asked = self.stats().trigger.load(Relaxed);
                 if number == asked
@@ -150,15 +196,22 @@ impl Merge {
                     self.commit()?;
                 }
             }
-            Message::Ended { worker, complete } => {
+            Message::Checkpoint { number, positions } => {
+                self.workers[worker].checkpoint = number;
+                return self.reached(worker, positions);
+            }
+            Message::Ended {
+                complete,
+                positions,
+            } => {
                 self.workers[worker].ended = Some(complete);
                 if complete {
                     self.workers[worker].watermark = Some(NEVER);
                 }
-                return self.ended();
+                return self.ended(worker, positions);
             }
         }
-        Ok(false)
+        Ok(Handled::GoOn)
     }
 
     /// A tick of the processing-time trigger.
@@ -197,29 +250,41 @@ impl Merge {
         merges.map(|m| m.open_windows()).sum()
     }
 
-    fn ended(&mut self) -> Result<bool> {
+    fn ended(&mut self, worker: usize, positions: Vec<PartitionSnapshot>) -> Result<Handled> {
         if self.workers.iter().any(|w| w.ended.is_none()) {
             if self.workers.iter().all(|w| w.ended != Some(false)) {
                 self.advance()?;
             }
-            return Ok(false);
+            return self.reached(worker, positions);
         }
-        let complete = self.workers.iter().all(|w| w.ended == Some(true));
-        if complete {
+        if self.is_complete() {
             self.advance()?;
         }
         if self.query.mode != OutputMode::Append {
             self.emit_changes()?;
         }
-        if complete {
+        if self.is_complete() && !self.was_complete {
             self.empty_result()?;
         }
-        self.commit()?;
-        self.sink.close()?;
-        if let Some(late) = &mut self.late {
-            late.close()?;
+        if self.cut.is_some() {
+            return self.reached(worker, positions);
         }
-        Ok(true)
+        self.commit()?;
+        self.close()?;
+        Ok(Handled::Ended)
+    }
+
+    /// Every worker has read its partitions to their end.
+    fn is_complete(&self) -> bool {
+        self.workers.iter().all(|w| w.ended == Some(true))
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.sink.close()?;
+        match &mut self.late {
+            Some(late) => late.close(),
+            None => Ok(()),
+        }
     }
 
     fn rows(&mut self, batch: RecordBatch) -> Result<()> {
@@ -252,6 +317,7 @@ impl Merge {
         Ok(())
     }
 
+    /// The end of a trigger. (With checkpoints `epoch` is the checkpoint's affair.)
     fn commit(&mut self) -> Result<()> {
         if self.late_dirty
             && let Some(late) = &mut self.late
@@ -261,7 +327,7 @@ impl Merge {
         }
         if self.dirty {
             self.sink.commit(self.epoch)?;
-            self.epoch += 1;
+            self.epoch += u64::from(self.cut.is_none());
             self.dirty = false;
         }
         Ok(())
@@ -316,7 +382,11 @@ impl Merge {
             Scope::Changed
         };
         for end in ends {
+            self.final_end = self.final_end.max(end);
             self.finish_window(end, scope)?;
+        }
+        if watermark != NEVER {
+            self.final_end = self.final_end.max(watermark);
         }
         let Some(windows) = &mut self.windows else {
             return Ok(());

@@ -20,7 +20,7 @@ use crate::sink::OutputMode;
 use crate::source::{Assignment, Source};
 use crate::time::Clock;
 use crate::window::Assign;
-use merge::Merge;
+use merge::{Handled, Merge};
 use queue::{Closed, Received, Receiver, Sender};
 use sinks::{Format, Output};
 use stats::Stats;
@@ -98,7 +98,7 @@ pub fn run(job: Job, options: &RunOptions, observer: &mut dyn Observer) -> Resul
     let mut opened = Vec::new();
     for plan in &sources {
         let source = sinks::open_source(plan, settings.until_end, &options.clock)?;
-        let partitions = source.partitions(&mut |text| {
+        let partitions = source.partitions(None, &mut |text| {
             // An empty text only asks whether to go on.
             if !text.is_empty() {
                 observer.waiting(text);
@@ -177,18 +177,24 @@ struct Engine<'a> {
     workers: Vec<RunningWorker>,
     merges: Vec<JoinHandle<Result<QuerySummary>>>,
     /// One for each query, until the workers have their own.
-    senders: Vec<Sender<Message>>,
+    senders: Vec<Sender<Envelope>>,
     /// Tells the workers to stop in order.
     halt: Arc<AtomicBool>,
 }
 
-struct Senders(Vec<(usize, Sender<Message>)>);
+/// A message and the number of the worker that sent it.
+type Envelope = (usize, Message);
+
+struct Senders {
+    worker: usize,
+    queries: Vec<(usize, Sender<Envelope>)>,
+}
 
 impl Outbox for Senders {
     fn send(&mut self, query: usize, message: Message) -> Result<(), Closed> {
         let bytes = message.bytes();
-        match self.0.iter().find(|(q, _)| *q == query) {
-            Some((_, sender)) => sender.send(message, bytes),
+        match self.queries.iter().find(|(q, _)| *q == query) {
+            Some((_, sender)) => sender.send((self.worker, message), bytes),
             None => Err(Closed),
         }
     }
@@ -272,12 +278,13 @@ impl Engine<'_> {
                 clock: self.options.clock.clone(),
                 batch_rows,
             })?;
-            let outbox = Senders(
-                queries
+            let outbox = Senders {
+                worker: number,
+                queries: queries
                     .iter()
                     .map(|(q, _)| (*q, self.senders[*q].clone()))
                     .collect(),
-            );
+            };
             let additions = Additions::default();
             // A source that may grow is never at its end.
             let endless = source.discovery_interval().is_some()
@@ -425,7 +432,7 @@ fn run_worker(
 
 fn run_merge(
     mut merge: Merge,
-    receiver: &Receiver<Message>,
+    receiver: &Receiver<Envelope>,
     trigger: Trigger,
     clock: &dyn Clock,
 ) -> Result<QuerySummary> {
@@ -437,11 +444,10 @@ fn run_merge(
     loop {
         let wait = next_tick.map_or(POLL, |t| t.saturating_sub(clock.now()).min(POLL));
         match receiver.receive(wait) {
-            Received::Item(message) => {
-                if merge.handle(message)? {
-                    break;
-                }
-            }
+            Received::Item((worker, message)) => match merge.handle(worker, message)? {
+                Handled::GoOn | Handled::Cut(_) => {}
+                Handled::Ended => break,
+            },
             Received::TimedOut => {}
             // A worker failed before it could say goodbye; its error is reported by itself.
             Received::Ended => break,

@@ -111,6 +111,10 @@ impl Default for QueryStats {
 pub struct Stats {
     pub sources: Vec<SourceStats>,
     pub queries: Vec<QueryStats>,
+    /// Number of the last checkpoint that was asked for; workers answer it.
+    pub checkpoint: AtomicU64,
+    /// Number of the last checkpoint that is durable and published.
+    pub checkpointed: AtomicU64,
 }
 
 impl Stats {
@@ -118,6 +122,8 @@ impl Stats {
         Self {
             sources: (0..sources).map(|_| SourceStats::default()).collect(),
             queries: (0..queries).map(|_| QueryStats::default()).collect(),
+            checkpoint: AtomicU64::new(0),
+            checkpointed: AtomicU64::new(0),
         }
     }
 

@@ -37,8 +37,6 @@ pub enum Step {
 }
 
 pub struct Worker {
-    /// Number among the workers of its source.
-    number: usize,
     source: usize,
     plan: Arc<SourcePlan>,
     reader: Box<dyn Reader>,
@@ -56,6 +54,8 @@ pub struct Worker {
     /// When the dead letters were flushed, and whether there are newer ones.
     flushed_at: Duration,
     unflushed: bool,
+    /// Number of the last checkpoint that was answered.
+    checkpoint: u64,
 }
 
 /// What a worker is made of.
@@ -94,7 +94,6 @@ impl Worker {
                 .into_iter()
                 .map(|(index, plan)| Query::new(index, plan))
                 .collect(),
-            number: parts.number,
             source: parts.source,
             reader: parts.reader,
             partitions: BTreeMap::new(),
@@ -107,6 +106,7 @@ impl Worker {
             told: 0,
             flushed_at: Duration::ZERO,
             unflushed: false,
+            checkpoint: 0,
         };
         worker.own(&parts.partitions);
         Ok(worker)

@@ -3,6 +3,10 @@
 //! An epoch is what one trigger produced. Epochs grow by one; `commit` returns only when the
 //! epoch's rows are safe (delivered, renamed into place, printed). A sink that fails in
 //! either call fails the query: nothing is retried behind the engine's back.
+//!
+//! With checkpoints an epoch is what lies between two of them, numbered as the checkpoint that
+//! ends it: `write…`, `prepare(epoch)`, the checkpoint becomes durable, `publish(epoch)`. A sink
+//! that is opened for exactly-once shows nothing before `publish`; any other keeps to `commit`.
 
 pub mod blackhole;
 pub mod console;
@@ -10,6 +14,7 @@ pub mod files;
 pub mod print;
 
 use crate::error::Result;
+use crate::state::Prepared;
 use arrow::record_batch::RecordBatch;
 
 /// How a result reaches its sink (Spark's names).
@@ -32,6 +37,25 @@ pub trait Sink: Send {
     /// Makes all rows written for `epoch` visible and safe, then returns. An epoch without
     /// rows may be committed.
     fn commit(&mut self, epoch: u64) -> Result<()>;
+
+    /// Ends the rows of a checkpoint's epoch: when it returns they are safe. What it returns is
+    /// kept in the checkpoint, and handed to `publish`, or to `recover` after a crash.
+    fn prepare(&mut self, epoch: u64) -> Result<Prepared> {
+        self.commit(epoch)?;
+        Ok(Prepared::Null)
+    }
+
+    /// The checkpoint `epoch` is durable: makes its rows visible.
+    fn publish(&mut self, _epoch: u64, _prepared: &Prepared) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called once before the first write of a run that goes on from the checkpoint `epoch` (0
+    /// and nothing prepared: from none). Repeats what `publish` may not have finished, and
+    /// removes what later epochs have left behind.
+    fn recover(&mut self, _epoch: u64, _prepared: &Prepared) -> Result<()> {
+        Ok(())
+    }
 
     /// Called once, after the last commit.
     fn close(&mut self) -> Result<()> {

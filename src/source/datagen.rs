@@ -6,9 +6,11 @@
 
 mod fields;
 
-use super::{Assignment, Polled, ReadRequest, Reader, Rows, Source};
+use super::{Assignment, Polled, ReadRequest, Reader, Rows, Source, resume_at};
 use crate::error::{Error, Result};
+use crate::state::PartitionSnapshot;
 use crate::table::{ColumnKind, TableDef};
+use crate::watermark::NONE;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use fields::Field;
@@ -90,14 +92,21 @@ impl DatagenSource {
 }
 
 impl Source for DatagenSource {
-    fn partitions(&self, _wait: &mut dyn FnMut(&str) -> bool) -> Result<Vec<Assignment>> {
-        Ok(vec![Assignment {
+    fn partitions(
+        &self,
+        resume: Option<&[PartitionSnapshot]>,
+        _wait: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<Vec<Assignment>> {
+        let mut all = vec![Assignment {
             id: 0,
             topic: self.table.clone(),
             partition: 0,
             start: 0,
             end: self.rows,
-        }])
+            max_us: NONE,
+        }];
+        resume_at(&mut all, resume);
+        Ok(all)
     }
 
     fn reader(&self, partitions: &[Assignment]) -> Result<Box<dyn Reader>> {

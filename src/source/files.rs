@@ -20,9 +20,11 @@ mod lines;
 mod list;
 mod parquet;
 
-use super::{Assignment, Polled, ReadRequest, Reader, Rows, Source};
+use super::{Assignment, Polled, ReadRequest, Reader, Rows, Source, resume_at};
 use crate::error::{Error, Result};
+use crate::state::PartitionSnapshot;
 use crate::table::TableDef;
+use crate::watermark::NONE;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use flate2::bufread::MultiGzDecoder;
 use lines::{LINE_BYTES_MAX, Limits, LineReader, Syntax};
@@ -115,7 +117,11 @@ impl FilesSource {
 
 impl Source for FilesSource {
     /// The ends are open: a file ends where it ends.
-    fn partitions(&self, _wait: &mut dyn FnMut(&str) -> bool) -> Result<Vec<Assignment>> {
+    fn partitions(
+        &self,
+        resume: Option<&[PartitionSnapshot]>,
+        _wait: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<Vec<Assignment>> {
         let files = list::files(&self.path)?;
         if files.is_empty() {
             tracing::warn!("{} has no files to read", self.path.display());
@@ -126,8 +132,11 @@ impl Source for FilesSource {
             partition: 0,
             start: 0,
             end: None,
+            max_us: NONE,
         };
-        Ok(files.into_iter().enumerate().map(assignment).collect())
+        let mut all: Vec<Assignment> = files.into_iter().enumerate().map(assignment).collect();
+        resume_at(&mut all, resume);
+        Ok(all)
     }
 
     fn reader(&self, partitions: &[Assignment]) -> Result<Box<dyn Reader>> {
@@ -220,7 +229,7 @@ pub fn read_all(def: &TableDef, columns: &[String]) -> Result<Vec<RecordBatch>> 
         ..ReadRequest::default()
     };
     let source = FilesSource::new(def, request)?;
-    let partitions = source.partitions(&mut |_| true)?;
+    let partitions = source.partitions(None, &mut |_| true)?;
     let mut reader = source.reader(&partitions)?;
     // Parquet needs no decoder.
     let mut decoder = match source.format {

@@ -9,6 +9,7 @@ pub mod datagen;
 pub mod files;
 
 use crate::error::Result;
+use crate::state::PartitionSnapshot;
 use arrow::buffer::Buffer;
 use arrow::record_batch::RecordBatch;
 use std::sync::Arc;
@@ -28,6 +29,22 @@ pub struct Assignment {
     /// Exclusive end of a bounded run; `None` reads for ever. Offsets may have gaps, so the end
     /// is reached when the position is at or past it.
     pub end: Option<i64>,
+    /// Largest event time before `start` that an earlier run has read, microseconds;
+    /// [`crate::watermark::NONE`] without one.
+    pub max_us: i64,
+}
+
+/// Puts partitions where an earlier run has left them; those it did not know keep their start.
+pub fn resume_at(assignments: &mut [Assignment], resume: Option<&[PartitionSnapshot]>) {
+    for assignment in assignments {
+        let same = |p: &&PartitionSnapshot| {
+            *p.topic == *assignment.topic && p.partition == assignment.partition
+        };
+        if let Some(at) = resume.into_iter().flatten().find(same) {
+            assignment.start = at.position;
+            assignment.max_us = at.max_us;
+        }
+    }
 }
 
 /// A declared table that can be read.
@@ -36,7 +53,15 @@ pub trait Source: Send + Sync {
     /// (start >= end) included. Blocks until the source can be reached; calls `wait` with a
     /// line of text, once per change of state, that says what it is waiting for, and with an
     /// empty one in between; stops with an error when `wait` returns false.
-    fn partitions(&self, wait: &mut dyn FnMut(&str) -> bool) -> Result<Vec<Assignment>>;
+    ///
+    /// A run that goes on from a checkpoint passes where it stood: these partitions start there,
+    /// others at their beginning, whatever the table's startup mode says. A position that the log
+    /// does not have any more is an error unless the table allows the loss.
+    fn partitions(
+        &self,
+        resume: Option<&[PartitionSnapshot]>,
+        wait: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<Vec<Assignment>>;
 
     /// Partitions that appeared since the last call of this function or of `partitions`,
     /// read from their beginning. Empty for sources with a fixed set. Does not block for long.

@@ -6,7 +6,7 @@
 
 use super::ends::Ends;
 use super::stacks::{Panes, TwoStacks, merge_all};
-use super::{Aggregate, Assign, Segment};
+use super::{Aggregate, Assign, HeldSegment, Segment, segment_id};
 use crate::error::Result;
 use crate::watermark::NONE;
 use arrow::record_batch::RecordBatch;
@@ -27,15 +27,6 @@ pub enum Scope {
     All,
     /// Those that changed since the last [`WindowMerge::settle`].
     Changed,
-}
-
-/// A segment of a pane.
-pub(super) struct Held {
-    /// Windows that end here or later take it.
-    pub from_end: i64,
-    /// Came since the last `settle`.
-    fresh: bool,
-    pub batch: RecordBatch,
 }
 
 /// Segments of one aggregate of one query, from all workers.
@@ -79,24 +70,53 @@ impl WindowMerge {
         let Some(from_end) = self.assign.next_end(segment.pane, after) else {
             return Ok(segment.rows);
         };
-        // (The arithmetic of extreme times saturates.)
-        let last_end = self.assign.last_end(segment.pane).max(from_end);
-        self.pending.insert(from_end, last_end);
-        self.changed.insert(from_end, last_end);
-        if let Some(stacks) = &mut self.stacks {
-            stacks.absorbed(from_end);
-            self.entering.insert((from_end, segment.pane));
-        }
-        let segments = self.panes.entry(segment.pane).or_default();
-        segments.push(Held {
+        self.hold(HeldSegment {
+            id: segment_id(),
+            pane: segment.pane,
             from_end,
             fresh: true,
             batch: segment.batch,
-        });
+        })?;
+        Ok(0)
+    }
+
+    fn hold(&mut self, held: HeldSegment) -> Result<()> {
+        // (The arithmetic of extreme times saturates.)
+        let last_end = self.assign.last_end(held.pane).max(held.from_end);
+        self.pending.insert(held.from_end, last_end);
+        if held.fresh {
+            self.changed.insert(held.from_end, last_end);
+        }
+        if let Some(stacks) = &mut self.stacks {
+            stacks.absorbed(held.from_end);
+            self.entering.insert((held.from_end, held.pane));
+        }
+        let segments = self.panes.entry(held.pane).or_default();
+        segments.push(held);
         if segments.len() > SEGMENTS_MAX {
             compact(segments, self.aggregate.as_ref())?;
         }
-        Ok(0)
+        Ok(())
+    }
+
+    /// All segments that an open window still needs, for a checkpoint.
+    pub fn snapshot(&self) -> Vec<HeldSegment> {
+        self.panes.values().flatten().cloned().collect()
+    }
+
+    /// Takes over what [`WindowMerge::snapshot`] gave when `watermark` was this one's. Call before
+    /// anything else.
+    pub fn restore(&mut self, segments: Vec<HeldSegment>, watermark: i64) -> Result<()> {
+        self.watermark = watermark;
+        for mut held in segments {
+            // Windows that have become final since the segment came are not to be shown again.
+            let after = watermark.max(held.from_end.saturating_sub(1));
+            if let Some(from_end) = self.assign.next_end(held.pane, after) {
+                held.from_end = from_end;
+                self.hold(held)?;
+            }
+        }
+        Ok(())
     }
 
     /// The ends of the windows that a watermark makes final, oldest first.
@@ -138,7 +158,7 @@ impl WindowMerge {
         } else {
             start..end
         };
-        let held: Vec<&Held> = self
+        let held: Vec<&HeldSegment> = self
             .panes
             .range(range)
             .flat_map(|(_, segments)| segments)
@@ -167,8 +187,7 @@ impl WindowMerge {
         Ok(Some(batch))
     }
 
-    /// Ends a trigger: nothing counts as changed any more. Panes of several segments become one,
-    /// so that the next trigger costs what the state costs, not what the run has cost.
+    /// Ends a trigger: nothing counts as changed any more.
     pub fn settle(&mut self) -> Result<()> {
         self.changed = Ends::new(&self.assign);
         for segments in self.panes.values_mut() {
@@ -217,24 +236,41 @@ impl WindowMerge {
     }
 }
 
-/// Merges the segments of one pane that the same windows take and that changed alike.
-fn compact(segments: &mut Vec<Held>, aggregate: &dyn Aggregate) -> Result<()> {
-    let mut alike: BTreeMap<(i64, bool), Vec<RecordBatch>> = BTreeMap::new();
+/// Merges segments of one pane that the same windows take and that changed alike: the small ones,
+/// so that a large one is written again (also into checkpoints) only when as much has come since.
+/// Sizes then double from one segment to the next, so there are few.
+fn compact(segments: &mut Vec<HeldSegment>, aggregate: &dyn Aggregate) -> Result<()> {
+    let mut alike: BTreeMap<(i64, bool), Vec<HeldSegment>> = BTreeMap::new();
     for held in segments.drain(..) {
-        alike
-            .entry((held.from_end, held.fresh))
-            .or_default()
-            .push(held.batch);
+        let kind = alike.entry((held.from_end, held.fresh)).or_default();
+        kind.push(held);
     }
-    for ((from_end, fresh), batches) in alike {
-        let Some(batch) = merge_all(&batches.iter().collect::<Vec<_>>(), aggregate)? else {
-            continue;
-        };
-        segments.push(Held {
-            from_end,
-            fresh,
-            batch,
-        });
+    for mut kind in alike.into_values() {
+        // Largest first; among equals in the order in which they came.
+        kind.sort_by_key(|held| std::cmp::Reverse(held.batch.num_rows()));
+        while let Some(smallest) = kind.pop() {
+            let mut rows = smallest.batch.num_rows();
+            let mut run = vec![smallest];
+            while let Some(next) = kind.pop_if(|next| next.batch.num_rows() < 2 * rows) {
+                rows += next.batch.num_rows();
+                run.push(next);
+            }
+            run.reverse();
+            segments.push(merged(run, aggregate)?);
+        }
     }
     Ok(())
+}
+
+/// One or more segments that are alike, as one.
+fn merged(mut run: Vec<HeldSegment>, aggregate: &dyn Aggregate) -> Result<HeldSegment> {
+    let batches: Vec<&RecordBatch> = run.iter().map(|held| &held.batch).collect();
+    let batch = merge_all(&batches, aggregate)?;
+    if run.len() > 1
+        && let Some(batch) = batch
+    {
+        run[0].id = segment_id();
+        run[0].batch = batch;
+    }
+    Ok(run.swap_remove(0))
 }

@@ -24,6 +24,7 @@ use crate::error::Result;
 use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
 use arrow::compute;
 use arrow::record_batch::RecordBatch;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What one batch of rows brings to an aggregate, already evaluated, all of length `rows`.
 #[derive(Debug, Clone)]
@@ -89,6 +90,27 @@ pub trait Aggregate: Send + Sync {
     /// True when there are no group keys: then even an empty input has one result row
     /// (`SELECT count(*)` of nothing is 0).
     fn is_keyless(&self) -> bool;
+}
+
+/// A segment that some open window still needs, as the merge holds it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeldSegment {
+    /// Names the batch as long as the process runs: the same number, the same rows.
+    pub id: u64,
+    /// Start of the pane, microseconds.
+    pub pane: i64,
+    /// Windows that end here or later take it.
+    pub from_end: i64,
+    /// Came since results were last shown (output modes update and complete).
+    pub fresh: bool,
+    /// Keys, then state columns.
+    pub batch: RecordBatch,
+}
+
+/// A number for a new [`HeldSegment`].
+pub fn segment_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Relaxed)
 }
 
 /// One sealed store on its way from a worker to the merge.

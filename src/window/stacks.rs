@@ -20,14 +20,13 @@
 //! costs one for each pane. Either way older panes come before newer ones, for aggregates that can
 //! tell; only a straggler may come after panes newer than its own.
 
-use super::merge::Held;
-use super::{Aggregate, Assign};
+use super::{Aggregate, Assign, HeldSegment};
 use crate::error::Result;
 use arrow::record_batch::RecordBatch;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The segments of all workers, by pane.
-pub(super) type Panes = BTreeMap<i64, Vec<Held>>;
+pub(super) type Panes = BTreeMap<i64, Vec<HeldSegment>>;
 
 /// Windows with fewer slides than this cost no more when their panes are merged one by one.
 const SLIDES_MIN: i64 = 20;

@@ -73,7 +73,7 @@ fn a_source_waits_for_the_broker() {
     broker.stop();
     let source = open(&bootstrap, "late-start", &[FROM_START, TO_END]);
     let mut told = Vec::new();
-    let all = source.partitions(&mut |text| {
+    let all = source.partitions(None, &mut |text| {
         if !text.is_empty() {
             told.push(text.to_string());
         }
@@ -109,7 +109,7 @@ fn waiting_can_be_stopped() {
     let mut calls = 0;
     let started = Instant::now();
     let error = source
-        .partitions(&mut |_| {
+        .partitions(None, &mut |_| {
             calls += 1;
             calls < 2
         })

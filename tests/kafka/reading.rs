@@ -557,7 +557,7 @@ fn an_unknown_topic_names_the_nearest() {
     let bootstrap = Broker::shared().bootstrap();
     client::create_topic(&bootstrap, "reading-wanted", 1);
     let error = open(&bootstrap, "reading-wnated", &[])
-        .partitions(&mut |_| true)
+        .partitions(None, &mut |_| true)
         .unwrap_err();
     assert_eq!(error.exit_code(), 1);
     assert_says(

@@ -83,6 +83,7 @@ fn a_wrong_password_ends_the_direct_reader() {
             partition: 0,
             start: 0,
             end: None,
+            max_us: windrow::watermark::NONE,
         };
         let mut reader = source.reader(&[partition]).unwrap();
         let started = Instant::now();
@@ -106,7 +107,7 @@ fn a_wrong_password_of_a_source_is_an_error_soon() {
         let source = open(&broker().sasl_bootstrap(), "t", &options);
         let started = Instant::now();
         let error = source
-            .partitions(&mut |_| started.elapsed() < PATIENCE)
+            .partitions(None, &mut |_| started.elapsed() < PATIENCE)
             .unwrap_err();
         assert_says(&error, &["refuses: Authentication", "properties.sasl"]);
         assert!(

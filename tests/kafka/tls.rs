@@ -48,6 +48,7 @@ fn told(host: &str, options: &[(&str, &str)]) -> Polled {
         partition: 0,
         start: 0,
         end: None,
+        max_us: windrow::watermark::NONE,
     };
     let mut reader = source.reader(&[partition]).unwrap();
     let started = Instant::now();

@@ -1,6 +1,7 @@
 //! What a worker tells the merges, and how.
 
 use crate::run::queue::Closed;
+use crate::state::PartitionSnapshot;
 use crate::window::Segment;
 use arrow::record_batch::RecordBatch;
 
@@ -18,14 +19,20 @@ pub enum Message {
     Late(RecordBatch),
     /// Everything that this worker's watermark closes has been sent. `None`: all its
     /// partitions are idle and it holds nothing back.
-    Watermark {
-        worker: usize,
-        watermark: Option<i64>,
-    },
+    Watermark(Option<i64>),
     /// Everything up to this trigger has been sent.
-    Trigger { worker: usize, number: u64 },
+    Trigger(u64),
+    /// The cut of the checkpoint of this number: everything that came of the rows before
+    /// `positions` has been sent, open windows included, and nothing of the rows behind.
+    Checkpoint {
+        number: u64,
+        positions: Vec<PartitionSnapshot>,
+    },
     /// The worker's partitions have ended (`complete`), or it was told to stop.
-    Ended { worker: usize, complete: bool },
+    Ended {
+        complete: bool,
+        positions: Vec<PartitionSnapshot>,
+    },
 }
 
 impl Message {

@@ -3,6 +3,7 @@
 use super::Worker;
 use crate::run::stats::PartitionStats;
 use crate::source::{Assignment, Chunk};
+use crate::state::PartitionSnapshot;
 use crate::watermark::{Before, NONE, PartitionWatermark};
 use crate::window::Assign;
 use crate::window::assign::NEVER;
@@ -10,11 +11,16 @@ use crate::window::table::WindowTable;
 use arrow::array::AsArray;
 use arrow::datatypes::TimestampMicrosecondType;
 use arrow::record_batch::RecordBatch;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 pub(super) struct Partition {
     name: String,
+    topic: Arc<str>,
+    number: i32,
+    /// The next offset to read.
+    position: i64,
     watermark: PartitionWatermark,
     /// Time of the last row, for the idle time-out.
     active_at: Duration,
@@ -31,16 +37,19 @@ impl Worker {
                 name: name.clone(),
                 position: p.start,
                 end: p.end,
-                watermark: NONE,
+                watermark: PartitionWatermark::new(delay_us, p.max_us).current(),
                 idle: false,
                 ended: false,
             };
             self.stats.sources[self.source].add_partition(p.id, stats);
-            let watermark = PartitionWatermark::new(delay_us);
+            let watermark = PartitionWatermark::new(delay_us, p.max_us);
             self.partitions.insert(
                 p.id,
                 Partition {
                     name,
+                    topic: p.topic.clone(),
+                    number: p.partition,
+                    position: p.start,
                     watermark,
                     active_at: self.clock.now(),
                     idle: false,
@@ -75,10 +84,11 @@ impl Worker {
     }
 
     pub(super) fn advance(&mut self, id: usize, position: i64, end: Option<i64>) {
-        let watermark = self
-            .partitions
-            .get(&id)
-            .map_or(NONE, |p| p.watermark.current());
+        let Some(partition) = self.partitions.get_mut(&id) else {
+            return;
+        };
+        partition.position = position;
+        let watermark = partition.watermark.current();
         self.stats.sources[self.source].update_partition(id, |s| {
             s.position = position;
             s.end = end.or(s.end);
@@ -149,6 +159,17 @@ impl Worker {
             .min()
     }
 
+    /// Where the partitions stand.
+    pub(super) fn positions(&self) -> Vec<PartitionSnapshot> {
+        let snapshot = |p: &Partition| PartitionSnapshot {
+            topic: p.topic.to_string(),
+            partition: p.number,
+            position: p.position,
+            max_us: p.watermark.max_us(),
+        };
+        self.partitions.values().map(snapshot).collect()
+    }
+
     /// Names of the partitions, for threads and messages.
     pub fn describe(&self) -> String {
         self.partitions
@@ -169,8 +190,9 @@ fn future_rows(
 ) -> Option<Vec<bool>> {
     // Nearly always the largest time is not too far after the smallest timestamp.
     let latest = times.iter().max()?;
-    let none_is_late = |ms: &i64| if *ms < 0 { i64::MAX } else { *ms };
-    let earliest = timestamps_ms.iter().map(none_is_late).min()?;
+    // A record without a timestamp (-1) is never in the future.
+    let known = |ms: &i64| if *ms < 0 { i64::MAX } else { *ms };
+    let earliest = timestamps_ms.iter().map(known).min()?;
     if *latest <= earliest.saturating_mul(1000).saturating_add(max_ahead_us) {
         return None;
     }

@@ -2,7 +2,6 @@
 
 use super::{Message, Outbox, Worker};
 use crate::error::Result;
-use crate::sink::OutputMode;
 use crate::window::Assign;
 use crate::window::assign::NEVER;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,11 +18,9 @@ impl Worker {
             if asked > self.queries[q].trigger {
                 self.queries[q].trigger = asked;
                 closed |= self.ship(q, NEVER, outbox)?;
-                let message = Message::Trigger {
-                    worker: self.number,
-                    number: asked,
-                };
-                closed |= outbox.send(self.queries[q].index, message).is_err();
+                closed |= outbox
+                    .send(self.queries[q].index, Message::Trigger(asked))
+                    .is_err();
             }
             if self.queries[q].sent != Some(watermark) {
                 self.queries[q].sent = Some(watermark);
@@ -36,13 +33,35 @@ impl Worker {
                     .is_some_and(|w| *w.tables[0].assign() != Assign::Global)
                 {
                     closed |= self.ship(q, to, outbox)?;
-                    let message = Message::Watermark {
-                        worker: self.number,
-                        watermark,
-                    };
-                    closed |= outbox.send(self.queries[q].index, message).is_err();
+                    closed |= outbox
+                        .send(self.queries[q].index, Message::Watermark(watermark))
+                        .is_err();
                 }
             }
+        }
+        Ok(closed | self.checkpoint(outbox)?)
+    }
+
+    /// Answers the checkpoint that is asked for: hands over all open windows, then says where the
+    /// partitions stand. Handing them over early is always right (see [`crate::window::merge`]);
+    /// so a worker holds nothing at a cut, and restoring does not depend on who held what.
+    fn checkpoint(&mut self, outbox: &mut dyn Outbox) -> Result<bool> {
+        let number = self.stats.checkpoint.load(Relaxed);
+        if number <= self.checkpoint {
+            return Ok(false);
+        }
+        self.checkpoint = number;
+        self.bad.flush()?;
+        let mut closed = false;
+        for q in 0..self.queries.len() {
+            closed |= self.ship(q, NEVER, outbox)?;
+            let positions = self.positions();
+            closed |= outbox
+                .send(
+                    self.queries[q].index,
+                    Message::Checkpoint { number, positions },
+                )
+                .is_err();
         }
         Ok(closed)
     }
@@ -75,18 +94,15 @@ impl Worker {
         Ok(closed)
     }
 
-    /// Sends what is left and says goodbye. Without `complete` (told to stop) open windows stay
-    /// behind, except in the modes that show changes.
+    /// Sends what is left and says goodbye. Without `complete` (told to stop) the merges keep open
+    /// windows for a last checkpoint, except in the modes that show changes.
     pub fn finish(&mut self, complete: bool, outbox: &mut dyn Outbox) -> Result<()> {
         self.bad.close()?;
         for q in 0..self.queries.len() {
-            let append = self.queries[q].plan.mode == OutputMode::Append;
-            if complete || !append {
-                self.ship(q, NEVER, outbox)?;
-            }
+            self.ship(q, NEVER, outbox)?;
             let message = Message::Ended {
-                worker: self.number,
                 complete,
+                positions: self.positions(),
             };
             // A merge that is gone has reported its own error.
             let _gone = outbox.send(self.queries[q].index, message);

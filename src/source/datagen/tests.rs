@@ -53,7 +53,7 @@ fn clock(step_us: i64) -> Clock {
 
 /// All rows from `start` on, as one batch per poll, and the offsets they claim.
 fn read(source: &DatagenSource, start: i64) -> Vec<Rows> {
-    let mut partitions = source.partitions(&mut |_| true).unwrap();
+    let mut partitions = source.partitions(None, &mut |_| true).unwrap();
     partitions[0].start = start;
     let mut reader = source.reader(&partitions).unwrap();
     let mut all: Vec<Rows> = Vec::new();
@@ -195,7 +195,7 @@ fn rows_come_at_their_pace() {
     .unwrap();
     assert!(!source.is_bounded());
     let mut reader = source
-        .reader(&source.partitions(&mut |_| true).unwrap())
+        .reader(&source.partitions(None, &mut |_| true).unwrap())
         .unwrap();
     let mut poll = |advance_us: i64| {
         now.fetch_add(advance_us, Ordering::Relaxed);
@@ -237,7 +237,7 @@ fn times_are_the_clocks() {
     let source =
         DatagenSource::new(&def, request(&["now", "past", "day"]), Arc::new(|| NOW_US)).unwrap();
     // A clock that stands still makes one row; so move it by the start of each reader.
-    let mut partitions = source.partitions(&mut |_| true).unwrap();
+    let mut partitions = source.partitions(None, &mut |_| true).unwrap();
     let mut past = Vec::new();
     for start in 0..200 {
         partitions[0].start = start;

@@ -57,7 +57,7 @@ fn write(dir: &TempDir, name: &str, text: &str) {
 
 /// Everything that a reader of all partitions gives: `file:offset=record`, and `end file`.
 fn drain(source: &FilesSource) -> Vec<String> {
-    let partitions = source.partitions(&mut |_| true).unwrap();
+    let partitions = source.partitions(None, &mut |_| true).unwrap();
     let name = |id: usize| {
         Path::new(partitions[id].topic.as_ref())
             .file_name()
@@ -147,7 +147,7 @@ fn one_file_and_a_start_in_the_middle() {
         drain(&source),
         ["x.csv:1=1,\"q\nq\"", "x.csv:3=2,b", "end x.csv"]
     );
-    let mut partitions = source.partitions(&mut |_| true).unwrap();
+    let mut partitions = source.partitions(None, &mut |_| true).unwrap();
     partitions[0].start = 3;
     let Polled::Chunk(chunk) = source
         .reader(&partitions)
@@ -199,7 +199,7 @@ fn packed_files_are_read_as_if_they_were_not() {
             "end b.json.GZ",
         ]
     );
-    let mut partitions = source.partitions(&mut |_| true).unwrap();
+    let mut partitions = source.partitions(None, &mut |_| true).unwrap();
     partitions.remove(0);
     partitions[0].start = 3;
     let mut reader = source.reader(&partitions).unwrap();
@@ -239,7 +239,7 @@ fn a_damaged_packed_file_is_an_error_with_its_name() {
     for bytes in damaged {
         std::fs::write(dir.path().join("x.json.gz"), bytes).unwrap();
         let source = FilesSource::new(&json_table(dir.path()), request(&["a"])).unwrap();
-        let partitions = source.partitions(&mut |_| true).unwrap();
+        let partitions = source.partitions(None, &mut |_| true).unwrap();
         let mut reader = source.reader(&partitions).unwrap();
         let error = loop {
             match reader.poll(Duration::ZERO) {
@@ -258,7 +258,7 @@ fn what_cannot_be_read_says_why() {
     let dir = TempDir::new().unwrap();
     let missing = dir.path().join("nowhere");
     let source = FilesSource::new(&json_table(&missing), request(&["a"])).unwrap();
-    let error = source.partitions(&mut |_| true).unwrap_err();
+    let error = source.partitions(None, &mut |_| true).unwrap_err();
     assert!(
         error.to_string().contains("nowhere") && error.hint().is_some(),
         "{error}"
@@ -293,7 +293,7 @@ fn what_cannot_be_read_says_why() {
         ],
     );
     let source = FilesSource::new(&def, request(&["a"])).unwrap();
-    let partitions = source.partitions(&mut |_| true).unwrap();
+    let partitions = source.partitions(None, &mut |_| true).unwrap();
     let error = source
         .reader(&partitions)
         .unwrap()
@@ -347,7 +347,7 @@ fn parquet_columns_by_name_in_the_declared_types() {
         ],
     );
     let source = FilesSource::new(&def, request(&["ts", "s", "gone", "a"])).unwrap();
-    let mut partitions = source.partitions(&mut |_| true).unwrap();
+    let mut partitions = source.partitions(None, &mut |_| true).unwrap();
     partitions[0].start = 1;
     let mut reader = source.reader(&partitions).unwrap();
     let Polled::Rows(rows) = reader.poll(Duration::ZERO).unwrap() else {

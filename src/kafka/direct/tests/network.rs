@@ -27,6 +27,7 @@ fn reading(cluster: &Cluster, end: Option<i64>, settings: &[(&str, &str)]) -> Re
         partition: 0,
         start: 0,
         end,
+        max_us: crate::watermark::NONE,
     };
     Reading {
         reader: DirectReader::new(&config, &[partition], &ReadRequest::default()).unwrap(),

@@ -8,6 +8,7 @@ fn assignment(start: i64, end: Option<i64>) -> Assignment {
         partition: 0,
         start,
         end,
+        max_us: crate::watermark::NONE,
     }
 }
 

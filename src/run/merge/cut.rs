@@ -1,0 +1,181 @@
+//! A query at a checkpoint's cut.
+//!
+//! Each worker says in its queue where it cuts. What comes behind waits until all have cut; then
+//! the merge holds the query's whole state, hands a copy to the checkpoint (segments are
+//! immutable, so it is a list of pointers), and waits until that is durable: what the sink was
+//! given before the cut is one epoch, whatever comes behind the next.
+
+use super::{Handled, Merge, Part};
+use crate::error::Result;
+use crate::run::worker::Message;
+use crate::state::{AggregateSnapshot, PartitionSnapshot, Prepared, QuerySnapshot, Shape};
+use crate::watermark::NONE;
+use crate::window::HeldSegment;
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+pub(super) struct Cut {
+    /// The last checkpoint that is durable.
+    published: u64,
+    /// Where each worker has cut or ended.
+    positions: Vec<Vec<PartitionSnapshot>>,
+    /// What came behind the cut, in order.
+    behind: VecDeque<(usize, Message)>,
+    /// `behind` of the checkpoint before, still to be handled.
+    replay: VecDeque<(usize, Message)>,
+    shapes: Vec<Shape>,
+    prepared: (Prepared, Prepared),
+}
+
+impl Cut {
+    pub fn published(&self) -> u64 {
+        self.published
+    }
+
+    pub fn hold(&mut self, worker: usize, message: Message) {
+        self.behind.push_back((worker, message));
+    }
+}
+
+impl Merge {
+    /// Takes part in checkpoints from the one behind `published`, and goes on from `state`. Call
+    /// before the first message. The state's segments are in the order of the query's aggregates.
+    pub fn checkpointed(
+        &mut self,
+        published: u64,
+        shapes: Vec<Shape>,
+        state: Option<QuerySnapshot>,
+    ) -> Result<()> {
+        self.cut = Some(Cut {
+            published,
+            positions: vec![Vec::new(); self.workers.len()],
+            behind: VecDeque::new(),
+            replay: VecDeque::new(),
+            shapes,
+            prepared: Default::default(),
+        });
+        for worker in &mut self.workers {
+            worker.checkpoint = published;
+        }
+        self.epoch = published + 1;
+        let state = state.unwrap_or_else(|| QuerySnapshot {
+            name: self.query.name.clone(),
+            watermark: NONE,
+            left: None,
+            complete: false,
+            aggregates: Vec::new(),
+            sink: Prepared::Null,
+            late: Prepared::Null,
+        });
+        self.sink.recover(published, &state.sink)?;
+        if let Some(late) = &mut self.late {
+            late.recover(published, &state.late)?;
+        }
+        if let (Some(left), Some(restored)) = (&mut self.left, state.left) {
+            *left = usize::try_from(restored).unwrap_or(usize::MAX);
+            let done = &self.job_stats.queries[self.index].done;
+            done.store(restored == 0, Relaxed);
+        }
+        self.was_complete = state.complete;
+        self.final_end = state.watermark;
+        self.stats().watermark.store(state.watermark, Relaxed);
+        if let Some(windows) = &mut self.windows {
+            for (merge, aggregate) in windows.merges.iter_mut().zip(state.aggregates) {
+                merge.restore(aggregate.segments, state.watermark)?;
+            }
+            let open = windows.merges.iter().map(|m| m.open_windows() as u64).sum();
+            self.job_stats.queries[self.index]
+                .open_windows
+                .store(open, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// A worker has cut or ended.
+    pub(super) fn reached(
+        &mut self,
+        worker: usize,
+        positions: Vec<PartitionSnapshot>,
+    ) -> Result<Handled> {
+        let Some(cut) = &mut self.cut else {
+            return Ok(Handled::GoOn);
+        };
+        cut.positions[worker] = positions;
+        let number = cut.published + 1;
+        let last = self.workers.iter().all(|w| w.ended.is_some());
+        let all = self
+            .workers
+            .iter()
+            .all(|w| w.ended.is_some() || w.checkpoint >= number);
+        // That some have ended is no reason for a checkpoint; that all have is.
+        let asked = self.job_stats.checkpoint.load(SeqCst) >= number;
+        if !(last || all && asked) {
+            return Ok(Handled::GoOn);
+        }
+        let sink = self.sink.prepare(self.epoch)?;
+        let late = match &mut self.late {
+            Some(late) => late.prepare(self.epoch)?,
+            None => Prepared::Null,
+        };
+        (self.dirty, self.late_dirty) = (false, false);
+        let state = self.state(sink.clone(), late.clone());
+        let Some(cut) = &mut self.cut else {
+            return Ok(Handled::GoOn);
+        };
+        cut.prepared = (sink, late);
+        Ok(Handled::Cut(Box::new(Part {
+            query: self.index,
+            number,
+            last,
+            positions: cut.positions.concat(),
+            state,
+        })))
+    }
+
+    fn state(&self, sink: Prepared, late: Prepared) -> QuerySnapshot {
+        let shapes = self.cut.iter().flat_map(|cut| cut.shapes.clone());
+        let merges = self.windows.iter().flat_map(|w| &w.merges);
+        let aggregates = shapes.zip(merges).map(|(shape, merge)| {
+            let segments: Vec<HeldSegment> = merge.snapshot();
+            AggregateSnapshot { shape, segments }
+        });
+        QuerySnapshot {
+            name: self.query.name.clone(),
+            watermark: self.final_end,
+            left: self.left.map(|left| left as u64),
+            complete: self.is_complete(),
+            aggregates: aggregates.collect(),
+            sink,
+            late,
+        }
+    }
+
+    /// The checkpoint of the last [`Handled::Cut`] is durable. Call [`Merge::replay`] next.
+    pub fn publish(&mut self) -> Result<()> {
+        let Some(cut) = &mut self.cut else {
+            return Ok(());
+        };
+        let (sink, late) = std::mem::take(&mut cut.prepared);
+        cut.published += 1;
+        cut.replay.append(&mut cut.behind);
+        self.sink.publish(self.epoch, &sink)?;
+        if let Some(sink) = &mut self.late {
+            sink.publish(self.epoch, &late)?;
+        }
+        self.epoch += 1;
+        Ok(())
+    }
+
+    /// Handles the next message that has waited behind a cut; `None` when there is none.
+    pub fn replay(&mut self) -> Result<Option<Handled>> {
+        match self.cut.as_mut().and_then(|cut| cut.replay.pop_front()) {
+            Some((worker, message)) => self.handle(worker, message).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// All is written and published: the query is over.
+    pub fn end(&mut self) -> Result<()> {
+        self.close()
+    }
+}

@@ -1,0 +1,82 @@
+//! Checkpoints: what a run must know to go on as if it had never stopped.
+//!
+//! A checkpoint has a number and holds, at one cut through the job, the position and watermark of
+//! every partition and the segments of every open window. Segments are immutable and never
+//! written twice: a checkpoint writes those that are new, and a manifest that names all live ones.
+//! The manifest comes last and is one atomic write; without it a checkpoint does not exist.
+//!
+//! Knows no SQL, no clock and no Kafka; a store does the I/O.
+
+use crate::window::HeldSegment;
+
+/// What a sink wants to find again after a crash; its own affair (see [`crate::sink::Sink`]).
+pub type Prepared = serde_json::Value;
+
+/// A job at one cut.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// Grows by one from checkpoint to checkpoint of a folder; the sinks' epoch.
+    pub number: u64,
+    pub sources: Vec<SourceSnapshot>,
+    pub queries: Vec<QuerySnapshot>,
+}
+
+/// How far a source was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceSnapshot {
+    /// The table's name.
+    pub name: String,
+    pub partitions: Vec<PartitionSnapshot>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionSnapshot {
+    pub topic: String,
+    pub partition: i32,
+    /// The next offset to read.
+    pub position: i64,
+    /// Largest event time read, microseconds; [`crate::watermark::NONE`] before the first.
+    pub max_us: i64,
+}
+
+/// What one query holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuerySnapshot {
+    pub name: String,
+    /// Windows that end at or before it are final; [`crate::watermark::NONE`] before the first.
+    pub watermark: i64,
+    /// Rows that a LIMIT still lets through.
+    pub left: Option<u64>,
+    /// Everything was read to its bounded end, and every window shown.
+    pub complete: bool,
+    pub aggregates: Vec<AggregateSnapshot>,
+    pub sink: Prepared,
+    pub late: Prepared,
+}
+
+/// The open windows of one aggregate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AggregateSnapshot {
+    pub shape: Shape,
+    pub segments: Vec<HeldSegment>,
+}
+
+/// What the columns of an aggregate's segments mean: state is taken over only where it agrees.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Shape {
+    /// The windows, e.g. `tumbling 10 s`.
+    pub window: String,
+    /// What is done to rows before they are aggregated: filters, joins.
+    pub input: Vec<String>,
+    /// Group keys, expression and type.
+    pub keys: Vec<String>,
+    /// Aggregate functions with their arguments, in the order of their state columns.
+    pub functions: Vec<FunctionShape>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionShape {
+    pub text: String,
+    /// Number of its state columns.
+    pub width: usize,
+}
