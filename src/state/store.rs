@@ -41,7 +41,7 @@ pub struct LocalStore {
 
 const LOCK: &str = "lock";
 /// What a crash leaves behind has this prefix and is not listed.
-const TEMPORARY: &str = ".tmp-";
+const TEMPORARY: &str = ".windrow-";
 
 impl LocalStore {
     /// Makes the folder if need be and locks it.

@@ -2,8 +2,8 @@
 
 mod damage;
 mod random;
+mod types;
 
-use super::store::Fault;
 use super::*;
 use crate::watermark::NONE;
 use crate::window::segment_id;
