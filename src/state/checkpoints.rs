@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-/// The checkpoints in one store, for one job. Call [`Checkpoints::load`] before the first
-/// [`Checkpoints::write`].
+/// The checkpoints in one store, for one job. Call [`Checkpoints::load`] before anything is written
+/// or retired.
 pub struct Checkpoints {
     pub(super) store: Box<dyn Store>,
     retained: usize,
@@ -164,41 +164,33 @@ impl Checkpoints {
         Ok(files)
     }
 
-    /// The id in the store, or else `new_job`, which is then stored.
+    /// The id in the store, or in the newest sound manifest, or else `new_job`.
     fn job_or(&self, new_job: &str) -> Result<String> {
-        let damaged = match self.get(names::JOB)? {
-            Some(bytes) => {
-                if let Some(job) = names::read_job(&bytes) {
-                    return Ok(job);
-                }
-                true
-            }
-            None => false,
-        };
-        let mut job = new_job.to_string();
-        if let Some(newest) = self.numbers.last() {
-            let mut sound = None;
-            for number in self.numbers.iter().rev() {
-                if let Ok(manifest) = self.read_manifest(*number)? {
-                    sound = Some(manifest.job);
-                    break;
-                }
-            }
-            job = sound.ok_or_else(|| {
-                let folder = self.store.describe();
-                Error::env(format!(
-                    "no checkpoint in {folder} can be read (up to {newest})"
-                ))
-                .with_hint(super::RESTORE_HINT)
-            })?;
+        let stored = self.get(names::JOB)?;
+        if let Some(job) = stored.as_deref().and_then(names::read_job) {
+            return Ok(job);
         }
+        let mut job = None;
+        for number in self.numbers.iter().rev() {
+            if let Ok(manifest) = self.read_manifest(*number)? {
+                job = Some(manifest.job);
+                break;
+            }
+        }
+        if job.is_none() && !self.numbers.is_empty() {
+            let folder = self.store.describe();
+            let error = Error::env(format!(
+                "no checkpoint in {folder} can be read, and its job id is lost"
+            ));
+            return Err(error.with_hint(super::RESTORE_HINT));
+        }
+        let job = job.unwrap_or_else(|| new_job.to_string());
         let bytes = names::write_job(&job);
-        let stored = if damaged {
-            self.store.put(names::JOB, &bytes)
-        } else {
-            self.store.create(names::JOB, &bytes)
+        let written = match stored {
+            Some(_) => self.store.put(names::JOB, &bytes),
+            None => self.store.create(names::JOB, &bytes),
         };
-        stored.map_err(|e| self.failed("write", names::JOB, &e))?;
+        written.map_err(|e| self.failed("write", names::JOB, &e))?;
         Ok(job)
     }
 

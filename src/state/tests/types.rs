@@ -157,10 +157,10 @@ fn other_tools_find_named_columns() {
         text: "count(*)".to_string(),
         width: 1,
     });
-    let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![1])); 6];
-    let mut file = SegmentFile::new(&twice, &batch_of(columns, 1)).unwrap();
-    file.push(&batch_of(vec![Arc::new(Int64Array::from(vec![1])); 6], 1))
-        .unwrap();
+    let column: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    let batch = batch_of(std::iter::repeat_n(column, 6).collect(), 1);
+    let mut file = SegmentFile::new(&twice, &batch).unwrap();
+    file.push(&batch).unwrap();
     let bytes = std::io::Cursor::new(file.finish().unwrap());
     let schema = FileReader::try_new(bytes, None).unwrap().schema();
     let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
