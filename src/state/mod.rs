@@ -7,6 +7,10 @@
 //!
 //! Knows no SQL, no clock and no Kafka; a store does the I/O.
 
+pub mod checkpoints;
+pub mod evolve;
+pub mod store;
+
 use crate::window::HeldSegment;
 
 /// What a sink wants to find again after a crash; its own affair (see [`crate::sink::Sink`]).
