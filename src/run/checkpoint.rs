@@ -9,7 +9,7 @@
 
 use super::merge::Part;
 use crate::error::{Error, Result};
-use crate::state::checkpoints::{Checkpoints, Written};
+use crate::state::{Checkpoints, Written};
 use crate::state::{PartitionSnapshot, Prepared, Snapshot, SourceSnapshot};
 use std::sync::Arc;
 

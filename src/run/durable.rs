@@ -5,7 +5,7 @@ use super::recovery::Recovery;
 use crate::error::{Error, Result};
 use crate::kafka::transaction::{GroupOffsets, Transaction};
 use crate::plan::{QueryPlan, QuerySink, Settings, SourcePlan};
-use crate::state::checkpoints::Checkpoints;
+use crate::state::Checkpoints;
 use crate::state::store::LocalStore;
 use crate::state::{PartitionSnapshot, Snapshot};
 use crate::table::TableDef;

@@ -3,7 +3,7 @@
 use super::checkpoint::Decision;
 use crate::error::{Error, Result};
 use crate::plan::{QueryPlan, SourcePlan, shapes};
-use crate::state::checkpoints::Checkpoints;
+use crate::state::Checkpoints;
 use crate::state::evolve::{self, Change};
 use crate::state::{PartitionSnapshot, QuerySnapshot, Shape, Snapshot};
 use std::sync::Arc;

@@ -5,13 +5,33 @@
 //! written twice: a checkpoint writes those that are new, and a manifest that names all live ones.
 //! The manifest comes last and is one atomic write; without it a checkpoint does not exist.
 //!
+//! What lies in the folder (all of it text but the segments):
+//!
+//! - `manifest-<number>.json`: one checkpoint; its last line is the CRC-32C of the lines before.
+//! - `segments-<number>-<i>.arrow`: an Arrow IPC file of segments that were new in that checkpoint.
+//! - `committed-<number>`: the results up to that checkpoint are committed outside.
+//! - `seen-<number>`: a number that is used up although nothing else tells of it.
+//! - `job`: the folder's id. `lock`: held while a process uses the folder.
+//!
 //! Knows no SQL, no clock and no Kafka; a store does the I/O.
 
-pub mod checkpoints;
+mod checkpoints;
 pub mod evolve;
+mod load;
+mod manifest;
+mod names;
+mod segments;
 pub mod store;
+#[cfg(test)]
+mod tests;
 
+pub use checkpoints::{Checkpoints, Written};
+pub use store::{LocalStore, MemoryStore, Store};
+
+use crate::error::Error;
 use crate::window::HeldSegment;
+use serde::{Deserialize, Serialize};
+use std::io::{self, ErrorKind};
 
 /// What a sink wants to find again after a crash; its own affair (see [`crate::sink::Sink`]).
 pub type Prepared = serde_json::Value;
@@ -26,14 +46,14 @@ pub struct Snapshot {
 }
 
 /// How far a source was read.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SourceSnapshot {
     /// The table's name.
     pub name: String,
     pub partitions: Vec<PartitionSnapshot>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionSnapshot {
     pub topic: String,
     pub partition: i32,
@@ -66,7 +86,7 @@ pub struct AggregateSnapshot {
 }
 
 /// What the columns of an aggregate's segments mean: state is taken over only where it agrees.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Shape {
     /// The windows, e.g. `tumbling 10 s`.
     pub window: String,
@@ -78,9 +98,36 @@ pub struct Shape {
     pub functions: Vec<FunctionShape>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FunctionShape {
     pub text: String,
     /// Number of its state columns.
     pub width: usize,
+}
+
+/// What can be done when there is no checkpoint to go on from.
+const RESTORE_HINT: &str = "bring the folder back from a copy; or start from nothing with another \
+                            folder: then rows are read, and results written, again";
+
+/// The error of an operation on an object (with an empty name: on the store).
+fn failed(verb: &str, store: &str, name: &str, e: &io::Error) -> Error {
+    let object = if name.is_empty() {
+        format!("the checkpoints in {store}")
+    } else {
+        format!("{store}/{name}")
+    };
+    let hint = match e.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "the disk is full: make room; the checkpoint before this is still good"
+        }
+        ErrorKind::ReadOnlyFilesystem => "the file system is read-only: use another folder",
+        ErrorKind::PermissionDenied => {
+            "windrow needs to read, write and delete files there: see who owns the folder"
+        }
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists if name.is_empty() => {
+            "that is not a folder"
+        }
+        _ => return Error::env(format!("cannot {verb} {object}: {e}")),
+    };
+    Error::env(format!("cannot {verb} {object}: {e}")).with_hint(hint)
 }

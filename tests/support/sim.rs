@@ -20,7 +20,7 @@ use windrow::run::stats::Stats;
 use windrow::run::worker::{Message, Outbox, Step, Worker, WorkerParts};
 use windrow::sink::Sink;
 use windrow::source::{Assignment, resume_at};
-use windrow::state::checkpoints::Checkpoints;
+use windrow::state::Checkpoints;
 use windrow::state::store::MemoryStore;
 use windrow::time::ManualClock;
 use windrow::watermark::NONE;

@@ -1,0 +1,264 @@
+//! Reading a checkpoint back.
+
+use super::checkpoints::{Checkpoints, Place};
+use super::manifest::{FileEntry, Manifest, QueryEntry, SegmentEntry, Unreadable};
+use super::{AggregateSnapshot, QuerySnapshot, Snapshot, names, segments};
+use crate::error::{Error, Result};
+use crate::window::{HeldSegment, segment_id};
+use arrow::record_batch::RecordBatch;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Why a checkpoint cannot be used.
+enum Fault {
+    Damaged {
+        object: String,
+        reason: String,
+    },
+    /// Nothing that an older checkpoint would help against.
+    Error(Error),
+}
+
+impl From<Error> for Fault {
+    fn from(e: Error) -> Self {
+        Fault::Error(e)
+    }
+}
+
+/// Why none may be taken instead of a damaged checkpoint.
+const DOUBLED: &str = "an older one cannot be used: results up to this one are committed, and \
+                       would be committed again";
+
+impl Checkpoints {
+    /// The newest checkpoint that can be read, or `exactly` that one; `None` in a new folder.
+    ///
+    /// A damaged checkpoint is logged as a warning, and the one before it used, unless its
+    /// results are known to be committed: given as `exactly`, or [`Checkpoints::confirmed`]. Newer
+    /// ones than the chosen are deleted: they were never published. The segments have new ids.
+    ///
+    /// # Errors
+    /// The store fails, the checkpoint was written by another version of windrow, or no checkpoint
+    /// that may be used is sound: never a silent start from nothing.
+    pub fn load(&mut self, exactly: Option<u64>) -> Result<Option<Snapshot>> {
+        if self.numbers.is_empty() && exactly.or(self.confirmed).is_none() {
+            return Ok(None);
+        }
+        let folder = self.store.describe();
+        let oldest = exactly.or(self.confirmed).unwrap_or(0);
+        let newest = exactly.unwrap_or(u64::MAX);
+        let usable = self.numbers.iter().rev().copied();
+        let usable: Vec<u64> = usable.filter(|n| (oldest..=newest).contains(n)).collect();
+        if usable.is_empty() {
+            let there: Vec<String> = self.numbers.iter().map(u64::to_string).collect();
+            return Err(Error::env(format!(
+                "checkpoint {oldest} is not in {folder} (there: {}); {DOUBLED}",
+                if there.is_empty() {
+                    "none".to_string()
+                } else {
+                    there.join(", ")
+                }
+            ))
+            .with_hint(super::RESTORE_HINT));
+        }
+        for &number in &usable {
+            match self.read(number) {
+                Ok(snapshot) => {
+                    self.forget_after(number)?;
+                    return Ok(Some(snapshot));
+                }
+                Err(Fault::Error(e)) => return Err(e),
+                Err(Fault::Damaged { object, reason }) if number == oldest => {
+                    return Err(Error::env(format!(
+                        "checkpoint {number} in {folder} is damaged: {object}: {reason}; {DOUBLED}"
+                    ))
+                    .with_hint(super::RESTORE_HINT));
+                }
+                Err(Fault::Damaged { object, reason }) => {
+                    tracing::warn!("checkpoint {number} in {folder} is damaged: {object}: {reason}")
+                }
+            }
+        }
+        Err(Error::env(format!(
+            "no checkpoint in {folder} can be read: all are damaged ({})",
+            usable
+                .iter()
+                .map(u64::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
+        ))
+        .with_hint(super::RESTORE_HINT))
+    }
+
+    /// Deletes what is newer than checkpoint `number`, but not the memory of its numbers.
+    fn forget_after(&mut self, number: u64) -> Result<()> {
+        let newer: Vec<u64> = self
+            .numbers
+            .iter()
+            .copied()
+            .filter(|n| *n > number)
+            .collect();
+        if self.highest > number {
+            let name = names::seen(self.highest);
+            self.store
+                .put(&name, b"\n")
+                .map_err(|e| self.failed("write", &name, &e))?;
+        }
+        if let Some(confirmed) = self.confirmed.filter(|n| *n > number) {
+            self.delete(&names::committed(confirmed))?;
+            self.confirmed = None;
+        }
+        // Newest first: what is left after a crash is a choice that there was before.
+        for newer in newer.into_iter().rev() {
+            self.delete(&names::manifest(newer))?;
+            self.numbers.pop();
+            self.named.remove(&newer);
+        }
+        Ok(())
+    }
+
+    /// The manifest of a checkpoint, or what is wrong with it.
+    pub(super) fn read_manifest(&self, number: u64) -> Result<Result<Manifest, Unreadable>> {
+        let Some(bytes) = self.get(&names::manifest(number))? else {
+            return Ok(Err(Unreadable::Damaged("it is missing".to_string())));
+        };
+        Ok(Manifest::decode(&bytes).and_then(|manifest| {
+            if manifest.number == number {
+                Ok(manifest)
+            } else {
+                let other = format!("it is the manifest of checkpoint {}", manifest.number);
+                Err(Unreadable::Damaged(other))
+            }
+        }))
+    }
+
+    fn read(&mut self, number: u64) -> Result<Snapshot, Fault> {
+        let object = names::manifest(number);
+        let damaged = |reason: String| Fault::Damaged {
+            object: object.clone(),
+            reason,
+        };
+        let manifest = match self.read_manifest(number)? {
+            Ok(manifest) => manifest,
+            Err(Unreadable::Damaged(reason)) => return Err(damaged(reason)),
+            Err(Unreadable::Version(reason)) => {
+                let folder = self.store.describe();
+                return Err(Fault::Error(
+                    Error::env(format!("cannot use {folder}/{object}: {reason}"))
+                        .with_hint("run the version of windrow that wrote it"),
+                ));
+            }
+        };
+        if manifest.job != self.job() {
+            return Err(damaged(format!("it is of another job, {}", manifest.job)));
+        }
+        let wanted = wanted(&manifest).ok_or_else(|| damaged("it names no such file".into()))?;
+        let mut batches = Vec::with_capacity(manifest.files.len());
+        for (file, wanted) in manifest.files.iter().zip(&wanted) {
+            let read = self.read_file(file, wanted)?;
+            batches.push(read.map_err(|reason| Fault::Damaged {
+                object: file.name.clone(),
+                reason,
+            })?);
+        }
+
+        let names: Vec<Arc<str>> = manifest
+            .files
+            .iter()
+            .map(|f| f.name.as_str().into())
+            .collect();
+        let mut places = Vec::new();
+        let mut queries = Vec::with_capacity(manifest.queries.len());
+        for query in manifest.queries {
+            let held = |entry: SegmentEntry| {
+                let batch = batches[entry.file].get(&entry.batch);
+                let batch = batch.filter(|batch| batch.num_rows() == entry.rows);
+                let batch = batch.ok_or_else(|| Fault::Damaged {
+                    object: names[entry.file].to_string(),
+                    reason: format!("batch {} has other rows", entry.batch),
+                })?;
+                let id = segment_id();
+                let file = names[entry.file].clone();
+                places.push((
+                    id,
+                    Place {
+                        file,
+                        batch: entry.batch,
+                    },
+                ));
+                Ok(HeldSegment {
+                    id,
+                    pane: entry.pane,
+                    from_end: entry.from_end,
+                    fresh: entry.fresh,
+                    batch: batch.clone(),
+                })
+            };
+            queries.push(query_snapshot(query, held)?);
+        }
+        self.places = places.into_iter().collect();
+        self.files = names.iter().cloned().zip(manifest.files).collect();
+        self.named.insert(number, names.into_iter().collect());
+        Ok(Snapshot {
+            number,
+            sources: manifest.sources,
+            queries,
+        })
+    }
+
+    /// The wanted batches of a file by their number, or what is wrong with it.
+    fn read_file(
+        &self,
+        file: &FileEntry,
+        wanted: &[usize],
+    ) -> Result<Result<BTreeMap<usize, RecordBatch>, String>> {
+        let Some(bytes) = self.get(&file.name)? else {
+            return Ok(Err("it is missing".to_string()));
+        };
+        let length = bytes.len() as u64;
+        if length != file.bytes {
+            let expected = file.bytes;
+            return Ok(Err(format!("it has {length} bytes instead of {expected}")));
+        }
+        if crc32c::crc32c(&bytes) != file.crc32c {
+            return Ok(Err("its checksum does not match".to_string()));
+        }
+        Ok(match segments::decode(bytes, wanted) {
+            Ok(batches) => Ok(wanted.iter().copied().zip(batches).collect()),
+            Err(e) => Err(e.to_string()),
+        })
+    }
+}
+
+fn query_snapshot(
+    query: QueryEntry,
+    mut held: impl FnMut(SegmentEntry) -> Result<HeldSegment, Fault>,
+) -> Result<QuerySnapshot, Fault> {
+    let mut aggregates = Vec::with_capacity(query.aggregates.len());
+    for aggregate in query.aggregates {
+        let segments = aggregate.segments.into_iter().map(&mut held);
+        aggregates.push(AggregateSnapshot {
+            shape: aggregate.shape,
+            segments: segments.collect::<Result<_, _>>()?,
+        });
+    }
+    Ok(QuerySnapshot {
+        name: query.name,
+        watermark: query.watermark,
+        left: query.left,
+        complete: query.complete,
+        aggregates,
+        sink: query.sink,
+        late: query.late,
+    })
+}
+
+/// For each file the numbers of the batches that the checkpoint needs; `None` when a segment is in
+/// a file that there is not.
+fn wanted(manifest: &Manifest) -> Option<Vec<Vec<usize>>> {
+    let mut wanted = vec![Vec::new(); manifest.files.len()];
+    let aggregates = manifest.queries.iter().flat_map(|q| &q.aggregates);
+    for entry in aggregates.flat_map(|a| &a.segments) {
+        wanted.get_mut(entry.file)?.push(entry.batch);
+    }
+    Some(wanted)
+}
