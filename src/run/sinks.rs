@@ -88,7 +88,7 @@ pub fn open_sink(
     }
     match def.connector() {
         "kafka" => Ok(Box::new(KafkaSink::new(def)?)),
-        "filesystem" => Ok(Box::new(FileSink::new(def, name)?)),
+        "filesystem" => Ok(Box::new(FileSink::new(def, name, None)?)),
         "print" => Ok(Box::new(PrintSink::new(def, mode)?)),
         "console" => Ok(Box::new(ConsoleSink::new(
             Arc::new(sink_schema(def)),
