@@ -89,7 +89,7 @@ impl BadRecords {
         };
         let def = folder_table(path)?;
         Ok(BadRecords::Folder {
-            sink: Box::new(FileSink::new(&def, &format!("bad-{worker}"))?),
+            sink: Box::new(FileSink::new(&def, &format!("bad-{worker}"), None)?),
             def: Box::new(def),
         })
     }
