@@ -87,7 +87,7 @@ pub fn open_sink(
             .with_hint("use 'at-least-once'"));
     }
     match def.connector() {
-        "kafka" => Ok(Box::new(KafkaSink::new(def)?)),
+        "kafka" => Ok(Box::new(KafkaSink::new(def, None)?)),
         "filesystem" => Ok(Box::new(FileSink::new(def, name)?)),
         "print" => Ok(Box::new(PrintSink::new(def, mode)?)),
         "console" => Ok(Box::new(ConsoleSink::new(
