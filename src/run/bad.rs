@@ -2,7 +2,7 @@
 
 use crate::decode::Bad;
 use crate::error::{At, Error, Result};
-use crate::kafka::sink::RawProducer;
+use crate::kafka::producer::RawProducer;
 use crate::options::Options;
 use crate::sink::Sink;
 use crate::sink::files::FileSink;
