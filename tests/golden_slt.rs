@@ -4,7 +4,7 @@
 //! a tombstone), `TICK` (processing-time trigger), `CLOCK 10 s` (time passes), `END`.
 //! Queries beside SQL: `EMITTED q`, `LATE q`, `COUNTS` (late, bad, future).
 
-use crate::support::sim::{Matrix, Sim, matrix};
+use crate::support::sim::{Commit, Matrix, Sim, matrix};
 use sqllogictest::{DBOutput, DefaultColumnType};
 use std::time::Duration;
 use windrow::plan::{Settings, Trigger};
@@ -35,8 +35,12 @@ impl Driver {
                 trigger: Some(trigger),
                 ..Settings::default()
             };
-            let sim = Sim::new(&self.script, self.way, &settings, PARTITIONS).map_err(failed)?;
-            self.sim = Some(sim);
+            let commit = match self.way.restarts {
+                true => Commit::TwoPhase,
+                false => Commit::AtOnce,
+            };
+            let sim = Sim::committing(&self.script, self.way, &settings, PARTITIONS, commit);
+            self.sim = Some(sim.map_err(failed)?);
         }
         Ok(self.sim.as_mut().unwrap())
     }
@@ -57,13 +61,20 @@ impl Driver {
             self.tables.push(table.clone());
         }
         self.sim()?.feed(&table, partition, records);
+        if self.way.restarts {
+            let sim = self.sim()?;
+            sim.checkpoint().map_err(failed)?;
+            let workers = 1 + (sim.way.workers + 1) % 4;
+            sim.crash(workers).map_err(failed)?;
+        }
         Ok(())
     }
 
     fn rows(&mut self, words: &[&str]) -> Result<DBOutput<DefaultColumnType>, Failed> {
         let name = words[1..].join(" ");
         let sim = self.sim()?;
-        sim.settle().map_err(failed)?;
+        // With checkpoints rows are seen when one is published.
+        sim.checkpoint().map_err(failed)?;
         let rows = if words[0] == "LATE" {
             sim.late(&name)
         } else {
@@ -125,12 +136,8 @@ impl sqllogictest::DB for Driver {
             "COUNTS" => {
                 let sim = self.sim()?;
                 sim.settle().map_err(failed)?;
-                let s = &sim.stats;
-                return Ok(output(vec![vec![
-                    s.late().to_string(),
-                    s.bad().to_string(),
-                    s.future().to_string(),
-                ]]));
+                let counts = sim.counts().map(|c| c.to_string()).to_vec();
+                return Ok(output(vec![counts]));
             }
             "CHECK" => {
                 // Only plans: for errors.

@@ -5,5 +5,6 @@ mod golden_slt;
 mod kafka;
 mod oracle;
 mod queries;
+mod simulator;
 mod support;
 mod tidy;

@@ -2,7 +2,7 @@
 //! rows, disorder, partitions, batch sizes, workers and interleavings. Which rows are late is
 //! decided by a model that follows the words of the definition.
 
-use crate::support::sim::{Matrix, Row, Sim};
+use crate::support::sim::{Matrix, Row, Sim, rows_of};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use datafusion::prelude::SessionContext;
 use proptest::prelude::*;
@@ -126,11 +126,7 @@ fn batch_rows(case: &Case, partitions: &[Vec<Event>]) -> Vec<Row> {
             .await
             .unwrap()
     });
-    let mut sink = crate::support::sim::Collected::default();
-    for batch in batches {
-        windrow::sink::Sink::write(&mut sink, 0, &batch).unwrap();
-    }
-    sink.rows()
+    batches.iter().flat_map(rows_of).collect()
 }
 
 fn stream_rows(case: &Case, partitions: &[Vec<Event>], way: Matrix) -> Vec<Row> {
@@ -194,7 +190,7 @@ proptest! {
         seed in any::<u64>(),
     ) {
         for case in CASES {
-            let way = Matrix { batch_rows: batch_rows_max, workers, seed };
+            let way = Matrix { batch_rows: batch_rows_max, workers, seed, restarts: false };
             let got = sorted(stream_rows(case, &partitions, way));
             let expected = sorted(batch_rows(case, &partitions));
             prop_assert_eq!(got, expected, "{}", case.stream);

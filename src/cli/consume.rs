@@ -7,7 +7,9 @@ use crate::kafka::source::KafkaSource;
 use crate::options::Options;
 use crate::sink::console::output_error;
 use crate::source::{Assignment, Chunk, Polled, ReadRequest, Source};
+use crate::state::PartitionSnapshot;
 use crate::table::TableDef;
+use crate::watermark::NONE;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -80,9 +82,16 @@ pub fn run(args: Args, stop: &AtomicBool) -> Result<()> {
     let written = printer.written;
     result?;
     if args.group.is_some() {
-        let list: Vec<(Assignment, i64)> = partitions
-            .into_iter()
-            .filter_map(|p| positions.get(&p.id).map(|o| (p.clone(), *o)))
+        let list: Vec<PartitionSnapshot> = partitions
+            .iter()
+            .filter_map(|p| {
+                positions.get(&p.id).map(|position| PartitionSnapshot {
+                    topic: p.topic.to_string(),
+                    partition: p.partition,
+                    position: *position,
+                    max_us: NONE,
+                })
+            })
             .collect();
         source.commit(&list)?;
     }

@@ -5,7 +5,7 @@ use crate::datasets::{Dataset, Generator, GeneratorOptions};
 use crate::encode::text::grouped;
 use crate::error::{Error, Result};
 use crate::kafka::embedded::EmbeddedBroker;
-use crate::kafka::sink::RawProducer;
+use crate::kafka::producer::RawProducer;
 use crate::options::parse_duration;
 use crate::plan::{Settings, Trigger, plan_script};
 use crate::run::sinks::{Format, Output};

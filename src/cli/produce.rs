@@ -5,7 +5,7 @@ use crate::datasets::{Dataset, Generator, GeneratorOptions};
 use crate::encode::text::grouped;
 use crate::error::{Error, Result};
 use crate::kafka::admin;
-use crate::kafka::sink::RawProducer;
+use crate::kafka::producer::RawProducer;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -51,9 +51,12 @@ pub struct RunArgs {
     /// When results are written: '10 seconds', available-now or window-close.
     #[arg(long)]
     pub trigger: Option<String>,
-    /// Folder of checkpoints (comes with a later version).
+    /// Folder of checkpoints: the run goes on from the last one, and leaves its own.
     #[arg(long, value_name = "DIR")]
     pub checkpoint: Option<PathBuf>,
+    /// Go on from a checkpoint even where the changed file loses state.
+    #[arg(long)]
+    pub accept_changes: bool,
     /// How a bare SELECT prints.
     #[arg(long, value_enum, default_value_t = FormatArg::Table)]
     pub format: FormatArg,
@@ -77,10 +80,6 @@ impl From<FormatArg> for Format {
 }
 
 pub fn run(args: &RunArgs, stop: Arc<AtomicBool>) -> Result<(), Failure> {
-    if args.checkpoint.is_some() {
-        let text = "--checkpoint is not supported yet: this version starts again from the table's startup mode";
-        return Err(Error::Usage(text.into()).into());
-    }
     let usage = |what: &str, value: &str, expected: &str| {
         Error::Usage(format!("'{value}' is no {what}: it is {expected}"))
     };
@@ -106,6 +105,8 @@ pub fn run(args: &RunArgs, stop: Arc<AtomicBool>) -> Result<(), Failure> {
         trigger,
         workers: args.workers.map(usize::from),
         until_end: args.until_end,
+        checkpoint_dir: (args.checkpoint.as_ref()).map(|dir| dir.to_string_lossy().into_owned()),
+        accept_changes: args.accept_changes,
         ..Settings::default()
     };
     let bar = status::bar();

@@ -10,6 +10,7 @@ use crate::watermark::NONE;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// How often the line is drawn anew, and (without terminal) a log line is written.
@@ -142,10 +143,13 @@ impl Status {
             grouped(stats.future())
         );
         for query in &summary.queries {
-            let open = match query.open_windows {
-                0 => String::new(),
-                1 => "; 1 window was still open and has no result".into(),
-                n => format!("; {n} windows were still open and have no result"),
+            let checkpoint = stats.checkpointed.load(Relaxed);
+            let open = match (query.open_windows, checkpoint) {
+                (0, _) => String::new(),
+                (1, 0) => "; 1 window was still open and has no result".into(),
+                (n, 0) => format!("; {n} windows were still open and have no result"),
+                (1, c) => format!("; 1 window is still open and goes on from checkpoint {c}"),
+                (n, c) => format!("; {n} windows are still open and go on from checkpoint {c}"),
             };
             tracing::info!(
                 "{}: {} rows to {}; late {}{open}",

@@ -1,259 +1,19 @@
-//! Writing to Kafka: the sink of a query, and a plain producer for everything else.
+//! The sink of a query: rows as records of a topic.
 
-use super::config::client_config;
+use super::producer::RawProducer;
+use super::transaction::Transaction;
 use crate::encode::csv::CsvEncoder;
 use crate::encode::json::JsonEncoder;
 use crate::error::{Error, Result};
+use crate::options::Options;
 use crate::sink::Sink;
+use crate::state::Prepared;
 use crate::table::{Column, ColumnKind, MetadataKey, TableDef};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute;
 use arrow::datatypes::{DataType, Int32Type, TimeUnit, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
-use rdkafka::ClientContext;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
-/// Deliveries are looked at after so many records.
-const POLL_EVERY: u64 = 256;
-/// A wait that lasts so long is told.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Remembers the first delivery that failed, or that the broker refuses the client.
-#[derive(Default)]
-struct Deliveries {
-    failed: Mutex<Option<Error>>,
-}
-
-impl Deliveries {
-    fn remember(&self, error: Error) {
-        self.failed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(error);
-    }
-}
-
-impl ClientContext for Deliveries {
-    fn log(&self, _: rdkafka::config::RDKafkaLogLevel, facility: &str, text: &str) {
-        tracing::debug!(target: "librdkafka", "{facility}: {text}");
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        // librdkafka would try a wrong password until the delivery time-out, minutes later.
-        if matches!(
-            error.rdkafka_error_code(),
-            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed)
-        ) {
-            self.remember(
-                Error::env(format!("Kafka refuses: {reason}"))
-                    .with_hint("check properties.security.protocol and properties.sasl.*"),
-            );
-        }
-        tracing::debug!(target: "librdkafka", "{error}: {reason}");
-    }
-}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, _: ()) {
-        if let Err((error, message)) = result {
-            self.remember(Error::env(format!(
-                "Kafka did not take a record of {}/{}: {error}",
-                message.topic(),
-                message.partition()
-            )));
-        }
-    }
-}
-
-/// Produces records; every failed delivery is an error of the next call.
-pub struct RawProducer {
-    producer: BaseProducer<Deliveries>,
-    topic: String,
-    bootstrap: String,
-    sent: u64,
-    /// Partitions of the topic, when the broker told.
-    partitions: Option<i32>,
-}
-
-impl RawProducer {
-    /// A producer for one topic. Checks that the topic exists when the broker answers; a broker
-    /// that is away is waited for while records are sent.
-    pub fn new<'a>(
-        properties: impl Iterator<Item = (&'a str, &'a str)>,
-        topic: &str,
-    ) -> Result<Self> {
-        let mut config = client_config(properties)?;
-        for (key, value) in [
-            ("enable.idempotence", "true"),
-            ("linger.ms", "5"),
-            ("batch.num.messages", "100000"),
-            ("batch.size", "1000000"),
-            ("queue.buffering.max.messages", "500000"),
-            ("queue.buffering.max.kbytes", "65536"),
-            ("compression.type", "lz4"),
-            // The Java client's choice, so that a key goes where its other producers put it.
-            ("partitioner", "murmur2_random"),
-        ] {
-            if config.get(key).is_none() {
-                config.set(key, value);
-            }
-        }
-        let bootstrap = config.get("bootstrap.servers").unwrap_or("").to_string();
-        let producer: BaseProducer<Deliveries> = config
-            .create_with_context(Deliveries::default())
-            .map_err(|e| Error::env(format!("cannot make a Kafka producer: {e}")))?;
-        let mut raw = Self {
-            producer,
-            topic: topic.to_string(),
-            bootstrap,
-            sent: 0,
-            partitions: None,
-        };
-        raw.look()?;
-        Ok(raw)
-    }
-
-    fn look(&mut self) -> Result<()> {
-        let Ok(metadata) = self
-            .producer
-            .client()
-            .fetch_metadata(Some(&self.topic), Duration::from_secs(5))
-        else {
-            // Away, or refused: a request reports either as a time-out.
-            return self.serve(Duration::ZERO);
-        };
-        match metadata.topics().iter().find(|t| t.name() == self.topic) {
-            Some(t) if t.partitions().is_empty() => Err(Error::env(format!(
-                "topic '{}' does not exist at {}",
-                self.topic, self.bootstrap
-            ))
-            .with_hint(format!(
-                "create it: windrow topics create {} --bootstrap-server {}",
-                self.topic, self.bootstrap
-            ))),
-            Some(t) => {
-                self.partitions = Some(t.partitions().len() as i32);
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Hands a record over. Waits while the producer's queue is full.
-    pub fn send(
-        &mut self,
-        key: Option<&[u8]>,
-        payload: Option<&[u8]>,
-        headers: &[(&str, &[u8])],
-        partition: Option<i32>,
-        timestamp_ms: Option<i64>,
-    ) -> Result<()> {
-        let mut record: BaseRecord<[u8], [u8]> = BaseRecord::to(&self.topic);
-        record.key = key;
-        record.payload = payload;
-        record.partition = partition;
-        record.timestamp = timestamp_ms;
-        if !headers.is_empty() {
-            let mut owned = OwnedHeaders::new_with_capacity(headers.len());
-            for (key, value) in headers {
-                owned = owned.insert(Header {
-                    key,
-                    value: Some(*value),
-                });
-            }
-            record.headers = Some(owned);
-        }
-        let started = Instant::now();
-        let mut told = false;
-        loop {
-            match self.producer.send(record) {
-                Ok(()) => break,
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                    record = back;
-                    self.producer.poll(Duration::from_millis(50));
-                    self.failure()?;
-                    self.tell_wait(started, &mut told);
-                }
-                Err((e, _)) => {
-                    return Err(Error::env(format!(
-                        "cannot produce to topic '{}' at {}: {e}",
-                        self.topic, self.bootstrap
-                    )));
-                }
-            }
-        }
-        self.sent += 1;
-        if self.sent.is_multiple_of(POLL_EVERY) {
-            self.producer.poll(Duration::ZERO);
-            self.failure()?;
-        }
-        Ok(())
-    }
-
-    /// Waits until every record is delivered.
-    pub fn flush(&mut self) -> Result<()> {
-        let started = Instant::now();
-        let mut told = false;
-        while self.producer.in_flight_count() > 0 {
-            // A time-out is no failure: the loop looks again.
-            match self.producer.flush(Duration::from_millis(500)) {
-                Ok(()) | Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)) => {}
-                Err(e) => {
-                    return Err(Error::env(format!(
-                        "cannot flush to topic '{}': {e}",
-                        self.topic
-                    )));
-                }
-            }
-            self.failure()?;
-            self.tell_wait(started, &mut told);
-        }
-        self.producer.poll(Duration::ZERO);
-        self.failure()
-    }
-
-    fn tell_wait(&self, since: Instant, told: &mut bool) {
-        if !*told && since.elapsed() > PATIENCE {
-            *told = true;
-            tracing::warn!(
-                "waiting for Kafka at {} to take {} records of topic '{}'",
-                self.bootstrap,
-                self.producer.in_flight_count(),
-                self.topic
-            );
-        }
-    }
-
-    fn failure(&self) -> Result<()> {
-        match self
-            .producer
-            .context()
-            .failed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
-    }
-
-    /// Serves deliveries for so long.
-    pub fn serve(&mut self, time: Duration) -> Result<()> {
-        self.producer.poll(time);
-        self.failure()
-    }
-
-    pub fn sent(&self) -> u64 {
-        self.sent
-    }
-}
+use std::sync::Arc;
 
 enum Encoder {
     Json(JsonEncoder),
@@ -276,9 +36,11 @@ enum Partitioner {
     RoundRobin,
 }
 
-/// Rows as records of a topic, at least once.
+/// Rows as records of a topic: at least once, or, with a transaction, exactly once.
 pub struct KafkaSink {
     producer: RawProducer,
+    /// Shows the rows when it is committed, with those of the job's other sinks.
+    transaction: Option<Arc<Transaction>>,
     value: Part,
     key: Option<Part>,
     /// Columns that are the record's envelope.
@@ -290,7 +52,10 @@ pub struct KafkaSink {
 }
 
 impl KafkaSink {
-    pub fn new(def: &TableDef) -> Result<Self> {
+    /// A sink for one table. With a transaction the records go through its client, and the
+    /// table's own `properties.*` do not count; the caller sees to it that they name the
+    /// cluster of [`Transaction::bootstrap`].
+    pub fn new(def: &TableDef, transaction: Option<Arc<Transaction>>) -> Result<Self> {
         let o = &def.options;
         let topic = o
             .get("topic")
@@ -350,20 +115,14 @@ impl KafkaSink {
             Some("round-robin") => Partitioner::RoundRobin,
             _ => Partitioner::Default,
         };
-        let none = o
-            .get("sink.delivery-guarantee")
-            .is_some_and(|g| g.eq_ignore_ascii_case("none"));
-        let mut properties: Vec<(&str, &str)> = o
-            .with_prefix("properties.")
-            .filter(|(k, _)| *k != "group.id")
-            .collect();
-        if none {
-            properties.push(("enable.idempotence", "false"));
-        }
-        let producer = RawProducer::new(properties.into_iter(), topic)?;
+        let producer = match &transaction {
+            Some(transaction) => RawProducer::through(transaction.client(), topic)?,
+            None => producer(o, topic)?,
+        };
         let envelope = envelope.collect();
         Ok(Self {
             producer,
+            transaction,
             value,
             key,
             envelope,
@@ -389,10 +148,25 @@ impl KafkaSink {
             Partitioner::Fixed => Some(0),
             Partitioner::RoundRobin => self
                 .producer
-                .partitions
+                .partitions()
                 .map(|n| (self.rows % n.max(1) as u64) as i32),
         }
     }
+}
+
+/// A producer of the sink's own.
+fn producer(o: &Options, topic: &str) -> Result<RawProducer> {
+    let none = o
+        .get("sink.delivery-guarantee")
+        .is_some_and(|g| g.eq_ignore_ascii_case("none"));
+    let mut properties: Vec<(&str, &str)> = o
+        .with_prefix("properties.")
+        .filter(|(k, _)| *k != "group.id")
+        .collect();
+    if none {
+        properties.push(("enable.idempotence", "false"));
+    }
+    RawProducer::new(properties.into_iter(), topic)
 }
 
 fn part(def: &TableDef, columns: &[&Column], indices: Vec<usize>, format: &str) -> Result<Part> {
@@ -448,6 +222,11 @@ fn raw(column: &ArrayRef, row: usize, out: &mut Vec<u8>) -> Result<bool> {
 
 impl Sink for KafkaSink {
     fn write(&mut self, _: u64, batch: &RecordBatch) -> Result<()> {
+        if let Some(transaction) = &self.transaction
+            && batch.num_rows() > 0
+        {
+            transaction.begin()?;
+        }
         let values = batch.project(&self.value.columns)?;
         let keys = self
             .key
@@ -502,7 +281,17 @@ impl Sink for KafkaSink {
     }
 
     fn commit(&mut self, _: u64) -> Result<()> {
-        self.producer.flush()
+        match self.transaction {
+            // The checkpoint commits.
+            Some(_) => Ok(()),
+            None => self.producer.flush(),
+        }
+    }
+
+    /// Nothing is kept for `recover`: what is not committed, Kafka forgets.
+    fn prepare(&mut self, _: u64) -> Result<Prepared> {
+        self.producer.flush()?;
+        Ok(Prepared::Null)
     }
 
     fn close(&mut self) -> Result<()> {
@@ -512,7 +301,8 @@ impl Sink for KafkaSink {
     fn describe(&self) -> String {
         format!(
             "topic {} at {}",
-            self.producer.topic, self.producer.bootstrap
+            self.producer.topic(),
+            self.producer.bootstrap()
         )
     }
 }

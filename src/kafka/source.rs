@@ -53,6 +53,7 @@ pub struct KafkaSource {
     discovery: Option<Duration>,
     client_kind: ClientKind,
     fail_on_data_loss: bool,
+    has_group: bool,
     bootstrap: String,
     /// For metadata and offsets; made when first needed.
     client: Mutex<Option<Arc<BaseConsumer>>>,
@@ -125,6 +126,7 @@ impl KafkaSource {
             start,
             end,
             client_kind,
+            has_group: o.get("properties.group.id").is_some(),
             fail_on_data_loss: o.bool("scan.fail-on-data-loss")?.unwrap_or(true),
             bootstrap: config
                 .get("bootstrap.servers")
@@ -136,27 +138,6 @@ impl KafkaSource {
             client: Mutex::new(None),
             known: Mutex::new(Vec::new()),
         })
-    }
-
-    /// Commits the group's offsets: for each partition the next one to read.
-    pub fn commit(&self, positions: &[(Assignment, i64)]) -> Result<()> {
-        let mut list = TopicPartitionList::new();
-        for (p, offset) in positions {
-            list.add_partition_offset(&p.topic, p.partition, Offset::Offset(*offset))
-                .map_err(|e| Error::bug(e.to_string()))?;
-        }
-        if list.count() == 0 {
-            return Ok(());
-        }
-        let failed = |e: KafkaError| {
-            Error::env(format!(
-                "cannot commit the group's offsets at {}: {e}",
-                self.bootstrap
-            ))
-        };
-        self.client()?
-            .commit(&list, rdkafka::consumer::CommitMode::Sync)
-            .map_err(failed)
     }
 
     fn client(&self) -> Result<Arc<BaseConsumer>> {
@@ -550,6 +531,28 @@ impl Source for KafkaSource {
             .map_err(failed)?;
         known.extend(new);
         Ok(assignments)
+    }
+
+    /// Commits the group's offsets, if the table names a group: for each partition the next one to
+    /// read.
+    fn commit(&self, positions: &[PartitionSnapshot]) -> Result<()> {
+        if !self.has_group || positions.is_empty() {
+            return Ok(());
+        }
+        let failed = |e: KafkaError| {
+            Error::env(format!(
+                "cannot commit the group's offsets at {}: {e}",
+                self.bootstrap
+            ))
+        };
+        let mut list = TopicPartitionList::new();
+        for p in positions {
+            list.add_partition_offset(&p.topic, p.partition, Offset::Offset(p.position))
+                .map_err(failed)?;
+        }
+        self.client()?
+            .commit(&list, rdkafka::consumer::CommitMode::Sync)
+            .map_err(failed)
     }
 
     fn discovery_interval(&self) -> Option<Duration> {

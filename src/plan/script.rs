@@ -183,6 +183,8 @@ impl Script {
         settings.workers = flags.workers.or(settings.workers);
         settings.batch_rows = flags.batch_rows.or(settings.batch_rows);
         settings.until_end |= flags.until_end;
+        settings.checkpoint_dir = flags.checkpoint_dir.or(settings.checkpoint_dir);
+        settings.accept_changes |= flags.accept_changes;
         Ok(Job {
             sources,
             queries: self.queries,

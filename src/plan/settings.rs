@@ -28,6 +28,13 @@ pub struct Settings {
     pub late_table: Option<String>,
     /// Rows of one batch (tests vary it; results never depend on it).
     pub batch_rows: Option<usize>,
+    /// Folder of checkpoints.
+    pub checkpoint_dir: Option<String>,
+    pub checkpoint_interval: Option<Duration>,
+    /// Newest checkpoints that are kept.
+    pub checkpoints_retained: Option<usize>,
+    /// State that a changed file cannot take over may be thrown away.
+    pub accept_changes: bool,
     /// Things worth knowing that are no errors.
     pub notices: Vec<String>,
 }
@@ -43,6 +50,7 @@ const KEYS: &[&str] = &[
     "execution.batch-rows",
     "execution.checkpointing.interval",
     "state.checkpoints.dir",
+    "state.checkpoints.num-retained",
     "table.exec.state.ttl",
     "sql-client.execution.result-mode",
     "table.dml-sync",
@@ -125,10 +133,27 @@ impl Settings {
                     );
                 }
             }
-            "execution.checkpointing.interval"
-            | "state.checkpoints.dir"
-            | "table.exec.state.ttl" => {
-                self.notices.push(format!("SET '{key}' has no effect yet: this version keeps no checkpoints and no state TTL"));
+            "state.checkpoints.dir" => self.checkpoint_dir = Some(value.to_string()),
+            "execution.checkpointing.interval" => {
+                self.checkpoint_interval = Some(
+                    parse_duration(value)
+                        .filter(|d| !d.is_zero())
+                        .ok_or_else(|| bad("a duration like '10 s'"))?,
+                )
+            }
+            "state.checkpoints.num-retained" => {
+                self.checkpoints_retained = Some(
+                    value
+                        .parse()
+                        .ok()
+                        .filter(|n| *n > 0)
+                        .ok_or_else(|| bad("a whole number from 1"))?,
+                )
+            }
+            "table.exec.state.ttl" => {
+                self.notices.push(format!(
+                    "SET '{key}' has no effect yet: groups without a window are kept for ever"
+                ));
             }
             _ => {
                 let hint = nearest(key, KEYS.iter().copied())

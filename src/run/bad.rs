@@ -2,7 +2,7 @@
 
 use crate::decode::Bad;
 use crate::error::{At, Error, Result};
-use crate::kafka::sink::RawProducer;
+use crate::kafka::producer::RawProducer;
 use crate::options::Options;
 use crate::sink::Sink;
 use crate::sink::files::FileSink;
@@ -89,7 +89,7 @@ impl BadRecords {
         };
         let def = folder_table(path)?;
         Ok(BadRecords::Folder {
-            sink: Box::new(FileSink::new(&def, &format!("bad-{worker}"))?),
+            sink: Box::new(FileSink::new(&def, &format!("bad-{worker}"), None)?),
             def: Box::new(def),
         })
     }

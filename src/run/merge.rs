@@ -151,9 +151,11 @@ impl Merge {
     /// Handles one message of a worker.
     pub fn handle(&mut self, worker: usize, message: Message) -> Result<Handled> {
         if let Some(cut) = &mut self.cut
-            && self.workers[worker].checkpoint > cut.published()
+            && self.workers[worker].checkpoint >= cut.number()
         {
             // It came behind a cut that the other workers have not reached.
+            let bytes = message.bytes();
+            (self.job_stats.queries[self.index].behind_bytes).fetch_add(bytes, Relaxed);
             cut.hold(worker, message);
             return Ok(Handled::GoOn);
         }

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::kafka::sink::KafkaSink;
 use crate::kafka::source::KafkaSource;
+use crate::kafka::transaction::Transaction;
 use crate::plan::{QueryPlan, QuerySink, SourcePlan};
 use crate::run::rows::RowBuilder;
 use crate::sink::blackhole::BlackholeSink;
@@ -55,14 +56,30 @@ pub fn open_source(
     }
 }
 
+/// What sinks of a run with checkpoints need.
+#[derive(Clone)]
+pub struct Durability {
+    /// The job's id, the same after each restart.
+    pub job: String,
+    /// Takes the rows of exactly-once Kafka sinks.
+    pub transaction: Option<Arc<Transaction>>,
+}
+
+/// Whether the table asks for exactly-once.
+pub fn is_exactly_once(def: &TableDef) -> bool {
+    let guarantee = def.options.get("sink.delivery-guarantee");
+    guarantee.is_some_and(|g| g.eq_ignore_ascii_case("exactly-once"))
+}
+
 pub fn open_query_sink(
     query: &QueryPlan,
     format: Format,
     output: &Output,
+    durability: Option<&Durability>,
 ) -> Result<Box<dyn Sink>> {
     match &query.sink {
         QuerySink::Console => Ok(standard_output(&query.schema, format, output())),
-        QuerySink::Table(def) => open_sink(def, &query.name, query.mode, output),
+        QuerySink::Table(def) => open_sink(def, &query.name, query.mode, output, durability),
     }
 }
 
@@ -72,23 +89,25 @@ pub fn open_sink(
     name: &str,
     mode: OutputMode,
     output: &Output,
+    durability: Option<&Durability>,
 ) -> Result<Box<dyn Sink>> {
-    let guarantee = def
-        .options
-        .get("sink.delivery-guarantee")
-        .unwrap_or("at-least-once");
-    if guarantee.eq_ignore_ascii_case("exactly-once") {
+    if is_exactly_once(def) && durability.is_none() {
         return Err(def
             .options
-            .invalid(
-                "sink.delivery-guarantee",
-                "exactly-once comes with checkpoints, which this version has not",
-            )
-            .with_hint("use 'at-least-once'"));
+            .invalid("sink.delivery-guarantee", "exactly-once needs checkpoints")
+            .with_hint("run with --checkpoint DIR, or SET 'state.checkpoints.dir' = 'DIR'"));
     }
+    let transaction = durability.and_then(|d| d.transaction.clone());
     match def.connector() {
-        "kafka" => Ok(Box::new(KafkaSink::new(def)?)),
-        "filesystem" => Ok(Box::new(FileSink::new(def, name)?)),
+        "kafka" => Ok(Box::new(KafkaSink::new(
+            def,
+            transaction.filter(|_| is_exactly_once(def)),
+        )?)),
+        "filesystem" => Ok(Box::new(FileSink::new(
+            def,
+            name,
+            durability.map(|d| d.job.as_str()),
+        )?)),
         "print" => Ok(Box::new(PrintSink::new(def, mode)?)),
         "console" => Ok(Box::new(ConsoleSink::new(
             Arc::new(sink_schema(def)),

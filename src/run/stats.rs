@@ -1,7 +1,7 @@
 //! Counts that the status line, the log and the closing summary show.
 
 use crate::watermark::NONE;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 /// Of one source.
@@ -91,6 +91,8 @@ pub struct QueryStats {
     pub trigger: AtomicU64,
     /// The query wants no more rows.
     pub done: AtomicBool,
+    /// Bytes of messages that wait behind the cut of a checkpoint.
+    pub behind_bytes: AtomicUsize,
 }
 
 impl Default for QueryStats {
@@ -102,6 +104,7 @@ impl Default for QueryStats {
             watermark: AtomicI64::new(NONE),
             trigger: AtomicU64::new(0),
             done: AtomicBool::new(false),
+            behind_bytes: AtomicUsize::new(0),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Files in a folder: Parquet, JSON lines or CSV, each visible only when it is finished.
 //!
 //! A file is written under a name that starts with a dot, which readers of the folder skip, and
-//! gets its real name by an atomic rename after it has been flushed to the disk. It is finished
+//! gets its real name by an atomic rename after it has been flushed to the disk. With checkpoints
+//! that happens when the checkpoint is durable, exactly once: see `files/twophase.rs`. Without,
+//! a file is finished
 //!
 //! - when it has reached `sink.rolling-policy.file-size` (128 MB),
 //! - at the first commit after `sink.rolling-policy.rollover-interval` (30 min),
@@ -18,12 +20,14 @@
 //! run ever touches a file of another one.
 
 mod partition;
+mod twophase;
 mod writer;
 
 use super::Sink;
 use crate::encode::text::counted;
 use crate::error::{Error, Result};
 use crate::source::files::local_path;
+use crate::state::Prepared;
 use crate::table::{Column, TableDef};
 use arrow::array::UInt32Array;
 use arrow::compute::take_record_batch;
@@ -32,9 +36,11 @@ use arrow::record_batch::RecordBatch;
 use partition::Partitioner;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use writer::{FileFormat, OpenFile};
+use twophase::TwoPhase;
+use writer::{FileFormat, OpenFile, sync_folder};
 
 pub(crate) use partition::partition_value;
 
@@ -56,6 +62,8 @@ pub struct FileSink {
     format: FileFormat,
     /// `part-<query>-<run>`.
     stem: String,
+    /// With checkpoints; it knows the files' names then.
+    two_phase: Option<TwoPhase>,
     partitioner: Option<Partitioner>,
     file_bytes: u64,
     rollover: Duration,
@@ -73,40 +81,40 @@ pub struct FileSink {
 impl FileSink {
     /// A sink for the table `def`, fed by the query named `query`. Checks the options and makes
     /// the folder; the first file is made by the first row.
-    pub fn new(def: &TableDef, query: &str) -> Result<FileSink> {
+    ///
+    /// `checkpoint` is the id of a job with checkpoints, 16 hexadecimal digits that stay the same
+    /// from run to run: the sink is exactly-once then, whatever the table asks for, and shows
+    /// nothing before `publish`.
+    pub fn new(def: &TableDef, query: &str, checkpoint: Option<&str>) -> Result<FileSink> {
         // The clock is made here: the age of files is the only time that this sink knows.
-        FileSink::with_clock(def, query, Instant::now)
+        FileSink::with_clock(def, query, checkpoint, Instant::now)
     }
 
-    fn with_clock(def: &TableDef, query: &str, clock: fn() -> Instant) -> Result<FileSink> {
+    fn with_clock(
+        def: &TableDef,
+        query: &str,
+        checkpoint: Option<&str>,
+        clock: fn() -> Instant,
+    ) -> Result<FileSink> {
         let options = &def.options;
-        if options
-            .get("sink.delivery-guarantee")
-            .is_some_and(|v| v.eq_ignore_ascii_case("exactly-once"))
-        {
-            let message = "is not supported yet for files";
-            let hint = "'at-least-once' with 'sink.rolling-policy.rollover-interval' = '0 s' loses nothing";
+        let guarantee = options.get("sink.delivery-guarantee").unwrap_or("");
+        if checkpoint.is_none() && guarantee.eq_ignore_ascii_case("exactly-once") {
             return Err(options
-                .invalid("sink.delivery-guarantee", message)
-                .with_hint(hint));
+                .invalid("sink.delivery-guarantee", "needs checkpoints")
+                .with_hint("run with --checkpoint DIR, or SET 'state.checkpoints.dir' = 'DIR'"));
         }
         let columns: Vec<&Column> = def.sink_columns().collect();
         let partitioner = Partitioner::new(def, &columns)?;
         let in_file = |c: &&Column| !def.partitioned_by.contains(&c.name);
         let file_columns: Vec<&Column> = columns.into_iter().filter(in_file).collect();
         let root = local_path(def)?;
-        std::fs::create_dir_all(&root).map_err(|e| {
-            Error::env(format!("cannot make the folder {}: {e}", root.display())).with_hint(
-                format!(
-                    "table '{}' writes files into it; its option 'path' must name a folder",
-                    def.name
-                ),
-            )
-        })?;
+        make_root(&root, def)?;
+        let two_phase = checkpoint.map(|job| TwoPhase::new(&root, query, job));
         Ok(FileSink {
             root,
             format: FileFormat::new(def, &file_columns)?,
             stem: format!("part-{}-{}", file_name_part(query), run_id()),
+            two_phase: two_phase.transpose()?,
             partitioner,
             file_bytes: options
                 .size("sink.rolling-policy.file-size")?
@@ -163,7 +171,11 @@ impl FileSink {
                 self.finish(&oldest)?;
             }
         }
-        let name = format!("{}-{}.{}", self.stem, self.begun, self.format.extension());
+        let stem = match &self.two_phase {
+            Some(two_phase) => &two_phase.epoch_stem(),
+            None => &self.stem,
+        };
+        let name = format!("{stem}-{}.{}", self.begun, self.format.extension());
         self.begun += 1;
         let file = OpenFile::create(
             &self.root,
@@ -177,11 +189,30 @@ impl FileSink {
     }
 
     fn finish(&mut self, folder: &str) -> Result<()> {
-        if let Some(file) = self.open.remove(folder) {
-            file.finish()?;
-            self.finished += 1;
+        match (self.open.remove(folder), &mut self.two_phase) {
+            (None, _) => {}
+            (Some(file), Some(two_phase)) => two_phase.seal(file)?,
+            (Some(file), None) => {
+                file.finish()?;
+                self.finished += 1;
+            }
         }
         Ok(())
+    }
+
+    fn finish_all(&mut self) -> Result<()> {
+        let folders: Vec<String> = self.open.keys().cloned().collect();
+        folders.iter().try_for_each(|folder| self.finish(folder))
+    }
+
+    /// With checkpoints: removes what no checkpoint will know.
+    fn discard(&mut self) -> Result<()> {
+        let mut open = self.open.drain();
+        let removed = open.try_for_each(|(_, file)| file.discard());
+        match &mut self.two_phase {
+            Some(two_phase) => removed.and(two_phase.discard()),
+            None => removed,
+        }
     }
 
     /// Ends the largest row groups until what waits in memory is within its bound.
@@ -199,7 +230,10 @@ impl FileSink {
 }
 
 impl Sink for FileSink {
-    fn write(&mut self, _epoch: u64, batch: &RecordBatch) -> Result<()> {
+    fn write(&mut self, epoch: u64, batch: &RecordBatch) -> Result<()> {
+        if let Some(two_phase) = &mut self.two_phase {
+            two_phase.enter(epoch, !self.open.is_empty())?;
+        }
         let Some(partitioner) = &mut self.partitioner else {
             return self.write_partition("", batch);
         };
@@ -217,8 +251,12 @@ impl Sink for FileSink {
     }
 
     /// Hands the epoch's rows to the operating system (JSON, CSV), and finishes the files that
-    /// are older than the rollover interval; see the module's text for what that means.
+    /// are older than the rollover interval; see the module's text for what that means. With
+    /// checkpoints nothing: they come with `prepare`.
     fn commit(&mut self, _epoch: u64) -> Result<()> {
+        if self.two_phase.is_some() {
+            return Ok(());
+        }
         let now = (self.clock)();
         let old = |file: &OpenFile| now.saturating_duration_since(file.opened) >= self.rollover;
         let due: Vec<String> = self
@@ -233,9 +271,36 @@ impl Sink for FileSink {
         self.open.values_mut().try_for_each(OpenFile::flush)
     }
 
+    fn prepare(&mut self, epoch: u64) -> Result<Prepared> {
+        if let Some(two_phase) = &mut self.two_phase {
+            two_phase.enter(epoch, !self.open.is_empty())?;
+            self.finish_all()?;
+        }
+        match &mut self.two_phase {
+            Some(two_phase) => two_phase.prepare(),
+            None => self.commit(epoch).map(|()| Prepared::Null),
+        }
+    }
+
+    fn publish(&mut self, _epoch: u64, prepared: &Prepared) -> Result<()> {
+        if let Some(two_phase) = &self.two_phase {
+            self.finished += two_phase.publish(prepared)?;
+        }
+        Ok(())
+    }
+
+    fn recover(&mut self, epoch: u64, prepared: &Prepared) -> Result<()> {
+        match &self.two_phase {
+            Some(two_phase) => two_phase.recover(epoch, prepared),
+            None => Ok(()),
+        }
+    }
+
     fn close(&mut self) -> Result<()> {
-        let folders: Vec<String> = self.open.keys().cloned().collect();
-        folders.iter().try_for_each(|folder| self.finish(folder))
+        match self.two_phase {
+            Some(_) => self.discard(),
+            None => self.finish_all(),
+        }
     }
 
     fn describe(&self) -> String {
@@ -249,15 +314,43 @@ impl Sink for FileSink {
 }
 
 impl Drop for FileSink {
-    /// A query that ends with an error has committed epochs in open files: they must not stay
-    /// hidden. Rows of the last, uncommitted epoch come with them (at-least-once).
+    /// Without checkpoints, a query that ends with an error has committed epochs in open files:
+    /// they must not stay hidden. Rows of the last, uncommitted epoch come with them
+    /// (at-least-once). With checkpoints, rows that are not published must not be seen.
     fn drop(&mut self) {
+        if self.two_phase.is_some() {
+            if let Err(error) = self.discard() {
+                tracing::warn!("{error}");
+            }
+            return;
+        }
         for (_, file) in self.open.drain() {
             if let Err(error) = file.finish() {
                 tracing::warn!("{error}");
             }
         }
     }
+}
+
+/// Makes the table's folder, and the entries of what is new on the way to it safe.
+fn make_root(root: &Path, def: &TableDef) -> Result<()> {
+    let new: Vec<&Path> = root.ancestors().take_while(|f| !f.exists()).collect();
+    std::fs::create_dir_all(root).map_err(|e| {
+        Error::env(format!("cannot make the folder {}: {e}", root.display())).with_hint(format!(
+            "table '{}' writes files into it; its option 'path' must name a folder",
+            def.name
+        ))
+    })?;
+    new.iter()
+        .filter_map(|f| f.parent())
+        .map(|f| {
+            if f.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                f
+            }
+        })
+        .try_for_each(sync_folder)
 }
 
 /// Sixteen hexadecimal digits that differ from run to run.
@@ -305,9 +398,28 @@ fn plain_type(data_type: &DataType, ltz: bool) -> DataType {
     }
 }
 
-/// An error about a file, with its name.
-fn file_error(action: &str, path: &Path, error: impl std::fmt::Display) -> Error {
-    Error::env(format!("cannot {action} {}: {error}", path.display()))
+/// An error about a file, with its name, and what to do when the disk or the rights are to blame.
+fn file_error(
+    action: &str,
+    path: &Path,
+    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Error {
+    let error = error.into();
+    let text = format!("cannot {action} {}: {error}", path.display());
+    // Parquet's errors wrap those of the disk.
+    let first: &(dyn std::error::Error + 'static) = error.as_ref();
+    let io = std::iter::successors(Some(first), |e| e.source())
+        .find_map(|e| e.downcast_ref::<std::io::Error>());
+    let hint = match io.map(std::io::Error::kind) {
+        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            "make room on that disk and start again"
+        }
+        Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+            "let windrow's user write to that folder and start again"
+        }
+        _ => return Error::env(text),
+    };
+    Error::env(text).with_hint(hint)
 }
 
 #[cfg(test)]

@@ -74,6 +74,12 @@ pub trait Source: Send + Sync {
         None
     }
 
+    /// Tells whoever watches this reader's progress (a consumer group) that everything before these
+    /// positions is done for good.
+    fn commit(&self, _positions: &[PartitionSnapshot]) -> Result<()> {
+        Ok(())
+    }
+
     /// A reader over `partitions`, owned by one worker. May be called for each worker.
     fn reader(&self, partitions: &[Assignment]) -> Result<Box<dyn Reader>>;
 

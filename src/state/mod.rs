@@ -16,6 +16,7 @@
 //! Knows no SQL, no clock and no Kafka; a store does the I/O.
 
 mod checkpoints;
+pub mod evolve;
 mod load;
 mod manifest;
 mod names;

@@ -15,8 +15,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 pub(super) struct Cut {
-    /// The last checkpoint that is durable.
-    published: u64,
+    /// The next checkpoint.
+    number: u64,
     /// Where each worker has cut or ended.
     positions: Vec<Vec<PartitionSnapshot>>,
     /// What came behind the cut, in order.
@@ -28,8 +28,8 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    pub fn published(&self) -> u64 {
-        self.published
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     pub fn hold(&mut self, worker: usize, message: Message) {
@@ -38,26 +38,24 @@ impl Cut {
 }
 
 impl Merge {
-    /// Takes part in checkpoints from the one behind `published`, and goes on from `state`. Call
-    /// before the first message. The state's segments are in the order of the query's aggregates.
+    /// Takes part in checkpoints, of which `number` is the next, and goes on from the `state` of
+    /// checkpoint `from` (0: none). Call before the first message.
     pub fn checkpointed(
         &mut self,
-        published: u64,
+        number: u64,
         shapes: Vec<Shape>,
+        from: u64,
         state: Option<QuerySnapshot>,
     ) -> Result<()> {
         self.cut = Some(Cut {
-            published,
+            number,
             positions: vec![Vec::new(); self.workers.len()],
             behind: VecDeque::new(),
             replay: VecDeque::new(),
             shapes,
             prepared: Default::default(),
         });
-        for worker in &mut self.workers {
-            worker.checkpoint = published;
-        }
-        self.epoch = published + 1;
+        self.epoch = number;
         let state = state.unwrap_or_else(|| QuerySnapshot {
             name: self.query.name.clone(),
             watermark: NONE,
@@ -67,9 +65,9 @@ impl Merge {
             sink: Prepared::Null,
             late: Prepared::Null,
         });
-        self.sink.recover(published, &state.sink)?;
+        self.sink.recover(from, &state.sink)?;
         if let Some(late) = &mut self.late {
-            late.recover(published, &state.late)?;
+            late.recover(from, &state.late)?;
         }
         if let (Some(left), Some(restored)) = (&mut self.left, state.left) {
             *left = usize::try_from(restored).unwrap_or(usize::MAX);
@@ -101,7 +99,7 @@ impl Merge {
             return Ok(Handled::GoOn);
         };
         cut.positions[worker] = positions;
-        let number = cut.published + 1;
+        let number = cut.number;
         let last = self.workers.iter().all(|w| w.ended.is_some());
         let all = self
             .workers
@@ -156,8 +154,10 @@ impl Merge {
             return Ok(());
         };
         let (sink, late) = std::mem::take(&mut cut.prepared);
-        cut.published += 1;
+        cut.number += 1;
         cut.replay.append(&mut cut.behind);
+        let behind = &self.job_stats.queries[self.index].behind_bytes;
+        behind.store(0, Relaxed);
         self.sink.publish(self.epoch, &sink)?;
         if let Some(sink) = &mut self.late {
             sink.publish(self.epoch, &late)?;

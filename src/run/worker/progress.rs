@@ -6,6 +6,9 @@ use crate::window::Assign;
 use crate::window::assign::NEVER;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// Bytes that may wait behind the cut of a checkpoint that other workers have not reached.
+const BEHIND_BYTES_MAX: usize = 64 << 20;
+
 impl Worker {
     /// Ships what the watermark closes, answers triggers, and says how far this worker is.
     pub(super) fn progress(&mut self, outbox: &mut dyn Outbox) -> Result<bool> {
@@ -40,6 +43,13 @@ impl Worker {
             }
         }
         Ok(closed | self.checkpoint(outbox)?)
+    }
+
+    /// Whether so much waits behind this worker's cut that it had better wait for the others.
+    pub fn is_ahead(&self) -> bool {
+        self.checkpoint > self.stats.checkpointed.load(Relaxed)
+            && (self.queries.iter())
+                .any(|q| self.stats.queries[q.index].behind_bytes.load(Relaxed) > BEHIND_BYTES_MAX)
     }
 
     /// Answers the checkpoint that is asked for: hands over all open windows, then says where the

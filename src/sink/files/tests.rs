@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 const AT: At = At { line: 1, column: 1 };
 
-fn table(
+pub(super) fn table(
     dir: &TempDir,
     batch: &RecordBatch,
     options: &[(&str, &str)],
@@ -48,7 +48,7 @@ fn table(
     }
 }
 
-fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+pub(super) fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, a)| (n, a, true)))
         .unwrap()
 }
@@ -61,7 +61,7 @@ fn numbers(range: std::ops::Range<i64>) -> RecordBatch {
 }
 
 /// Contents of all files under the table's folder, by path relative to it.
-fn files(dir: &TempDir) -> BTreeMap<String, Vec<u8>> {
+pub(super) fn files(dir: &TempDir) -> BTreeMap<String, Vec<u8>> {
     fn walk(root: &Path, folder: &Path, all: &mut BTreeMap<String, Vec<u8>>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -83,7 +83,7 @@ fn files(dir: &TempDir) -> BTreeMap<String, Vec<u8>> {
     all
 }
 
-fn is_hidden(path: &str) -> bool {
+pub(super) fn is_hidden(path: &str) -> bool {
     Path::new(path)
         .file_name()
         .unwrap()
@@ -103,7 +103,7 @@ fn texts(dir: &TempDir) -> Vec<String> {
 fn a_file_is_hidden_until_it_is_finished() {
     let dir = TempDir::new().unwrap();
     let def = table(&dir, &numbers(0..0), &[("format", "json")], &[]);
-    let mut sink = FileSink::new(&def, "my query/1").unwrap();
+    let mut sink = FileSink::new(&def, "my query/1", None).unwrap();
     assert!(files(&dir).is_empty(), "no rows, no file");
     sink.write(0, &numbers(0..2)).unwrap();
     sink.commit(0).unwrap();
@@ -138,7 +138,7 @@ fn a_file_is_hidden_until_it_is_finished() {
 fn a_sink_that_is_dropped_finishes_its_files() {
     let dir = TempDir::new().unwrap();
     let def = table(&dir, &numbers(0..0), &[("format", "parquet")], &[]);
-    let mut sink = FileSink::new(&def, "q").unwrap();
+    let mut sink = FileSink::new(&def, "q", None).unwrap();
     sink.write(0, &numbers(0..2)).unwrap();
     sink.commit(0).unwrap();
     drop(sink);
@@ -151,7 +151,8 @@ fn files_roll_by_size() {
     for format in ["json", "csv"] {
         let dir = TempDir::new().unwrap();
         let options = [("format", format), ("sink.rolling-policy.file-size", "30")];
-        let mut sink = FileSink::new(&table(&dir, &numbers(0..0), &options, &[]), "q").unwrap();
+        let mut sink =
+            FileSink::new(&table(&dir, &numbers(0..0), &options, &[]), "q", None).unwrap();
         sink.write(0, &numbers(0..20)).unwrap();
         let found = files(&dir);
         assert!(found.len() > 1 && found.keys().filter(|n| is_hidden(n)).count() <= 1);
@@ -182,7 +183,7 @@ fn parquet_files_roll_by_size_too() {
         ("sink.rolling-policy.file-size", "20kb"),
     ];
     let def = table(&dir, &numbers(0..0), &options, &[]);
-    let mut sink = FileSink::new(&def, "q").unwrap();
+    let mut sink = FileSink::new(&def, "q", None).unwrap();
     sink.write(0, &numbers(0..50_000)).unwrap();
     sink.close().unwrap();
     assert!(files(&dir).len() > 1);
@@ -202,7 +203,7 @@ fn an_interval_of_zero_finishes_files_at_each_commit() {
         ("csv.header", "true"),
         ("sink.rolling-policy.rollover-interval", "0 s"),
     ];
-    let mut sink = FileSink::new(&table(&dir, &numbers(0..0), &options, &[]), "q").unwrap();
+    let mut sink = FileSink::new(&table(&dir, &numbers(0..0), &options, &[]), "q", None).unwrap();
     for epoch in 0..3 {
         sink.write(epoch, &numbers(epoch as i64..epoch as i64 + 1))
             .unwrap();
@@ -229,7 +230,7 @@ fn partition_folders() {
         ),
     ]);
     let def = table(&dir, &rows, &[("format", "json")], &["day", "p"]);
-    let mut sink = FileSink::new(&def, "q").unwrap();
+    let mut sink = FileSink::new(&def, "q", None).unwrap();
     sink.write(0, &rows).unwrap();
     sink.close().unwrap();
     let found: Vec<(String, String)> = files(&dir)
@@ -265,7 +266,8 @@ fn the_number_of_open_files_is_bounded() {
         ),
         ("n", Arc::new(Int64Array::from_iter_values(0..10))),
     ]);
-    let mut sink = FileSink::new(&table(&dir, &rows, &[("format", "csv")], &["k"]), "q").unwrap();
+    let mut sink =
+        FileSink::new(&table(&dir, &rows, &[("format", "csv")], &["k"]), "q", None).unwrap();
     sink.open_max = 3;
     sink.write(0, &rows).unwrap();
     // The last three written are open, the others finished.
@@ -309,7 +311,7 @@ fn parquet_reads_back_as_plain_types() {
         let dir = TempDir::new().unwrap();
         let options = [("format", "parquet"), ("parquet.compression", compression)];
         let def = table(&dir, &rows, &options, &[]);
-        let mut sink = FileSink::new(&def, "q").unwrap();
+        let mut sink = FileSink::new(&def, "q", None).unwrap();
         sink.write(0, &rows).unwrap();
         sink.close().unwrap();
         let name = files(&dir).into_keys().next().unwrap();
@@ -377,7 +379,7 @@ fn partitioned_parquet_reads_back() {
         ),
     ]);
     let def = table(&dir, &rows, &[("format", "parquet")], &["ts"]);
-    let mut sink = FileSink::new(&def, "q").unwrap();
+    let mut sink = FileSink::new(&def, "q", None).unwrap();
     sink.write(0, &rows).unwrap();
     sink.close().unwrap();
     let back = read_all(&def, &["n".into(), "ts".into()]).unwrap();
@@ -389,9 +391,13 @@ fn partitioned_parquet_reads_back() {
 fn wrong_tables_are_refused() {
     let dir = TempDir::new().unwrap();
     let refused = |options: &[(&str, &str)], partitioned_by: &[&str]| {
-        FileSink::new(&table(&dir, &numbers(0..0), options, partitioned_by), "q")
-            .err()
-            .unwrap()
+        FileSink::new(
+            &table(&dir, &numbers(0..0), options, partitioned_by),
+            "q",
+            None,
+        )
+        .err()
+        .unwrap()
     };
     assert_eq!(refused(&[], &[]).exit_code(), 2);
     assert_eq!(refused(&[("format", "raw")], &[]).exit_code(), 2);
@@ -426,7 +432,7 @@ fn old_files_are_finished_by_a_commit() {
     let clock = || *START + Duration::from_secs(60 * MINUTES.load(Ordering::Relaxed));
     let dir = TempDir::new().unwrap();
     let def = table(&dir, &numbers(0..0), &[("format", "json")], &[]);
-    let mut sink = FileSink::with_clock(&def, "q", clock).unwrap();
+    let mut sink = FileSink::with_clock(&def, "q", None, clock).unwrap();
     for (minutes, hidden) in [(0, 1), (29, 1), (30, 0), (31, 1)] {
         MINUTES.store(minutes, Ordering::Relaxed);
         sink.write(minutes, &numbers(0..1)).unwrap();

@@ -129,7 +129,8 @@ impl OpenFile {
         now: Instant,
     ) -> Result<OpenFile> {
         std::fs::create_dir_all(folder).map_err(|e| file_error("make the folder", folder, e))?;
-        let hidden = folder.join(format!(".{name}.inprogress"));
+        let visible = folder.join(name);
+        let hidden = hidden_name(&visible);
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -161,7 +162,6 @@ impl OpenFile {
                 ))
             }
         };
-        let visible = folder.join(name);
         Ok(OpenFile {
             root: root.to_path_buf(),
             hidden,
@@ -275,8 +275,20 @@ impl OpenFile {
     /// Ends the file: its bytes on the disk, then its real name, then the folders' entries.
     /// After a failed write the file is removed instead.
     pub(super) fn finish(self) -> Result<()> {
+        if self.broken {
+            return self.discard();
+        }
+        let (root, hidden) = (self.root.clone(), self.hidden.clone());
+        let visible = self.seal()?;
+        std::fs::rename(&hidden, &visible).map_err(|e| file_error("rename", &hidden, e))?;
+        // Up to the table's folder, since partition folders may be new.
+        folders_up_to(&root, &visible).try_for_each(sync_folder)
+    }
+
+    /// Ends the file, its bytes on the disk, and leaves it hidden. Its visible name, under which
+    /// the folders do not know it yet.
+    pub(super) fn seal(self) -> Result<PathBuf> {
         let OpenFile {
-            root,
             hidden,
             visible,
             body,
@@ -284,7 +296,7 @@ impl OpenFile {
             ..
         } = self;
         if broken {
-            return std::fs::remove_file(&hidden).map_err(|e| file_error("remove", &hidden, e));
+            return Err(file_error("finish", &hidden, "a write to it has failed"));
         }
         let file = match body {
             Body::Lines {
@@ -301,17 +313,32 @@ impl OpenFile {
         };
         file.sync_all()
             .map_err(|e| file_error("sync", &hidden, e))?;
-        std::fs::rename(&hidden, &visible).map_err(|e| file_error("rename", &hidden, e))?;
-        // Up to the table's folder, since partition folders may be new.
-        for folder in visible.ancestors().skip(1) {
-            let synced = File::open(folder).and_then(|f| f.sync_all());
-            synced.map_err(|e| file_error("sync the folder", folder, e))?;
-            if folder == root {
-                break;
-            }
-        }
-        Ok(())
+        Ok(visible)
     }
+
+    /// Removes the file.
+    pub(super) fn discard(self) -> Result<()> {
+        let hidden = &self.hidden;
+        std::fs::remove_file(hidden).map_err(|e| file_error("remove", hidden, e))
+    }
+}
+
+/// The name that `visible` has until it is finished: readers skip it.
+pub(super) fn hidden_name(visible: &Path) -> PathBuf {
+    let name = visible.file_name().unwrap_or_default().to_string_lossy();
+    visible.with_file_name(format!(".{name}.inprogress"))
+}
+
+/// The folders of `file` from its own one up to `root`.
+pub(super) fn folders_up_to<'a>(root: &'a Path, file: &'a Path) -> impl Iterator<Item = &'a Path> {
+    let below = file.ancestors().skip(1);
+    below.take_while(move |folder| folder.starts_with(root))
+}
+
+/// Makes the entries of `folder` as safe as its files are.
+pub(super) fn sync_folder(folder: &Path) -> Result<()> {
+    let synced = File::open(folder).and_then(|f| f.sync_all());
+    synced.map_err(|e| file_error("sync the folder", folder, e))
 }
 
 fn hand_on(file: &mut File, buffer: &mut Vec<u8>, written: &mut u64, path: &Path) -> Result<()> {

@@ -1,0 +1,338 @@
+//! Producing records: a client that several sinks may share, and a plain producer over it.
+
+use super::config::{ClientConfig, client_config};
+use crate::error::{Error, Result};
+use rdkafka::ClientContext;
+use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Deliveries are looked at after so many records.
+const POLL_EVERY: u64 = 256;
+/// A wait that lasts so long is told.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Remembers the first delivery that failed, or that the broker refuses the client.
+#[derive(Default)]
+pub(super) struct Deliveries {
+    failed: Mutex<Option<Failure>>,
+}
+
+#[derive(Clone)]
+struct Failure {
+    error: Error,
+    /// librdkafka threw the record away because of something else, which it does not name here.
+    purged: bool,
+}
+
+impl Deliveries {
+    fn remember(&self, error: Error, purged: bool) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed.as_ref().is_none_or(|f| f.purged && !purged) {
+            *failed = Some(Failure { error, purged });
+        }
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, _: rdkafka::config::RDKafkaLogLevel, facility: &str, text: &str) {
+        tracing::debug!(target: "librdkafka", "{facility}: {text}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        // librdkafka would try a wrong password until the delivery time-out, minutes later.
+        if matches!(
+            error.rdkafka_error_code(),
+            Some(Code::Authentication | Code::SaslAuthenticationFailed)
+        ) {
+            let refused = Error::env(format!("Kafka refuses: {reason}"))
+                .with_hint("check properties.security.protocol and properties.sasl.*");
+            self.remember(refused, false);
+        }
+        tracing::debug!(target: "librdkafka", "{error}: {reason}");
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, _: ()) {
+        if let Err((error, message)) = result {
+            let code = error.rdkafka_error_code();
+            let failed = Error::env(format!(
+                "Kafka did not take a record of {}/{}: {error}",
+                message.topic(),
+                message.partition()
+            ));
+            let purged = matches!(code, Some(Code::PurgeQueue | Code::PurgeInflight));
+            self.remember(failed, purged);
+        }
+    }
+}
+
+/// A connection that records go through, for one topic or many. A delivery that has failed is an
+/// error of every later call: what came behind it must not look complete.
+pub(super) struct Client {
+    pub producer: BaseProducer<Deliveries>,
+    pub bootstrap: String,
+    /// Empty without transactions.
+    transactional_id: String,
+}
+
+impl Client {
+    pub fn new(mut config: ClientConfig) -> Result<Self> {
+        for (key, value) in [
+            ("enable.idempotence", "true"),
+            ("linger.ms", "5"),
+            ("batch.num.messages", "100000"),
+            ("batch.size", "1000000"),
+            ("queue.buffering.max.messages", "500000"),
+            ("queue.buffering.max.kbytes", "65536"),
+            ("compression.type", "lz4"),
+            // The Java client's choice, so that a key goes where its other producers put it.
+            ("partitioner", "murmur2_random"),
+        ] {
+            if config.get(key).is_none() {
+                config.set(key, value);
+            }
+        }
+        let text = |key: &str| config.get(key).unwrap_or("").to_string();
+        let (bootstrap, transactional_id) = (text("bootstrap.servers"), text("transactional.id"));
+        let producer = config
+            .create_with_context(Deliveries::default())
+            .map_err(|e| Error::env(format!("cannot make a Kafka producer: {e}")))?;
+        Ok(Self {
+            producer,
+            bootstrap,
+            transactional_id,
+        })
+    }
+
+    /// Number of partitions of `topic`; `None` when the broker is away. No topic is an error.
+    fn partitions(&self, topic: &str) -> Result<Option<i32>> {
+        let Ok(metadata) = self
+            .producer
+            .client()
+            .fetch_metadata(Some(topic), Duration::from_secs(5))
+        else {
+            // Away, or refused: a request reports either as a time-out.
+            return self.serve(Duration::ZERO).map(|()| None);
+        };
+        match metadata.topics().iter().find(|t| t.name() == topic) {
+            Some(t) if t.partitions().is_empty() => Err(Error::env(format!(
+                "topic '{topic}' does not exist at {}",
+                self.bootstrap
+            ))
+            .with_hint(format!(
+                "create it: windrow topics create {topic} --bootstrap-server {}",
+                self.bootstrap
+            ))),
+            found => Ok(found.map(|t| t.partitions().len() as i32)),
+        }
+    }
+
+    /// Hands a record over. Waits while the queue is full.
+    fn send(&self, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<()> {
+        let started = Instant::now();
+        let mut told = false;
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(Code::QueueFull), back)) => {
+                    record = back;
+                    self.serve(Duration::from_millis(50))?;
+                    self.tell_wait(record.topic, started, &mut told);
+                }
+                Err((e, back)) => {
+                    // Why it refuses may lie among the events.
+                    self.serve(Duration::from_millis(50))?;
+                    return Err(Error::env(format!(
+                        "cannot produce to topic '{}' at {}: {e}",
+                        back.topic, self.bootstrap
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Waits until every record is delivered, also those of other topics.
+    pub fn flush(&self, topic: &str) -> Result<()> {
+        let started = Instant::now();
+        let mut told = false;
+        while self.producer.in_flight_count() > 0 {
+            // A time-out is no failure: the loop looks again.
+            match self.producer.flush(Duration::from_millis(500)) {
+                Ok(()) | Err(KafkaError::Flush(Code::OperationTimedOut)) => {}
+                Err(e) => {
+                    return Err(Error::env(format!("cannot flush to topic '{topic}': {e}")));
+                }
+            }
+            self.failure()?;
+            self.tell_wait(topic, started, &mut told);
+        }
+        self.serve(Duration::ZERO)
+    }
+
+    fn tell_wait(&self, topic: &str, since: Instant, told: &mut bool) {
+        if !*told && since.elapsed() > PATIENCE {
+            *told = true;
+            tracing::warn!(
+                "waiting for Kafka at {} to take {} records of topic '{topic}'",
+                self.bootstrap,
+                self.producer.in_flight_count(),
+            );
+        }
+    }
+
+    /// Serves deliveries for so long.
+    pub fn serve(&self, time: Duration) -> Result<()> {
+        self.producer.poll(time);
+        self.failure()
+    }
+
+    fn failure(&self) -> Result<()> {
+        let failed = self.producer.context().failed.lock();
+        let failed = failed.unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(Failure { error, purged }) = failed else {
+            return Ok(());
+        };
+        if self.transactional_id.is_empty() {
+            return Err(error);
+        }
+        // Asking for another transaction is how librdkafka tells what is wrong with this one.
+        match self.producer.begin_transaction() {
+            Err(KafkaError::Transaction(e))
+                if e.is_fatal() || (purged && e.txn_requires_abort()) =>
+            {
+                Err(self.refused(&e))
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// What an error of a transaction means.
+    pub fn refused(&self, e: &RDKafkaError) -> Error {
+        let id = &self.transactional_id;
+        match e.code() {
+            Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => Error::env(
+                format!("another windrow with transactional id '{id}' has taken over"),
+            )
+            .with_hint(
+                "stop one of the two; if there is no other, Kafka gave the transaction up, which \
+                 was open for longer than transaction.timeout.ms",
+            ),
+            Code::TransactionalIdAuthorizationFailed
+            | Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed => Error::env(format!(
+                "Kafka at {} refuses the transaction of '{id}': {}",
+                self.bootstrap,
+                e.string()
+            ))
+            .with_hint(format!(
+                "it needs the rights: Write and Describe on transactional id '{id}', Read on \
+                 group '{}', Read and Write on the topics",
+                super::transaction::group(id)
+            )),
+            _ => Error::env(format!(
+                "Kafka at {} gave up the transaction of '{id}': {}",
+                self.bootstrap,
+                e.string()
+            ))
+            .with_hint("start again: the run goes on from the last checkpoint"),
+        }
+    }
+}
+
+/// Produces records of one topic; every failed delivery is an error of the calls that follow.
+pub struct RawProducer {
+    client: Arc<Client>,
+    topic: String,
+    sent: u64,
+    /// Partitions of the topic, when the broker told.
+    partitions: Option<i32>,
+}
+
+impl RawProducer {
+    /// A producer for one topic. Checks that the topic exists when the broker answers; a broker
+    /// that is away is waited for while records are sent.
+    pub fn new<'a>(
+        properties: impl Iterator<Item = (&'a str, &'a str)>,
+        topic: &str,
+    ) -> Result<Self> {
+        Self::through(Arc::new(Client::new(client_config(properties)?)?), topic)
+    }
+
+    /// The same over a client that others use, too.
+    pub(super) fn through(client: Arc<Client>, topic: &str) -> Result<Self> {
+        Ok(Self {
+            partitions: client.partitions(topic)?,
+            client,
+            topic: topic.to_string(),
+            sent: 0,
+        })
+    }
+
+    /// Hands a record over. Waits while the producer's queue is full.
+    pub fn send(
+        &mut self,
+        key: Option<&[u8]>,
+        payload: Option<&[u8]>,
+        headers: &[(&str, &[u8])],
+        partition: Option<i32>,
+        timestamp_ms: Option<i64>,
+    ) -> Result<()> {
+        let mut record: BaseRecord<[u8], [u8]> = BaseRecord::to(&self.topic);
+        record.key = key;
+        record.payload = payload;
+        record.partition = partition;
+        record.timestamp = timestamp_ms;
+        if !headers.is_empty() {
+            let mut owned = OwnedHeaders::new_with_capacity(headers.len());
+            for (key, value) in headers {
+                owned = owned.insert(Header {
+                    key,
+                    value: Some(*value),
+                });
+            }
+            record.headers = Some(owned);
+        }
+        self.client.send(record)?;
+        self.sent += 1;
+        if self.sent.is_multiple_of(POLL_EVERY) {
+            self.client.serve(Duration::ZERO)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every record is delivered.
+    pub fn flush(&mut self) -> Result<()> {
+        self.client.flush(&self.topic)
+    }
+
+    /// Serves deliveries for so long.
+    pub fn serve(&mut self, time: Duration) -> Result<()> {
+        self.client.serve(time)
+    }
+
+    /// Records handed over so far.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// The topic.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The brokers, as the properties name them.
+    pub fn bootstrap(&self) -> &str {
+        &self.client.bootstrap
+    }
+
+    /// Number of the topic's partitions, when the broker told.
+    pub(super) fn partitions(&self) -> Option<i32> {
+        self.partitions
+    }
+}

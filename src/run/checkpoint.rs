@@ -1,0 +1,170 @@
+//! Collects the queries' parts of a checkpoint, makes it durable, and says when to publish.
+//!
+//! One checkpoint at a time: *asked* (the workers cut), *taken* (each merge hands in its part and
+//! waits), *durable* (state, then the manifest, then, if there is one, the transaction with the
+//! results), *published* (the sinks have made their rows visible). A crash before `durable` leaves
+//! the checkpoint before; a crash after it is made good by the sinks' `recover`.
+//!
+//! A value without threads or clock: the simulator steps it, [`super`] runs it.
+
+use super::merge::Part;
+use crate::error::{Error, Result};
+use crate::state::{Checkpoints, Written};
+use crate::state::{PartitionSnapshot, Prepared, Snapshot, SourceSnapshot};
+use std::sync::Arc;
+
+/// Where results and the number of their checkpoint are committed at once, beside the manifest:
+/// a Kafka transaction. Then this, not the manifest, decides which checkpoint holds.
+pub trait Decision: Send + Sync {
+    /// The last checkpoint that was committed; `None` when there is none, or it is forgotten.
+    fn committed(&self) -> Result<Option<u64>>;
+
+    /// Commits what the sinks were given for `checkpoint`, which is written but not in force yet.
+    fn commit(&self, checkpoint: &Snapshot) -> Result<()>;
+
+    /// Gives up what the sinks were given since the last commit.
+    fn abort(&self);
+}
+
+/// The checkpoints of a running job.
+pub struct Checkpointer {
+    checkpoints: Checkpoints,
+    decision: Option<Arc<dyn Decision>>,
+    /// Names of the sources, and for each query its source.
+    sources: Vec<String>,
+    queries: Vec<usize>,
+    /// By query: what was taken for the checkpoint that is being made. A last part stays.
+    parts: Vec<Option<Part>>,
+    /// By query: whether it has yet to publish what is durable.
+    unpublished: Vec<bool>,
+    /// By query: its last part is published, it is over.
+    over: Vec<bool>,
+    number: u64,
+}
+
+/// A published checkpoint.
+#[derive(Debug)]
+pub struct Published {
+    pub number: u64,
+    /// By source: where its partitions stand.
+    pub positions: Vec<Vec<PartitionSnapshot>>,
+    /// Every query has ended: there will be no further one.
+    pub last: bool,
+}
+
+impl Checkpointer {
+    /// `queries` names each query's source by its place in `sources`. Checkpoints go on behind
+    /// `checkpoints.next_number()`.
+    pub fn new(
+        checkpoints: Checkpoints,
+        decision: Option<Arc<dyn Decision>>,
+        sources: Vec<String>,
+        queries: Vec<usize>,
+    ) -> Self {
+        Self {
+            number: checkpoints.next_number(),
+            parts: queries.iter().map(|_| None).collect(),
+            unpublished: vec![false; queries.len()],
+            over: vec![false; queries.len()],
+            checkpoints,
+            decision,
+            sources,
+            queries,
+        }
+    }
+
+    /// The checkpoint that comes next, or is being made.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Takes a query's part. When it was the last that was missing the checkpoint is made durable:
+    /// then every query in [`Checkpointer::to_publish`] may publish.
+    pub fn take(&mut self, part: Part, now_ms: i64) -> Result<Option<Written>> {
+        if part.number != self.number {
+            return Err(Error::bug(format!(
+                "a part of checkpoint {} while {} is made",
+                part.number, self.number
+            )));
+        }
+        let query = part.query;
+        self.parts[query] = Some(part);
+        if self.parts.iter().any(Option::is_none) {
+            return Ok(None);
+        }
+        let snapshot = self.snapshot();
+        let written = self.checkpoints.write(&snapshot, now_ms)?;
+        if let Some(decision) = &self.decision {
+            decision.commit(&snapshot)?;
+            self.checkpoints.confirm(self.number)?;
+        }
+        for (unpublished, over) in self.unpublished.iter_mut().zip(&self.over) {
+            *unpublished = !over;
+        }
+        Ok(Some(written))
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let position = |source: usize| {
+            let of_source = |q: &&Part| self.queries[q.query] == source;
+            let part = self.parts.iter().flatten().find(of_source);
+            part.map(|p| p.positions.clone()).unwrap_or_default()
+        };
+        let sources = self.sources.iter().enumerate();
+        Snapshot {
+            number: self.number,
+            sources: sources
+                .map(|(s, name)| SourceSnapshot {
+                    name: name.clone(),
+                    partitions: position(s),
+                })
+                .collect(),
+            queries: (self.parts.iter().flatten())
+                .map(|part| part.state.clone())
+                .collect(),
+        }
+    }
+
+    /// The queries that are to publish and have not said that they have.
+    pub fn to_publish(&self) -> impl Iterator<Item = usize> {
+        let queries = self.unpublished.iter().enumerate();
+        queries
+            .filter(|(_, unpublished)| **unpublished)
+            .map(|(q, _)| q)
+    }
+
+    /// A query has published. With the last one the checkpoint is over and the next may be asked
+    /// for.
+    pub fn published(&mut self, query: usize) -> Option<Published> {
+        self.unpublished[query] = false;
+        if self.unpublished.iter().any(|u| *u) {
+            return None;
+        }
+        let positions = self.snapshot().sources;
+        for (part, over) in self.parts.iter_mut().zip(&mut self.over) {
+            match part {
+                Some(last) if last.last => {
+                    *over = true;
+                    last.number += 1;
+                    // Published: nothing to repeat after a crash.
+                    (last.state.sink, last.state.late) = (Prepared::Null, Prepared::Null);
+                }
+                _ => *part = None,
+            }
+        }
+        self.checkpoints.retire();
+        self.number += 1;
+        Some(Published {
+            number: self.number - 1,
+            positions: positions.into_iter().map(|s| s.partitions).collect(),
+            last: self.over.iter().all(|over| *over),
+        })
+    }
+
+    /// The run ends without a further checkpoint.
+    pub fn abandon(&self) {
+        if let Some(decision) = &self.decision {
+            decision.abort();
+        }
+    }
+}

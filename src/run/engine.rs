@@ -1,0 +1,384 @@
+//! Starts the threads of a job and waits for them.
+
+use super::durable::Durable;
+use super::merge::Merge;
+use super::queue::{self, Receiver, Sender};
+use super::threads::{
+    Additions, Envelope, Event, Line, Senders, run_checkpoints, run_merge, run_worker,
+};
+use super::worker::{Worker, WorkerParts};
+use super::{
+    BATCH_ROWS, Observer, QUEUE_BYTES_MAX, QuerySummary, RunOptions, RunningJob, Summary, TICK,
+    sinks, trigger_of, workers_of,
+};
+use crate::error::{Error, Result};
+use crate::plan::{QueryPlan, Settings};
+use crate::sink::OutputMode;
+use crate::source::{Assignment, Source};
+use sinks::Durability;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::{JoinHandle, Scope, ScopedJoinHandle};
+
+/// A source and the partitions to read.
+pub(super) struct Opened {
+    pub source: Box<dyn Source>,
+    pub partitions: Vec<Assignment>,
+}
+
+struct RunningWorker {
+    source: usize,
+    additions: Additions,
+    thread: JoinHandle<Result<()>>,
+}
+
+/// The ends of the checkpoints' lines.
+struct Lines {
+    events: Receiver<Event>,
+    leave: Vec<Sender<()>>,
+}
+
+pub(super) struct Engine<'a> {
+    running: &'a RunningJob,
+    options: &'a RunOptions,
+    settings: &'a Settings,
+    opened: &'a [Opened],
+    workers_max: usize,
+    workers: Vec<RunningWorker>,
+    merges: Vec<JoinHandle<Result<QuerySummary>>>,
+    /// One for each query, until the workers have their own.
+    senders: Vec<Sender<Envelope>>,
+    /// Tells the workers to stop in order.
+    halt: Arc<AtomicBool>,
+    /// Something failed: there will be no further checkpoint.
+    failed: Arc<AtomicBool>,
+}
+
+fn spawn<T: Send + 'static>(
+    name: String,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>> {
+    std::thread::Builder::new()
+        .name(name)
+        .spawn(body)
+        .map_err(|e| Error::env(format!("cannot start a thread: {e}")))
+}
+
+impl<'a> Engine<'a> {
+    pub fn new(
+        running: &'a RunningJob,
+        options: &'a RunOptions,
+        settings: &'a Settings,
+        opened: &'a [Opened],
+    ) -> Self {
+        let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
+        Self {
+            running,
+            options,
+            settings,
+            opened,
+            workers_max: settings.workers.unwrap_or_else(cores),
+            workers: Vec::new(),
+            merges: Vec::new(),
+            senders: Vec::new(),
+            halt: Arc::default(),
+            failed: Arc::default(),
+        }
+    }
+
+    /// Runs to the end.
+    pub fn run(
+        mut self,
+        durable: Option<&mut Durable>,
+        observer: &mut dyn Observer,
+    ) -> Result<Summary> {
+        let Some(durable) = durable else {
+            self.start(None)?;
+            return std::thread::scope(|_| self.wait(None, observer));
+        };
+        let lines = self.start(Some(durable))?;
+        let checkpointer = durable.checkpointer.take();
+        let (Some(lines), Some(mut checkpointer)) = (lines, checkpointer) else {
+            return Err(Error::bug("a run with checkpoints has no lines"));
+        };
+        let (clock, stats) = (self.options.clock.clone(), self.running.stats.clone());
+        let (opened, failed, halt) = (self.opened, self.failed.clone(), self.halt.clone());
+        let interval = durable.interval;
+        std::thread::scope(|scope| {
+            let thread = start_scoped(scope, "checkpoints", move || {
+                let result = run_checkpoints(
+                    &mut checkpointer,
+                    &lines.events,
+                    &lines.leave,
+                    interval,
+                    clock.as_ref(),
+                    &stats,
+                    &failed,
+                    &mut |positions| commit_positions(opened, positions),
+                );
+                if result.is_err() {
+                    checkpointer.abandon();
+                    failed.store(true, Relaxed);
+                    halt.store(true, Relaxed);
+                }
+                result
+            })?;
+            self.wait(Some(thread), observer)
+        })
+    }
+
+    fn start(&mut self, mut durable: Option<&mut Durable>) -> Result<Option<Lines>> {
+        let (events, received) = queue::queue(QUEUE_BYTES_MAX);
+        let mut leave = Vec::new();
+        for (q, query) in self.running.queries.iter().enumerate() {
+            let line = durable.is_some().then(|| {
+                let (sender, receiver) = queue::queue(QUEUE_BYTES_MAX);
+                leave.push(sender);
+                Line {
+                    query: q,
+                    events: events.clone(),
+                    leave: receiver,
+                }
+            });
+            self.start_merge(q, query.clone(), durable.as_deref_mut(), line)?;
+        }
+        for s in 0..self.opened.len() {
+            self.start_workers(s)?;
+        }
+        self.senders.clear();
+        Ok(durable.map(|_| Lines {
+            events: received,
+            leave,
+        }))
+    }
+
+    fn start_merge(
+        &mut self,
+        q: usize,
+        query: Arc<QueryPlan>,
+        durable: Option<&mut Durable>,
+        line: Option<Line>,
+    ) -> Result<()> {
+        let workers = workers_of(self.workers_max, self.opened[query.source].partitions.len());
+        let trigger = trigger_of(&query, self.settings.trigger, self.running.bounded);
+        let durability = durable.as_ref().map(|d| Durability {
+            job: d.job.clone(),
+            transaction: d.transaction.clone(),
+        });
+        let output = &self.options.output;
+        let sink =
+            sinks::open_query_sink(&query, self.options.format, output, durability.as_ref())?;
+        let late = match &query.late {
+            Some(table) => Some(sinks::open_sink(
+                &table.def,
+                &format!("{}-late", query.name),
+                OutputMode::Append,
+                output,
+                durability.as_ref(),
+            )?),
+            None => None,
+        };
+        let restored = durable.map(|d| {
+            let shapes = std::mem::take(&mut d.recovery.shapes[q]);
+            let next = d.checkpointer.as_ref().map_or(0, |c| c.number());
+            (next, shapes, d.recovery.number, d.recovery.take_state(q))
+        });
+        let (sender, receiver) = queue::queue(QUEUE_BYTES_MAX);
+        self.senders.push(sender);
+        let stats = self.running.stats.clone();
+        let clock = self.options.clock.clone();
+        self.merges
+            .push(self.guarded(format!("merge-{q}"), move || {
+                let mut merge = Merge::new(query, q, stats, trigger, workers, sink, late)?;
+                if let Some((number, shapes, from, state)) = restored {
+                    merge.checkpointed(number, shapes, from, state)?;
+                }
+                run_merge(merge, &receiver, line.as_ref(), trigger, clock.as_ref())
+            })?);
+        Ok(())
+    }
+
+    /// A thread whose failure stops the run.
+    fn guarded<T: Send + 'static>(
+        &self,
+        name: String,
+        body: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<JoinHandle<Result<T>>> {
+        let (halt, failed) = (self.halt.clone(), self.failed.clone());
+        spawn(name, move || {
+            let result = body();
+            if result.is_err() {
+                failed.store(true, Relaxed);
+                halt.store(true, Relaxed);
+            }
+            result
+        })
+    }
+
+    fn start_workers(&mut self, s: usize) -> Result<()> {
+        let Opened { source, partitions } = &self.opened[s];
+        let workers = workers_of(self.workers_max, partitions.len());
+        let all = self.running.queries.iter().enumerate();
+        let queries: Vec<(usize, Arc<QueryPlan>)> = all
+            .filter(|(_, q)| q.source == s)
+            .map(|(i, q)| (i, q.clone()))
+            .collect();
+        for number in 0..workers {
+            let own: Vec<Assignment> = partitions
+                .iter()
+                .filter(|p| p.id % workers == number)
+                .cloned()
+                .collect();
+            let worker = Worker::new(WorkerParts {
+                number,
+                source: s,
+                plan: self.running.sources[s].clone(),
+                reader: source.reader(&own)?,
+                partitions: own,
+                queries: queries.clone(),
+                stats: self.running.stats.clone(),
+                clock: self.options.clock.clone(),
+                batch_rows: self.settings.batch_rows.unwrap_or(BATCH_ROWS),
+            })?;
+            let outbox = Senders {
+                worker: number,
+                queries: queries
+                    .iter()
+                    .map(|(q, _)| (*q, self.senders[*q].clone()))
+                    .collect(),
+            };
+            let additions = Additions::default();
+            // A source that may grow is never at its end.
+            let endless = source.discovery_interval().is_some()
+                && !source.is_bounded()
+                && !self.running.bounded;
+            let (halt, incoming) = (self.halt.clone(), additions.clone());
+            let thread = self.guarded(format!("worker-{s}-{number}"), move || {
+                run_worker(worker, outbox, &halt, &incoming, endless)
+            })?;
+            self.workers.push(RunningWorker {
+                source: s,
+                additions,
+                thread,
+            });
+        }
+        Ok(())
+    }
+
+    /// Waits for the end; meanwhile finds new partitions and shows progress.
+    fn wait(
+        self,
+        checkpoints: Option<ScopedJoinHandle<'_, Result<()>>>,
+        observer: &mut dyn Observer,
+    ) -> Result<Summary> {
+        let stats = self.running.stats.clone();
+        let mut discovered_at = vec![self.options.clock.now(); self.opened.len()];
+        while self.merges.iter().any(|m| !m.is_finished())
+            || self.workers.iter().any(|w| !w.thread.is_finished())
+            || checkpoints.as_ref().is_some_and(|c| !c.is_finished())
+        {
+            let all_done =
+                !stats.queries.is_empty() && stats.queries.iter().all(|q| q.done.load(Relaxed));
+            if self.options.stop.load(Relaxed) || all_done {
+                self.halt.store(true, Relaxed);
+            }
+            for (s, opened) in self.opened.iter().enumerate() {
+                let now = self.options.clock.now();
+                let due = (opened.source.discovery_interval())
+                    .is_some_and(|i| now.saturating_sub(discovered_at[s]) >= i);
+                if due && !self.running.bounded && !self.halt.load(Relaxed) {
+                    discovered_at[s] = now;
+                    self.discover(s, opened.source.as_ref());
+                }
+            }
+            observer.observe(&stats, self.running);
+            std::thread::park_timeout(TICK);
+        }
+        let mut errors = Vec::new();
+        for worker in self.workers {
+            collect(worker.thread.join(), &mut errors);
+        }
+        let queries: Vec<QuerySummary> = self
+            .merges
+            .into_iter()
+            .filter_map(|m| collect(m.join(), &mut errors))
+            .collect();
+        if let Some(checkpoints) = checkpoints {
+            collect(checkpoints.join(), &mut errors);
+        }
+        observer.observe(&stats, self.running);
+        match errors.into_iter().next() {
+            Some(error) => Err(error),
+            None => Ok(Summary { queries, stats }),
+        }
+    }
+
+    /// Hands new partitions to the source's workers. A failed look is tried again next time.
+    fn discover(&self, s: usize, source: &dyn Source) {
+        let found = match source.discover() {
+            Ok(found) => found,
+            Err(e) => {
+                return tracing::warn!(
+                    "looking for new partitions of {} failed: {e}",
+                    source.describe()
+                );
+            }
+        };
+        let workers: Vec<&RunningWorker> = self.workers.iter().filter(|w| w.source == s).collect();
+        for assignment in found {
+            tracing::info!(
+                "new partition {}/{}",
+                assignment.topic,
+                assignment.partition
+            );
+            let worker = workers[assignment.id % workers.len()];
+            worker
+                .additions
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .push(assignment);
+        }
+    }
+}
+
+fn start_scoped<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>> {
+    std::thread::Builder::new()
+        .name(name.to_string())
+        .spawn_scoped(scope, body)
+        .map_err(|e| Error::env(format!("cannot start a thread: {e}")))
+}
+
+/// Tells the consumer groups where the checkpoint stands, so that lag tools tell the truth. No
+/// result depends on it.
+fn commit_positions(opened: &[Opened], positions: &[Vec<crate::state::PartitionSnapshot>]) {
+    for (opened, positions) in opened.iter().zip(positions) {
+        if let Err(e) = opened.source.commit(positions) {
+            tracing::warn!("{e}");
+        }
+    }
+}
+
+fn collect<T>(joined: std::thread::Result<Result<T>>, errors: &mut Vec<Error>) -> Option<T> {
+    match joined {
+        Ok(Ok(value)) => Some(value),
+        Ok(Err(e)) => {
+            errors.push(e);
+            None
+        }
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or(panic.downcast_ref::<&str>().map(|s| s.to_string()));
+            errors.push(Error::bug(format!(
+                "a thread panicked: {}",
+                text.unwrap_or_default()
+            )));
+            None
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What a run finds in its folder of checkpoints, and how much of it the job can take over.
+
+use super::checkpoint::Decision;
+use crate::error::{Error, Result};
+use crate::plan::{QueryPlan, SourcePlan, shapes};
+use crate::state::Checkpoints;
+use crate::state::evolve::{self, Change};
+use crate::state::{PartitionSnapshot, QuerySnapshot, Shape, Snapshot};
+use std::sync::Arc;
+
+/// Where a job goes on.
+pub struct Recovery {
+    /// The checkpoint that is in force; 0 without one.
+    pub number: u64,
+    pub shapes: Vec<Vec<Shape>>,
+    snapshot: Option<Snapshot>,
+    /// By query of the job.
+    states: Vec<Option<QuerySnapshot>>,
+}
+
+impl Recovery {
+    /// Loads the checkpoint in force and fits it to the job. Changes that lose state are an error
+    /// that lists them, unless they are `accepted`.
+    pub fn load(
+        checkpoints: &mut Checkpoints,
+        decision: Option<&Arc<dyn Decision>>,
+        sources: &[Arc<SourcePlan>],
+        queries: &[Arc<QueryPlan>],
+        accepted: bool,
+    ) -> Result<Self> {
+        let snapshot = load(checkpoints, decision)?;
+        let shapes: Vec<Vec<Shape>> = (queries.iter())
+            .map(|q| shapes(q, &sources[q.source]))
+            .collect();
+        let names: Vec<(&str, &[Shape])> = (queries.iter().zip(&shapes))
+            .map(|(q, s)| (q.name.as_str(), s.as_slice()))
+            .collect();
+        let mut states = vec![None; queries.len()];
+        if let Some(snapshot) = &snapshot {
+            let changes = evolve::compare(&snapshot.queries, &names);
+            if changes.iter().any(Change::loses) && !accepted {
+                return Err(refusal(snapshot.number, &changes));
+            }
+            for change in changes.iter().filter(|c| !matches!(c, Change::Kept { .. })) {
+                tracing::warn!("{change}");
+            }
+            states = evolve::adapt(&snapshot.queries, &names)?;
+        }
+        Ok(Self {
+            number: snapshot.as_ref().map_or(0, |s| s.number),
+            shapes,
+            snapshot,
+            states,
+        })
+    }
+
+    /// Where the source of this name was left; `None` when the checkpoint does not know it.
+    pub fn positions(&self, source: &str) -> Option<&[PartitionSnapshot]> {
+        let sources = &self.snapshot.as_ref()?.sources;
+        let found = sources.iter().find(|s| s.name == source)?;
+        Some(&found.partitions)
+    }
+
+    /// The state of a query of the job, once.
+    pub fn take_state(&mut self, query: usize) -> Option<QuerySnapshot> {
+        self.states[query].take()
+    }
+}
+
+fn load(
+    checkpoints: &mut Checkpoints,
+    decision: Option<&Arc<dyn Decision>>,
+) -> Result<Option<Snapshot>> {
+    let Some(decision) = decision else {
+        return checkpoints.load(None);
+    };
+    // Kafka forgets offsets of groups that were away for a week; the folder does not.
+    match decision.committed()?.max(checkpoints.confirmed()) {
+        Some(number) => checkpoints.load(Some(number)),
+        // Nothing has ever been committed: what is there was never in force.
+        None => checkpoints.load(Some(0)),
+    }
+}
+
+fn refusal(number: u64, changes: &[Change]) -> Error {
+    let list: Vec<String> = changes.iter().map(|c| format!("  {c}")).collect();
+    Error::env(format!(
+        "the queries have changed since checkpoint {number} was taken, and state would be lost:\n{}",
+        list.join("\n")
+    ))
+    .with_hint("--accept-changes goes on with what is kept; a new checkpoint folder starts afresh")
+}

@@ -1,0 +1,208 @@
+//! The loops of the threads: workers, merges, checkpoints.
+
+use super::POLL;
+use super::QuerySummary;
+use super::checkpoint::Checkpointer;
+use super::merge::{Handled, Merge, Part};
+use super::queue::{Closed, Received, Receiver, Sender};
+use super::stats::Stats;
+use super::worker::{Message, Outbox, Step, Worker};
+use crate::error::Result;
+use crate::plan::Trigger;
+use crate::source::Assignment;
+use crate::state::PartitionSnapshot;
+use crate::time::Clock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// A message and the number of the worker that sent it.
+pub(super) type Envelope = (usize, Message);
+
+/// Where one worker's messages go.
+pub(super) struct Senders {
+    pub worker: usize,
+    pub queries: Vec<(usize, Sender<Envelope>)>,
+}
+
+impl Outbox for Senders {
+    fn send(&mut self, query: usize, message: Message) -> Result<(), Closed> {
+        let bytes = message.bytes();
+        match self.queries.iter().find(|(q, _)| *q == query) {
+            Some((_, sender)) => sender.send((self.worker, message), bytes),
+            None => Err(Closed),
+        }
+    }
+}
+
+/// New partitions on their way to a worker.
+pub(super) type Additions = Arc<Mutex<Vec<Assignment>>>;
+
+/// `endless`: partitions may still be found when all have ended.
+pub(super) fn run_worker(
+    mut worker: Worker,
+    mut outbox: Senders,
+    halt: &AtomicBool,
+    additions: &Additions,
+    endless: bool,
+) -> Result<()> {
+    loop {
+        if halt.load(Relaxed) {
+            return worker.finish(false, &mut outbox);
+        }
+        let added = std::mem::take(&mut *additions.lock().unwrap_or_else(PoisonError::into_inner));
+        if !added.is_empty() {
+            worker.add(&added)?;
+        }
+        if worker.is_ahead() {
+            std::thread::park_timeout(Duration::from_millis(1));
+            continue;
+        }
+        match worker.step(POLL, &mut outbox)? {
+            Step::Ended if !endless => return worker.finish(true, &mut outbox),
+            // New partitions may still be found: wait for them.
+            Step::Ended => std::thread::park_timeout(POLL),
+            Step::Abandoned => return Ok(()),
+            Step::Worked | Step::Idle => {}
+        }
+    }
+}
+
+/// What merges tell the checkpoints.
+pub(super) enum Event {
+    Part(Box<Part>),
+    Published(usize),
+}
+
+/// A merge's line to the checkpoints: its part goes out, leave to publish comes back.
+pub(super) struct Line {
+    pub query: usize,
+    pub events: Sender<Event>,
+    pub leave: Receiver<()>,
+}
+
+pub(super) fn run_merge(
+    mut merge: Merge,
+    receiver: &Receiver<Envelope>,
+    line: Option<&Line>,
+    trigger: Trigger,
+    clock: &dyn Clock,
+) -> Result<QuerySummary> {
+    let interval = match trigger {
+        Trigger::Every(interval) => Some(interval),
+        Trigger::WindowClose | Trigger::AvailableNow => None,
+    };
+    let mut next_tick = interval.map(|i| clock.now() + i);
+    loop {
+        let wait = next_tick.map_or(POLL, |t| t.saturating_sub(clock.now()).min(POLL));
+        let handled = match merge.replay()? {
+            Some(handled) => handled,
+            None => match receiver.receive(wait) {
+                Received::Item((worker, message)) => merge.handle(worker, message)?,
+                Received::TimedOut => Handled::GoOn,
+                // A worker failed before it could say goodbye; its error is reported by itself.
+                Received::Ended => break,
+            },
+        };
+        match (handled, line) {
+            (Handled::GoOn, _) | (Handled::Cut(_), None) => {}
+            (Handled::Ended, _) => break,
+            (Handled::Cut(part), Some(line)) => {
+                let last = part.last;
+                if !publish(&mut merge, part, line)? || last {
+                    break;
+                }
+            }
+        }
+        if let (Some(at), Some(interval)) = (next_tick, interval)
+            && clock.now() >= at
+        {
+            merge.tick()?;
+            next_tick = Some(clock.now() + interval);
+        }
+    }
+    Ok(merge.summary())
+}
+
+/// Hands in a part, waits until its checkpoint is durable, publishes. False when the checkpoints
+/// have ended before: whoever ended them reports why.
+fn publish(merge: &mut Merge, part: Box<Part>, line: &Line) -> Result<bool> {
+    let last = part.last;
+    if line.events.send(Event::Part(part), 0).is_err() {
+        return Ok(false);
+    }
+    loop {
+        match line.leave.receive(POLL) {
+            Received::Item(()) => break,
+            Received::TimedOut => {}
+            Received::Ended => return Ok(false),
+        }
+    }
+    merge.publish()?;
+    if last {
+        merge.end()?;
+    }
+    let _over = line.events.send(Event::Published(line.query), 0);
+    Ok(true)
+}
+
+/// Asks for checkpoints at the interval and makes them, until the last one is published or the
+/// run has `failed`. `commit` is given the sources' positions that a checkpoint has made durable.
+pub(super) fn run_checkpoints(
+    checkpointer: &mut Checkpointer,
+    events: &Receiver<Event>,
+    leave: &[Sender<()>],
+    interval: Duration,
+    clock: &dyn Clock,
+    stats: &Stats,
+    failed: &AtomicBool,
+    commit: &mut dyn FnMut(&[Vec<PartitionSnapshot>]),
+) -> Result<()> {
+    // The first one at once: it says where the run began.
+    let mut due = clock.now();
+    loop {
+        let now = clock.now();
+        if now >= due {
+            stats.checkpoint.store(checkpointer.number(), SeqCst);
+        }
+        if failed.load(Relaxed) {
+            checkpointer.abandon();
+            return Ok(());
+        }
+        match events.receive(
+            due.saturating_sub(now)
+                .clamp(Duration::from_millis(1), POLL),
+        ) {
+            Received::Item(Event::Part(part)) => {
+                let number = part.number;
+                let begun = clock.now();
+                if let Some(written) = checkpointer.take(*part, clock.wall_us() / 1000)? {
+                    tracing::debug!(
+                        "checkpoint {number}: {} bytes in {:?}",
+                        written.bytes,
+                        clock.now().saturating_sub(begun)
+                    );
+                    for query in checkpointer.to_publish() {
+                        // A merge that is gone has reported its own error.
+                        let _gone = leave[query].send((), 0);
+                    }
+                }
+            }
+            Received::Item(Event::Published(query)) => {
+                if let Some(published) = checkpointer.published(query) {
+                    stats.checkpointed.store(published.number, SeqCst);
+                    commit(&published.positions);
+                    if published.last {
+                        return Ok(());
+                    }
+                    due = clock.now() + interval;
+                }
+            }
+            Received::TimedOut => {}
+            Received::Ended => {
+                checkpointer.abandon();
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Crashes, thousands of them: a run that is interrupted at any step, by a crash or by a store
+//! that fails, and goes on with any number of workers, shows the rows of the run that was not.
+//!
+//! Each case is one seed: `SIM_SEED=n SIM_COUNT=1 cargo test --release crashes_change_nothing`
+//! runs it alone.
+
+use crate::support::sim::{Commit, Matrix, Row, Sim};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use windrow::plan::{Settings, Trigger};
+
+const PARTITIONS: i32 = 3;
+
+/// What the rows of a query mean.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Shown {
+    /// Each row once.
+    Append,
+    /// The last row of each first column.
+    Update,
+    /// The rows of the last trigger.
+    Complete,
+}
+
+const KINDS: &[(&str, Shown)] = &[
+    (
+        "SELECT window_start, k, count(*) AS n, sum(v) AS s, avg(v) AS a FROM TUMBLE(t, ts, INTERVAL '10' SECOND) GROUP BY window_start, window_end, k",
+        Shown::Append,
+    ),
+    (
+        "SELECT window_start, count(*) AS n, count(DISTINCT k) AS d, min(v) AS lo, max(v) AS hi FROM HOP(t, ts, INTERVAL '5' SECOND, INTERVAL '20' SECOND) GROUP BY window_start, window_end",
+        Shown::Append,
+    ),
+    (
+        // Many slides: results come from two stacks.
+        "SELECT window_end, k, count(*) AS n FROM HOP(t, ts, INTERVAL '1' SECOND, INTERVAL '30' SECOND) GROUP BY window_start, window_end, k",
+        Shown::Append,
+    ),
+    (
+        "SELECT window_start, k, n FROM (SELECT window_start, k, n, ROW_NUMBER() OVER (PARTITION BY window_start ORDER BY n DESC, k) AS r FROM (SELECT window_start, window_end, k, count(*) AS n FROM TUMBLE(t, ts, INTERVAL '10' SECOND) GROUP BY window_start, window_end, k)) WHERE r <= 2",
+        Shown::Append,
+    ),
+    (
+        "SELECT window_start, max(n) AS most, count(*) AS ks FROM (SELECT window_start, window_end, k, count(*) AS n FROM TUMBLE(t, ts, INTERVAL '10' SECOND) GROUP BY window_start, window_end, k) GROUP BY window_start, window_end",
+        Shown::Append,
+    ),
+    ("SELECT k, v FROM t WHERE v > 3", Shown::Append),
+    (
+        "SELECT k, count(*) AS n, sum(v) AS s FROM t GROUP BY k",
+        Shown::Update,
+    ),
+    (
+        "SELECT k, count(*) AS n FROM t GROUP BY k ORDER BY n DESC, k",
+        Shown::Complete,
+    ),
+];
+
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        // splitmix64 (Steele, Lea, Flood 2014)
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % n
+    }
+}
+
+/// For each partition its records: times that mostly grow, some late, some bad.
+fn records(dice: &mut Dice) -> Vec<Vec<Vec<u8>>> {
+    let partition = |dice: &mut Dice| {
+        let mut now = 0i64;
+        let one = |dice: &mut Dice| {
+            if dice.below(40) == 0 {
+                return b"no json".to_vec();
+            }
+            now += dice.below(4) as i64;
+            let ts = (now - dice.below(12) as i64) * 1_000_000;
+            let k = match dice.below(6) {
+                0 => serde_json::Value::Null,
+                k => format!("k{k}").into(),
+            };
+            let row = serde_json::json!({"ts": windrow::time::format_us(ts), "k": k, "v": dice.below(10)});
+            row.to_string().into_bytes()
+        };
+        let count = dice.below(60);
+        std::iter::repeat_with(|| one(dice))
+            .take(count as usize)
+            .collect()
+    };
+    (0..PARTITIONS).map(|_| partition(dice)).collect()
+}
+
+fn script(sql: &str) -> String {
+    format!(
+        "CREATE TABLE t (ts TIMESTAMP(3), k STRING, v BIGINT, WATERMARK FOR ts AS ts - INTERVAL '5' SECOND)
+         WITH ('connector' = 'kafka', 'topic' = 't', 'properties.bootstrap.servers' = 'x:1', 'format' = 'json');
+         {sql};"
+    )
+}
+
+fn settings(shown: Shown) -> Settings {
+    let mode = match shown {
+        Shown::Append => None,
+        Shown::Update => windrow::plan::parse_output_mode("update"),
+        Shown::Complete => windrow::plan::parse_output_mode("complete"),
+    };
+    Settings {
+        trigger: Some(match shown {
+            Shown::Append => Trigger::WindowClose,
+            _ => Trigger::Every(Duration::from_secs(1)),
+        }),
+        output_mode: mode,
+        ..Settings::default()
+    }
+}
+
+/// Rows as they are to be compared; `expected` says how many the last trigger shows.
+fn meaning(rows: Vec<Row>, shown: Shown, expected: usize) -> Vec<String> {
+    let mut rows = match shown {
+        Shown::Append => rows,
+        Shown::Update => {
+            let by_key = rows.into_iter().map(|r| (r[0].to_string(), r));
+            by_key.collect::<BTreeMap<_, _>>().into_values().collect()
+        }
+        Shown::Complete => rows[rows.len().saturating_sub(expected)..].to_vec(),
+    };
+    rows.sort_by_key(|r| format!("{r:?}"));
+    rows.iter()
+        .map(|r| serde_json::to_string(r).unwrap())
+        .collect()
+}
+
+fn undisturbed(sql: &str, shown: Shown, records: &[Vec<Vec<u8>>]) -> (Vec<Row>, [u64; 3]) {
+    let way = Matrix {
+        batch_rows: 8192,
+        workers: 1,
+        seed: 1,
+        restarts: false,
+    };
+    let mut sim = Sim::new(&script(sql), way, &settings(shown), PARTITIONS).unwrap();
+    for (p, list) in records.iter().enumerate() {
+        sim.feed("t", p as i32, list.iter().map(|r| (Some(r.clone()), -1)));
+    }
+    sim.end(&["t"], PARTITIONS);
+    sim.settle().unwrap();
+    (sim.emitted("query 1"), sim.counts())
+}
+
+fn disturbed(
+    sql: &str,
+    shown: Shown,
+    records: &[Vec<Vec<u8>>],
+    commit: Commit,
+    dice: &mut Dice,
+) -> Vec<Row> {
+    let way = Matrix {
+        batch_rows: [1, 3, 8192][dice.below(3) as usize],
+        workers: 1 + dice.below(4) as usize,
+        seed: dice.below(u64::MAX),
+        restarts: false,
+    };
+    let mut sim = Sim::committing(&script(sql), way, &settings(shown), PARTITIONS, commit).unwrap();
+    let mut fed = vec![0; records.len()];
+    let mut steps = 0;
+    loop {
+        steps += 1;
+        assert!(steps < 1_000_000, "it never ends");
+        let went = match dice.below(60) {
+            0..6 => {
+                let p = dice.below(PARTITIONS as u64) as usize;
+                let to = (fed[p] + 1 + dice.below(20) as usize).min(records[p].len());
+                let piece = &records[p][fed[p]..to];
+                fed[p] = to;
+                sim.feed("t", p as i32, piece.iter().map(|r| (Some(r.clone()), -1)));
+                if fed.iter().zip(records).all(|(f, r)| *f == r.len()) {
+                    sim.end(&["t"], PARTITIONS);
+                }
+                Ok(true)
+            }
+            6..9 => {
+                sim.ask();
+                Ok(true)
+            }
+            9 => sim.tick_only().map(|()| true),
+            10 => {
+                sim.store.fail_after(dice.below(8));
+                Ok(true)
+            }
+            11 => Err(windrow::Error::env("killed")),
+            _ => sim.step(),
+        };
+        if went.is_err() {
+            sim.store.heal();
+            sim.crash(1 + dice.below(4) as usize).unwrap();
+        }
+        if sim.is_over() {
+            return sim.emitted("query 1");
+        }
+    }
+}
+
+#[test]
+fn crashes_change_nothing() {
+    let number = |name: &str, default: u64| {
+        std::env::var(name)
+            .ok()
+            .map_or(default, |v| v.parse().unwrap())
+    };
+    let first = number("SIM_SEED", 1);
+    for seed in first..first + number("SIM_COUNT", 3000) {
+        let mut dice = Dice(seed);
+        let (sql, shown) = KINDS[dice.below(KINDS.len() as u64) as usize];
+        let commit = [Commit::TwoPhase, Commit::Transaction][dice.below(2) as usize];
+        let records = records(&mut dice);
+        let (rows, _) = undisturbed(sql, shown, &records);
+        let expected = meaning(rows.clone(), shown, rows.len());
+        let rows = disturbed(sql, shown, &records, commit, &mut dice);
+        let got = meaning(rows, shown, expected.len());
+        assert_eq!(got, expected, "SIM_SEED={seed} {commit:?}\n{sql}");
+    }
+}
