@@ -30,7 +30,8 @@ const DOUBLED: &str = "an older one cannot be used: results up to this one are c
                        would be committed again";
 
 impl Checkpoints {
-    /// The newest checkpoint that can be read, or `exactly` that one; `None` in a new folder.
+    /// The newest checkpoint that can be read, or `exactly` that one; `None` in a new folder. Number
+    /// 0 is the start of the job: `None`, and every checkpoint counts as never published.
     ///
     /// A damaged checkpoint is logged as a warning, and the one before it used, unless its
     /// results are known to be committed: given as `exactly`, or [`Checkpoints::confirmed`]. Newer
@@ -40,10 +41,19 @@ impl Checkpoints {
     /// The store fails, the checkpoint was written by another version of windrow, or no checkpoint
     /// that may be used is sound: never a silent start from nothing.
     pub fn load(&mut self, exactly: Option<u64>) -> Result<Option<Snapshot>> {
-        if self.numbers.is_empty() && exactly.or(self.confirmed).is_none() {
+        let folder = self.store.describe();
+        if let (Some(0), Some(committed)) = (exactly, self.confirmed) {
+            return Err(Error::env(format!(
+                "the job in {folder} cannot begin again: results up to checkpoint {committed} are \
+                 committed, and would be committed again"
+            ))
+            .with_hint(super::RESTORE_HINT));
+        }
+        let is_new = self.numbers.is_empty() && exactly.or(self.confirmed).is_none();
+        if is_new || exactly == Some(0) {
+            self.forget_after(0)?;
             return Ok(None);
         }
-        let folder = self.store.describe();
         let oldest = exactly.or(self.confirmed).unwrap_or(0);
         let newest = exactly.unwrap_or(u64::MAX);
         let usable = self.numbers.iter().rev().copied();

@@ -304,3 +304,29 @@ fn names_that_only_look_like_ours_are_left_alone() {
         Some((names::SEGMENTS, 8))
     );
 }
+
+#[test]
+fn a_job_begins_again_when_nothing_was_published() {
+    let store = MemoryStore::new();
+    assert_eq!(open(&store).load(Some(0)).unwrap(), None);
+    let mut checkpoints = open(&store);
+    for number in 1..=2 {
+        checkpoints
+            .write(&snapshot(number, vec![segment(0, 1)]), 0)
+            .unwrap();
+    }
+    let mut again = open(&store);
+    assert_eq!(again.load(Some(0)).unwrap(), None);
+    assert_eq!((again.numbers(), again.next_number()), (&[][..], 3));
+    again.retire();
+    assert_eq!(store.list().unwrap(), ["job", "seen-000000000002"]);
+
+    again.write(&snapshot(3, Vec::new()), 0).unwrap();
+    again.confirm(3).unwrap();
+    let error = open(&store).load(Some(0)).unwrap_err().to_string();
+    assert!(
+        error.contains("up to checkpoint 3 are committed"),
+        "{error}"
+    );
+    assert_eq!(open(&store).numbers(), [3]);
+}
