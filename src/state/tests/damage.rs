@@ -332,3 +332,16 @@ fn another_version_is_an_error_that_names_ours() {
     );
     assert_eq!(open(&store).numbers(), [1, 2]);
 }
+
+#[test]
+fn a_manifest_of_another_job_is_not_ours() {
+    let (store, _) = two();
+    let other = MemoryStore::new();
+    Checkpoints::open(Box::new(other.clone()), 1, "00000000000000ff").unwrap();
+    store.put("job", &other.get("job").unwrap()).unwrap();
+    let mut checkpoints = open(&store);
+    assert_eq!(checkpoints.job(), "00000000000000ff");
+    assert!(checkpoints.load(None).is_err());
+    let error = checkpoints.load(Some(2)).unwrap_err().to_string();
+    assert!(error.contains("another job, 0123456789abcdef"), "{error}");
+}
