@@ -30,7 +30,8 @@ const DOUBLED: &str = "an older one cannot be used: results up to this one are c
                        would be committed again";
 
 impl Checkpoints {
-    /// The newest checkpoint that can be read, or `exactly` that one; `None` in a new folder.
+    /// The newest checkpoint that can be read, or `exactly` that one (0: none of them is in
+    /// force); `None` in a new folder.
     ///
     /// A damaged checkpoint is logged as a warning, and the one before it used, unless its
     /// results are known to be committed: given as `exactly`, or [`Checkpoints::confirmed`]. Newer
@@ -41,6 +42,10 @@ impl Checkpoints {
     /// that may be used is sound: never a silent start from nothing.
     pub fn load(&mut self, exactly: Option<u64>) -> Result<Option<Snapshot>> {
         if self.numbers.is_empty() && exactly.or(self.confirmed).is_none() {
+            return Ok(None);
+        }
+        if exactly == Some(0) {
+            self.forget_after(0)?;
             return Ok(None);
         }
         let folder = self.store.describe();
