@@ -6,7 +6,7 @@ use super::{AggregateSnapshot, QuerySnapshot, Snapshot, names, segments};
 use crate::error::{Error, Result};
 use crate::window::{HeldSegment, segment_id};
 use arrow::record_batch::RecordBatch;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Why a checkpoint cannot be used.
@@ -30,8 +30,8 @@ const DOUBLED: &str = "an older one cannot be used: results up to this one are c
                        would be committed again";
 
 impl Checkpoints {
-    /// The newest checkpoint that can be read, or `exactly` that one (0: none of them is in
-    /// force); `None` in a new folder.
+    /// The newest checkpoint that can be read, or `exactly` that one; `None` in a new folder. Number
+    /// 0 is the start of the job: `None`, and every checkpoint counts as never published.
     ///
     /// A damaged checkpoint is logged as a warning, and the one before it used, unless its
     /// results are known to be committed: given as `exactly`, or [`Checkpoints::confirmed`]. Newer
@@ -41,27 +41,27 @@ impl Checkpoints {
     /// The store fails, the checkpoint was written by another version of windrow, or no checkpoint
     /// that may be used is sound: never a silent start from nothing.
     pub fn load(&mut self, exactly: Option<u64>) -> Result<Option<Snapshot>> {
-        if self.numbers.is_empty() && exactly.or(self.confirmed).is_none() {
-            return Ok(None);
+        let folder = self.store.describe();
+        if let (Some(0), Some(committed)) = (exactly, self.confirmed) {
+            return Err(Error::env(format!(
+                "the job in {folder} cannot begin again: results up to checkpoint {committed} are \
+                 committed, and would be committed again"
+            ))
+            .with_hint(super::RESTORE_HINT));
         }
-        if exactly == Some(0) {
+        let is_new = self.numbers.is_empty() && exactly.or(self.confirmed).is_none();
+        if is_new || exactly == Some(0) {
             self.forget_after(0)?;
             return Ok(None);
         }
-        let folder = self.store.describe();
         let oldest = exactly.or(self.confirmed).unwrap_or(0);
         let newest = exactly.unwrap_or(u64::MAX);
         let usable = self.numbers.iter().rev().copied();
         let usable: Vec<u64> = usable.filter(|n| (oldest..=newest).contains(n)).collect();
         if usable.is_empty() {
-            let there: Vec<String> = self.numbers.iter().map(u64::to_string).collect();
             return Err(Error::env(format!(
                 "checkpoint {oldest} is not in {folder} (there: {}); {DOUBLED}",
-                if there.is_empty() {
-                    "none".to_string()
-                } else {
-                    there.join(", ")
-                }
+                list(&self.numbers)
             ))
             .with_hint(super::RESTORE_HINT));
         }
@@ -85,23 +85,13 @@ impl Checkpoints {
         }
         Err(Error::env(format!(
             "no checkpoint in {folder} can be read: all are damaged ({})",
-            usable
-                .iter()
-                .map(u64::to_string)
-                .collect::<Vec<_>>()
-                .join(", ")
+            list(&usable)
         ))
         .with_hint(super::RESTORE_HINT))
     }
 
     /// Deletes what is newer than checkpoint `number`, but not the memory of its numbers.
     fn forget_after(&mut self, number: u64) -> Result<()> {
-        let newer: Vec<u64> = self
-            .numbers
-            .iter()
-            .copied()
-            .filter(|n| *n > number)
-            .collect();
         if self.highest > number {
             let name = names::seen(self.highest);
             self.store
@@ -113,7 +103,7 @@ impl Checkpoints {
             self.confirmed = None;
         }
         // Newest first: what is left after a crash is a choice that there was before.
-        for newer in newer.into_iter().rev() {
+        while let Some(newer) = self.numbers.last().copied().filter(|n| *n > number) {
             self.delete(&names::manifest(newer))?;
             self.numbers.pop();
             self.named.remove(&newer);
@@ -136,27 +126,31 @@ impl Checkpoints {
         }))
     }
 
-    fn read(&mut self, number: u64) -> Result<Snapshot, Fault> {
+    /// The manifest of a checkpoint of this job.
+    fn sound_manifest(&self, number: u64) -> Result<Manifest, Fault> {
         let object = names::manifest(number);
-        let damaged = |reason: String| Fault::Damaged {
-            object: object.clone(),
-            reason,
-        };
-        let manifest = match self.read_manifest(number)? {
-            Ok(manifest) => manifest,
-            Err(Unreadable::Damaged(reason)) => return Err(damaged(reason)),
+        match self.read_manifest(number)? {
+            Ok(manifest) if manifest.job == self.job() => Ok(manifest),
+            Ok(manifest) => Err(Fault::Damaged {
+                object,
+                reason: format!("it is of another job, {}", manifest.job),
+            }),
+            Err(Unreadable::Damaged(reason)) => Err(Fault::Damaged { object, reason }),
             Err(Unreadable::Version(reason)) => {
                 let folder = self.store.describe();
-                return Err(Fault::Error(
-                    Error::env(format!("cannot use {folder}/{object}: {reason}"))
-                        .with_hint("run the version of windrow that wrote it"),
-                ));
+                let error = Error::env(format!("cannot use {folder}/{object}: {reason}"));
+                let hint = "run the version of windrow that wrote it";
+                Err(Fault::Error(error.with_hint(hint)))
             }
-        };
-        if manifest.job != self.job() {
-            return Err(damaged(format!("it is of another job, {}", manifest.job)));
         }
-        let wanted = wanted(&manifest).ok_or_else(|| damaged("it names no such file".into()))?;
+    }
+
+    fn read(&mut self, number: u64) -> Result<Snapshot, Fault> {
+        let manifest = self.sound_manifest(number)?;
+        let wanted = wanted(&manifest).ok_or_else(|| Fault::Damaged {
+            object: names::manifest(number),
+            reason: "it has a segment in a file that it does not name".to_string(),
+        })?;
         let mut batches = Vec::with_capacity(manifest.files.len());
         for (file, wanted) in manifest.files.iter().zip(&wanted) {
             let read = self.read_file(file, wanted)?;
@@ -166,41 +160,35 @@ impl Checkpoints {
             })?);
         }
 
-        let names: Vec<Arc<str>> = manifest
-            .files
-            .iter()
-            .map(|f| f.name.as_str().into())
-            .collect();
-        let mut places = Vec::new();
-        let mut queries = Vec::with_capacity(manifest.queries.len());
-        for query in manifest.queries {
-            let held = |entry: SegmentEntry| {
-                let batch = batches[entry.file].get(&entry.batch);
-                let batch = batch.filter(|batch| batch.num_rows() == entry.rows);
-                let batch = batch.ok_or_else(|| Fault::Damaged {
-                    object: names[entry.file].to_string(),
-                    reason: format!("batch {} has other rows", entry.batch),
-                })?;
-                let id = segment_id();
-                let file = names[entry.file].clone();
-                places.push((
-                    id,
-                    Place {
-                        file,
-                        batch: entry.batch,
-                    },
-                ));
-                Ok(HeldSegment {
-                    id,
-                    pane: entry.pane,
-                    from_end: entry.from_end,
-                    fresh: entry.fresh,
-                    batch: batch.clone(),
-                })
+        let names = manifest.files.iter().map(|f| f.name.as_str().into());
+        let names: Vec<Arc<str>> = names.collect();
+        let mut places = HashMap::new();
+        let mut held = |entry: SegmentEntry| {
+            let batch = batches[entry.file].get(&entry.batch);
+            let batch = batch.filter(|batch| batch.num_rows() == entry.rows);
+            let batch = batch.ok_or_else(|| Fault::Damaged {
+                object: names[entry.file].to_string(),
+                reason: format!("batch {} has other rows", entry.batch),
+            })?;
+            let id = segment_id();
+            let place = Place {
+                file: names[entry.file].clone(),
+                batch: entry.batch,
             };
-            queries.push(query_snapshot(query, held)?);
-        }
-        self.places = places.into_iter().collect();
+            places.insert(id, place);
+            Ok(HeldSegment {
+                id,
+                pane: entry.pane,
+                from_end: entry.from_end,
+                fresh: entry.fresh,
+                batch: batch.clone(),
+            })
+        };
+        let queries = manifest.queries.into_iter();
+        let queries: Vec<QuerySnapshot> = queries
+            .map(|query| query_snapshot(query, &mut held))
+            .collect::<Result<_, Fault>>()?;
+        self.places = places;
         self.files = names.iter().cloned().zip(manifest.files).collect();
         self.named.insert(number, names.into_iter().collect());
         Ok(Snapshot {
@@ -266,4 +254,14 @@ fn wanted(manifest: &Manifest) -> Option<Vec<Vec<usize>>> {
         wanted.get_mut(entry.file)?.push(entry.batch);
     }
     Some(wanted)
+}
+
+fn list(numbers: &[u64]) -> String {
+    match numbers {
+        [] => "none".to_string(),
+        _ => {
+            let texts: Vec<String> = numbers.iter().map(u64::to_string).collect();
+            texts.join(", ")
+        }
+    }
 }

@@ -24,9 +24,11 @@ mod segments;
 pub mod store;
 #[cfg(test)]
 mod tests;
+mod write;
 
-pub use checkpoints::{Checkpoints, Written};
-pub use store::{LocalStore, MemoryStore, Store};
+pub use checkpoints::Checkpoints;
+pub use store::{Fault, LocalStore, MemoryStore, Store};
+pub use write::Written;
 
 use crate::error::Error;
 use crate::window::HeldSegment;

@@ -41,7 +41,7 @@ pub struct LocalStore {
 
 const LOCK: &str = "lock";
 /// What a crash leaves behind has this prefix and is not listed.
-const TEMPORARY: &str = ".tmp-";
+const TEMPORARY: &str = ".windrow-";
 
 impl LocalStore {
     /// Makes the folder if need be and locks it.
@@ -225,6 +225,23 @@ impl MemoryStore {
     }
 }
 
+fn store(
+    mut memory: MutexGuard<'_, Memory>,
+    name: &str,
+    bytes: &[u8],
+    fault: Option<Fault>,
+) -> io::Result<()> {
+    let stored = match fault {
+        Some(Fault::Error | Fault::Full) => None,
+        Some(Fault::Torn) => Some(&bytes[..bytes.len() / 2]),
+        Some(Fault::Unsure) | None => Some(bytes),
+    };
+    if let Some(stored) = stored {
+        memory.objects.insert(name.to_string(), stored.to_vec());
+    }
+    outcome(fault)
+}
+
 fn outcome(fault: Option<Fault>) -> io::Result<()> {
     match fault {
         None => Ok(()),
@@ -235,24 +252,17 @@ fn outcome(fault: Option<Fault>) -> io::Result<()> {
 
 impl Store for MemoryStore {
     fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let (mut memory, fault) = self.operation();
-        let stored = match fault {
-            Some(Fault::Error | Fault::Full) => None,
-            Some(Fault::Torn) => Some(&bytes[..bytes.len() / 2]),
-            Some(Fault::Unsure) | None => Some(bytes),
-        };
-        if let Some(stored) = stored {
-            memory.objects.insert(name.to_string(), stored.to_vec());
-        }
-        outcome(fault)
+        let (memory, fault) = self.operation();
+        store(memory, name, bytes, fault)
     }
 
     fn create(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        if self.memory().objects.contains_key(name) {
-            outcome(self.operation().1)?;
+        let (memory, fault) = self.operation();
+        if memory.objects.contains_key(name) {
+            outcome(fault)?;
             return Err(ErrorKind::AlreadyExists.into());
         }
-        self.put(name, bytes)
+        store(memory, name, bytes, fault)
     }
 
     fn get(&self, name: &str) -> io::Result<Vec<u8>> {

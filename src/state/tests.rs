@@ -1,9 +1,11 @@
 //! Checkpoints as a whole: what was written is read back, whatever happens in between.
 
 mod damage;
+mod local;
 mod random;
+mod regression;
+mod types;
 
-use super::store::Fault;
 use super::*;
 use crate::watermark::NONE;
 use crate::window::segment_id;
@@ -130,4 +132,201 @@ fn what_was_written_is_loaded() {
     assert_eq!((written.segments_new, written.segments_kept), (1, 2));
     let loaded = open(&store).load(None).unwrap().unwrap();
     assert_eq!(bare(loaded), bare(second));
+}
+
+#[test]
+fn one_percent_of_change_writes_about_one_percent() {
+    let store = MemoryStore::new();
+    let mut checkpoints = open(&store);
+    let all: Vec<_> = (0..100).map(|pane| segment(pane, 2000)).collect();
+    let mut job = snapshot(1, all);
+    let whole = checkpoints.write(&job, 0).unwrap();
+    assert_eq!((whole.segments_new, whole.segments_kept), (100, 0));
+    for (pane, restart) in [(100, false), (101, true), (102, false)] {
+        if restart {
+            checkpoints = open(&store);
+            job = checkpoints.load(None).unwrap().unwrap();
+        }
+        job.number += 1;
+        let segments = &mut job.queries[0].aggregates[0].segments;
+        segments.remove(0);
+        segments.push(segment(pane, 2000));
+        let written = checkpoints.write(&job, 0).unwrap();
+        assert_eq!((written.segments_new, written.segments_kept), (1, 99));
+        assert_eq!(written.files, 1);
+        let percent = written.bytes as f64 / whole.bytes as f64 * 100.0;
+        assert!(percent < 1.5, "{percent} %");
+    }
+    assert_eq!(bare(open(&store).load(None).unwrap().unwrap()), bare(job));
+}
+
+#[test]
+fn large_state_is_cut_into_files() {
+    let store = MemoryStore::new();
+    let key: StringViewArray = std::iter::repeat_n(Some("x".repeat(1000)), 10_000).collect();
+    let batch = batch_of(vec![Arc::new(key)], 10_000);
+    let large = |pane| HeldSegment {
+        batch: batch.clone(),
+        ..segment(pane, 0)
+    };
+    let job = snapshot(1, (0..10).map(large).collect());
+    let written = open(&store).write(&job, 0).unwrap();
+    assert_eq!((written.segments_new, written.files), (10, 2));
+    for name in store.list().unwrap() {
+        assert!(store.get(&name).unwrap().len() < 80_000_000);
+    }
+    assert_eq!(bare(open(&store).load(None).unwrap().unwrap()), bare(job));
+}
+
+#[test]
+fn what_is_left_of_a_file_moves_on() {
+    let store = MemoryStore::new();
+    let mut checkpoints = open(&store);
+    let mut job = snapshot(1, (0..10).map(|pane| segment(pane, 100)).collect());
+    checkpoints.write(&job, 0).unwrap();
+    for (left, expected) in [(3, 0), (2, 2), (2, 0), (1, 0), (0, 0)] {
+        job.number += 1;
+        job.queries[0].aggregates[0].segments.truncate(left);
+        let written = checkpoints.write(&job, 0).unwrap();
+        assert_eq!(written.segments_new, expected, "{left} left");
+        assert_eq!(written.segments_kept, left - expected);
+        checkpoints.retire();
+        assert_eq!(
+            bare(open(&store).load(None).unwrap().unwrap()),
+            bare(job.clone())
+        );
+    }
+}
+
+#[test]
+fn retiring_keeps_what_is_needed_and_nothing_else() {
+    let store = MemoryStore::new();
+    store.put("notes-of-mine.txt", b"hands off").unwrap();
+    let mut checkpoints = open(&store);
+    let mut job = snapshot(0, Vec::new());
+    for number in 1..=4 {
+        job.number = number;
+        let segments = &mut job.queries[0].aggregates[0].segments;
+        // 1: a; 2: a b; 3: b c; 4: c d.
+        segments.push(segment(number as i64, 10));
+        if segments.len() > 2 {
+            segments.remove(0);
+        }
+        checkpoints.write(&job, 0).unwrap();
+        checkpoints.confirm(number).unwrap();
+    }
+    store
+        .put("segments-000000000002-77.arrow", b"half a file")
+        .unwrap();
+    assert_eq!(checkpoints.numbers(), [1, 2, 3, 4]);
+    // A process that has not read the manifests knows it as well.
+    for mut checkpoints in [open(&store), checkpoints] {
+        checkpoints.load(None).unwrap();
+        checkpoints.retire();
+        assert_eq!(checkpoints.numbers(), [3, 4]);
+        assert_eq!(
+            store.list().unwrap(),
+            [
+                "committed-000000000004",
+                "job",
+                "manifest-000000000003.json",
+                "manifest-000000000004.json",
+                "notes-of-mine.txt",
+                "segments-000000000002-1.arrow",
+                "segments-000000000003-2.arrow",
+                "segments-000000000004-3.arrow",
+            ]
+        );
+    }
+    assert!(open(&store).load(Some(3)).unwrap().is_some());
+    let mut one = Checkpoints::open(Box::new(store.clone()), 0, JOB).unwrap();
+    one.retire();
+    assert_eq!(one.numbers(), [3], "at least one is kept");
+}
+
+#[test]
+fn numbers_are_never_used_again() {
+    let store = MemoryStore::new();
+    let mut checkpoints = open(&store);
+    for number in 1..=5 {
+        checkpoints
+            .write(&snapshot(number, vec![segment(0, 1)]), 0)
+            .unwrap();
+    }
+    let wrong = checkpoints.write(&snapshot(5, Vec::new()), 0);
+    assert!(wrong.is_err());
+    for _ in 0..3 {
+        let mut checkpoints = open(&store);
+        checkpoints.load(Some(2)).unwrap();
+        assert_eq!(checkpoints.numbers(), [1, 2]);
+        assert_eq!(checkpoints.next_number(), 6);
+        checkpoints.retire();
+    }
+    let error = open(&store).load(Some(4)).unwrap_err().to_string();
+    assert!(error.contains("(there: 1, 2)"), "{error}");
+    let mut checkpoints = open(&store);
+    checkpoints.load(None).unwrap();
+    checkpoints.write(&snapshot(6, Vec::new()), 0).unwrap();
+    checkpoints.retire();
+    assert_eq!(checkpoints.numbers(), [2, 6]);
+    assert_eq!(open(&store).next_number(), 7);
+}
+
+#[test]
+fn the_newest_confirmation_is_remembered() {
+    let store = MemoryStore::new();
+    let mut checkpoints = open(&store);
+    assert_eq!(checkpoints.confirmed(), None);
+    for number in 1..=3 {
+        checkpoints.write(&snapshot(number, Vec::new()), 0).unwrap();
+    }
+    store.fail(0, Fault::Error);
+    assert!(checkpoints.confirm(2).is_err());
+    checkpoints.confirm(2).unwrap();
+    checkpoints.confirm(1).unwrap();
+    assert_eq!(checkpoints.confirmed(), Some(2));
+    assert_eq!(open(&store).confirmed(), Some(2));
+}
+
+#[test]
+fn names_that_only_look_like_ours_are_left_alone() {
+    for name in [
+        "manifest-1.json",
+        "manifest-+00000000001.json",
+        "seen-x",
+        "segments-1.arrow",
+    ] {
+        assert_eq!(names::parse(name), None);
+    }
+    assert_eq!(names::parse(&names::seen(7)), Some((names::SEEN, 7)));
+    assert_eq!(
+        names::parse(&names::segments(8, 1)),
+        Some((names::SEGMENTS, 8))
+    );
+}
+
+#[test]
+fn a_job_begins_again_when_nothing_was_published() {
+    let store = MemoryStore::new();
+    assert_eq!(open(&store).load(Some(0)).unwrap(), None);
+    let mut checkpoints = open(&store);
+    for number in 1..=2 {
+        checkpoints
+            .write(&snapshot(number, vec![segment(0, 1)]), 0)
+            .unwrap();
+    }
+    let mut again = open(&store);
+    assert_eq!(again.load(Some(0)).unwrap(), None);
+    assert_eq!((again.numbers(), again.next_number()), (&[][..], 3));
+    again.retire();
+    assert_eq!(store.list().unwrap(), ["job", "seen-000000000002"]);
+
+    again.write(&snapshot(3, Vec::new()), 0).unwrap();
+    again.confirm(3).unwrap();
+    let error = open(&store).load(Some(0)).unwrap_err().to_string();
+    assert!(
+        error.contains("up to checkpoint 3 are committed"),
+        "{error}"
+    );
+    assert_eq!(open(&store).numbers(), [3]);
 }
