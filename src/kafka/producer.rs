@@ -78,7 +78,7 @@ pub(super) struct Client {
     pub producer: BaseProducer<Deliveries>,
     pub bootstrap: String,
     /// Empty without transactions.
-    transactional_id: String,
+    pub transactional_id: String,
 }
 
 impl Client {

@@ -212,7 +212,8 @@ fn an_epoch_without_rows_commits_nothing() {
     client::create_topic(&bootstrap, "txn-empty", 1);
     let transaction = begin(&bootstrap, "txn-empty");
     let mut sink = sink(&bootstrap, "txn-empty", &transaction);
-    sink.prepare(1).unwrap();
+    let prepared = sink.prepare(1).unwrap();
+    assert_eq!(prepared["transaction"], transaction.id());
     assert!(!transaction.commit(1, &[]).unwrap());
     write(&mut sink, 2, &[]).unwrap();
     assert!(!transaction.commit(2, &[]).unwrap());
