@@ -8,6 +8,7 @@ mod reading;
 mod running;
 mod sasl;
 mod tls;
+mod transactions;
 mod writing;
 
 use crate::support::{Broker, client};

@@ -8,3 +8,4 @@ mod queries;
 mod simulator;
 mod support;
 mod tidy;
+mod torture;

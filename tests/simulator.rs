@@ -8,6 +8,7 @@ use crate::support::sim::{Commit, Matrix, Row, Sim};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use windrow::plan::{Settings, Trigger};
+use windrow::state::store::Fault;
 
 const PARTITIONS: i32 = 3;
 
@@ -72,7 +73,7 @@ impl Dice {
 fn records(dice: &mut Dice) -> Vec<Vec<Vec<u8>>> {
     let partition = |dice: &mut Dice| {
         let mut now = 0i64;
-        let one = |dice: &mut Dice| {
+        let mut one = |dice: &mut Dice| {
             if dice.below(40) == 0 {
                 return b"no json".to_vec();
             }
@@ -91,6 +92,11 @@ fn records(dice: &mut Dice) -> Vec<Vec<Vec<u8>>> {
             .collect()
     };
     (0..PARTITIONS).map(|_| partition(dice)).collect()
+}
+
+/// (Torn objects are for the store's own tests: a folder's are written whole or not at all.)
+fn fault(dice: &mut Dice) -> Fault {
+    [Fault::Error, Fault::Full, Fault::Unsure][dice.below(3) as usize]
 }
 
 fn script(sql: &str) -> String {
@@ -186,7 +192,7 @@ fn disturbed(
             }
             9 => sim.tick_only().map(|()| true),
             10 => {
-                sim.store.fail_after(dice.below(8));
+                sim.store.fail(dice.below(8), fault(dice));
                 Ok(true)
             }
             11 => Err(windrow::Error::env("killed")),

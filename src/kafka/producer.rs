@@ -78,7 +78,7 @@ pub(super) struct Client {
     pub producer: BaseProducer<Deliveries>,
     pub bootstrap: String,
     /// Empty without transactions.
-    transactional_id: String,
+    pub transactional_id: String,
 }
 
 impl Client {
@@ -161,10 +161,12 @@ impl Client {
     pub fn flush(&self, topic: &str) -> Result<()> {
         let started = Instant::now();
         let mut told = false;
-        while self.producer.in_flight_count() > 0 {
-            // A time-out is no failure: the loop looks again.
+        // Not until `in_flight_count` is 0: it counts events too, which a flush does not serve.
+        loop {
             match self.producer.flush(Duration::from_millis(500)) {
-                Ok(()) | Err(KafkaError::Flush(Code::OperationTimedOut)) => {}
+                Ok(()) => break,
+                // A time-out is no failure: the loop looks again.
+                Err(KafkaError::Flush(Code::OperationTimedOut)) => {}
                 Err(e) => {
                     return Err(Error::env(format!("cannot flush to topic '{topic}': {e}")));
                 }
@@ -172,7 +174,11 @@ impl Client {
             self.failure()?;
             self.tell_wait(topic, started, &mut told);
         }
-        self.serve(Duration::ZERO)
+        // What is left are events such as a lost connection.
+        for _ in 0..self.producer.in_flight_count() {
+            self.producer.poll(Duration::ZERO);
+        }
+        self.failure()
     }
 
     fn tell_wait(&self, topic: &str, since: Instant, told: &mut bool) {

@@ -288,10 +288,14 @@ impl Sink for KafkaSink {
         }
     }
 
-    /// Nothing is kept for `recover`: what is not committed, Kafka forgets.
+    /// `recover` needs nothing: what is not committed, Kafka forgets. But the checkpoint must know
+    /// that it holds only together with its transaction.
     fn prepare(&mut self, _: u64) -> Result<Prepared> {
         self.producer.flush()?;
-        Ok(Prepared::Null)
+        Ok(match &self.transaction {
+            Some(transaction) => serde_json::json!({"transaction": transaction.id()}),
+            None => Prepared::Null,
+        })
     }
 
     fn close(&mut self) -> Result<()> {

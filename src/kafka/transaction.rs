@@ -252,6 +252,11 @@ impl Transaction {
         &self.client.bootstrap
     }
 
+    /// The transactional id.
+    pub fn id(&self) -> &str {
+        &self.client.transactional_id
+    }
+
     pub(super) fn client(&self) -> Arc<Client> {
         self.client.clone()
     }

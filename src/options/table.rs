@@ -276,7 +276,7 @@ pub const OPTIONS: &[OptionDef] = &[
         None,
         "kafka filesystem",
         "none | at-least-once | exactly-once",
-        "default at-least-once",
+        "default at-least-once; files are exactly-once whenever there are checkpoints",
     ),
     def(
         "sink.transactional-id-prefix",
@@ -318,7 +318,7 @@ pub const OPTIONS: &[OptionDef] = &[
         None,
         "filesystem",
         "duration (30 min)",
-        "a file is finished after this time",
+        "a file is finished after this time (with checkpoints: at each of them)",
     ),
     def(
         "sink.rolling-policy.check-interval",

@@ -8,6 +8,9 @@ use crate::state::evolve::{self, Change};
 use crate::state::{PartitionSnapshot, QuerySnapshot, Shape, Snapshot};
 use std::sync::Arc;
 
+/// The key that marks what a sink has prepared in a transaction.
+pub const TRANSACTIONAL: &str = "transaction";
+
 /// Where a job goes on.
 pub struct Recovery {
     /// The checkpoint that is in force; 0 without one.
@@ -71,15 +74,26 @@ fn load(
     checkpoints: &mut Checkpoints,
     decision: Option<&Arc<dyn Decision>>,
 ) -> Result<Option<Snapshot>> {
-    let Some(decision) = decision else {
-        return checkpoints.load(None);
-    };
     // Kafka forgets offsets of groups that were away for a week; the folder does not.
-    match decision.committed()?.max(checkpoints.confirmed()) {
-        Some(number) => checkpoints.load(Some(number)),
-        // Nothing has ever been committed: what is there was never in force.
-        None => checkpoints.load(Some(0)),
+    let committed = decision.map_or(Ok(None), |d| d.committed())?;
+    let confirmed = checkpoints.confirmed();
+    if let Some(number) = committed.max(decision.and(confirmed)) {
+        return checkpoints.load(Some(number));
     }
+    let newest = checkpoints.load(None)?;
+    match newest {
+        // Written, but the transaction that it belongs to was not committed as far as is known.
+        Some(snapshot) if is_transactional(&snapshot) && Some(snapshot.number) > confirmed => {
+            checkpoints.load(Some(confirmed.unwrap_or(0)))
+        }
+        newest => Ok(newest),
+    }
+}
+
+/// Whether some sink's rows of the checkpoint are in a transaction.
+fn is_transactional(snapshot: &Snapshot) -> bool {
+    let prepared = snapshot.queries.iter().flat_map(|q| [&q.sink, &q.late]);
+    prepared.clone().any(|p| p.get(TRANSACTIONAL).is_some())
 }
 
 fn refusal(number: u64, changes: &[Change]) -> Error {

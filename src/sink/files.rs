@@ -207,10 +207,11 @@ impl FileSink {
 
     /// With checkpoints: removes what no checkpoint will know.
     fn discard(&mut self) -> Result<()> {
-        let mut open = self.open.drain();
-        let removed = open.try_for_each(|(_, file)| file.discard());
+        let open = self.open.drain().map(|(_, file)| file.discard());
+        // All of them, and the first error.
+        let removed = open.fold(Ok(()), Result::and);
         match &mut self.two_phase {
-            Some(two_phase) => removed.and(two_phase.discard()),
+            Some(two_phase) => two_phase.discard().and(removed),
             None => removed,
         }
     }
@@ -276,10 +277,11 @@ impl Sink for FileSink {
             two_phase.enter(epoch, !self.open.is_empty())?;
             self.finish_all()?;
         }
-        match &mut self.two_phase {
-            Some(two_phase) => two_phase.prepare(),
-            None => self.commit(epoch).map(|()| Prepared::Null),
+        if let Some(two_phase) = &mut self.two_phase {
+            return two_phase.prepare();
         }
+        self.commit(epoch)?;
+        Ok(Prepared::Null)
     }
 
     fn publish(&mut self, _epoch: u64, prepared: &Prepared) -> Result<()> {

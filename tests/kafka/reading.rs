@@ -4,6 +4,8 @@ use super::*;
 use rdkafka::admin::NewPartitions;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use windrow::state::PartitionSnapshot;
+use windrow::watermark::NONE;
 
 with_both_clients!(
     every_offset_comes_once_and_in_order,
@@ -117,7 +119,13 @@ fn modes_resolve_to_offsets(with: With) {
     let specific = |s| ("scan.startup.specific-offsets", s);
     let committed = with.open(&bootstrap, topic, &[FROM_START, group]);
     let all = partitions(&committed);
-    committed.commit(&[(all[0].clone(), 7)]).unwrap();
+    let stands = PartitionSnapshot {
+        topic: all[0].topic.to_string(),
+        partition: all[0].partition,
+        position: 7,
+        max_us: NONE,
+    };
+    committed.commit(&[stands]).unwrap();
     assert_eq!(
         client::committed(&bootstrap, group.1, topic, 2),
         [Some(7), None]

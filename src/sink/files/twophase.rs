@@ -73,7 +73,14 @@ impl TwoPhase {
 
     /// Finishes a file of the epoch.
     pub(super) fn seal(&mut self, file: OpenFile) -> Result<()> {
-        self.sealed.push(file.seal()?);
+        let hidden = file.hidden.clone();
+        let sealed = file.seal();
+        if sealed.is_err() {
+            // Its rows will be written again, and the disk may be full. If it cannot be removed
+            // now, `recover` will.
+            std::fs::remove_file(&hidden).ok();
+        }
+        self.sealed.push(sealed?);
         Ok(())
     }
 
@@ -87,6 +94,7 @@ impl TwoPhase {
             .flat_map(|file| folders_up_to(&self.root, file))
             .collect();
         folders.into_iter().try_for_each(sync_folder)?;
+        self.sealed.sort_unstable();
         let relative = |file: &PathBuf| {
             let path = file.strip_prefix(&self.root).ok()?.to_str()?;
             Some(Prepared::from(path))
@@ -218,10 +226,11 @@ impl TwoPhase {
 
     /// Removes the epoch's finished files: no checkpoint will know them.
     pub(super) fn discard(&mut self) -> Result<()> {
-        self.sealed.drain(..).try_for_each(|visible| {
+        let removed = self.sealed.drain(..).map(|visible| {
             let hidden = hidden_name(&visible);
             std::fs::remove_file(&hidden).map_err(|e| file_error("remove", &hidden, e))
-        })
+        });
+        removed.fold(Ok(()), Result::and)
     }
 }
 

@@ -100,7 +100,7 @@ impl FileFormat {
 pub(super) struct OpenFile {
     /// The folder of the table: folders up to it are synced.
     root: PathBuf,
-    hidden: PathBuf,
+    pub(super) hidden: PathBuf,
     visible: PathBuf,
     body: Body,
     /// A write has failed: the file's content is not to be trusted.

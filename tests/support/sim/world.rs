@@ -120,7 +120,11 @@ impl Sink for WorldSink {
         shelf
             .hidden
             .insert(epoch, std::mem::take(&mut self.pending));
-        Ok(serde_json::json!({ "epoch": epoch }))
+        let transactional = self.commit == Commit::Transaction;
+        Ok(match transactional {
+            true => serde_json::json!({ "epoch": epoch, "transaction": true }),
+            false => serde_json::json!({ "epoch": epoch }),
+        })
     }
 
     fn publish(&mut self, epoch: u64, prepared: &Prepared) -> Result<()> {
