@@ -41,6 +41,9 @@ impl Checkpoints {
     /// The store fails, the checkpoint was written by another version of windrow, or no checkpoint
     /// that may be used is sound: never a silent start from nothing.
     pub fn load(&mut self, exactly: Option<u64>) -> Result<Option<Snapshot>> {
+        // Of an earlier call, whose choice was not taken.
+        self.places.clear();
+        self.files.clear();
         let folder = self.store.describe();
         if let (Some(0), Some(committed)) = (exactly, self.confirmed) {
             return Err(Error::env(format!(

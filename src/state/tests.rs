@@ -316,6 +316,8 @@ fn a_job_begins_again_when_nothing_was_published() {
             .unwrap();
     }
     let mut again = open(&store);
+    // The engine looks first, and finds that it was never in force.
+    assert!(again.load(None).unwrap().is_some());
     assert_eq!(again.load(Some(0)).unwrap(), None);
     assert_eq!((again.numbers(), again.next_number()), (&[][..], 3));
     again.retire();
