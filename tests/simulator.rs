@@ -99,11 +99,13 @@ fn fault(dice: &mut Dice) -> Fault {
     [Fault::Error, Fault::Full, Fault::Unsure][dice.below(3) as usize]
 }
 
-fn script(sql: &str) -> String {
+/// The query, and another one over the same read whose cuts must fit.
+fn script(sql: &str, other: &str) -> String {
     format!(
         "CREATE TABLE t (ts TIMESTAMP(3), k STRING, v BIGINT, WATERMARK FOR ts AS ts - INTERVAL '5' SECOND)
          WITH ('connector' = 'kafka', 'topic' = 't', 'properties.bootstrap.servers' = 'x:1', 'format' = 'json');
-         {sql};"
+         {sql};
+         {other};"
     )
 }
 
@@ -139,92 +141,117 @@ fn meaning(rows: Vec<Row>, shown: Shown, expected: usize) -> Vec<String> {
         .collect()
 }
 
-fn undisturbed(sql: &str, shown: Shown, records: &[Vec<Vec<u8>>]) -> (Vec<Row>, [u64; 3]) {
-    let way = Matrix {
-        batch_rows: 8192,
-        workers: 1,
-        seed: 1,
-        restarts: false,
-    };
-    let mut sim = Sim::new(&script(sql), way, &settings(shown), PARTITIONS).unwrap();
-    for (p, list) in records.iter().enumerate() {
-        sim.feed("t", p as i32, list.iter().map(|r| (Some(r.clone()), -1)));
-    }
-    sim.end(&["t"], PARTITIONS);
-    sim.settle().unwrap();
-    (sim.emitted("query 1"), sim.counts())
+/// A script of two queries, how their rows are meant, and what they read.
+struct Case {
+    script: String,
+    shown: Shown,
+    records: Vec<Vec<Vec<u8>>>,
 }
 
-fn disturbed(
-    sql: &str,
-    shown: Shown,
-    records: &[Vec<Vec<u8>>],
-    commit: Commit,
-    dice: &mut Dice,
-) -> Vec<Row> {
-    let way = Matrix {
-        batch_rows: [1, 3, 8192][dice.below(3) as usize],
-        workers: 1 + dice.below(4) as usize,
-        seed: dice.below(u64::MAX),
-        restarts: false,
-    };
-    let mut sim = Sim::committing(&script(sql), way, &settings(shown), PARTITIONS, commit).unwrap();
-    let mut fed = vec![0; records.len()];
-    let mut steps = 0;
-    loop {
-        steps += 1;
-        assert!(steps < 1_000_000, "it never ends");
-        let went = match dice.below(60) {
-            0..6 => {
-                let p = dice.below(PARTITIONS as u64) as usize;
-                let to = (fed[p] + 1 + dice.below(20) as usize).min(records[p].len());
-                let piece = &records[p][fed[p]..to];
-                fed[p] = to;
-                sim.feed("t", p as i32, piece.iter().map(|r| (Some(r.clone()), -1)));
-                if fed.iter().zip(records).all(|(f, r)| *f == r.len()) {
-                    sim.end(&["t"], PARTITIONS);
-                }
-                Ok(true)
-            }
-            6..9 => {
-                sim.ask();
-                Ok(true)
-            }
-            9 => sim.tick_only().map(|()| true),
-            10 => {
-                sim.store.fail(dice.below(8), fault(dice));
-                Ok(true)
-            }
-            11 => Err(windrow::Error::env("killed")),
-            _ => sim.step(),
+const QUERIES: [&str; 2] = ["query 1", "query 2"];
+
+impl Case {
+    fn new(dice: &mut Dice) -> Self {
+        let (sql, shown) = KINDS[dice.below(KINDS.len() as u64) as usize];
+        // The output mode is the file's.
+        let alike: Vec<&str> = (KINDS.iter().filter(|k| k.1 == shown))
+            .map(|k| k.0)
+            .collect();
+        let other = alike[dice.below(alike.len() as u64) as usize];
+        Self {
+            script: script(sql, other),
+            shown,
+            records: records(dice),
+        }
+    }
+
+    fn undisturbed(&self) -> [Vec<Row>; 2] {
+        let way = Matrix {
+            batch_rows: 8192,
+            workers: 1,
+            seed: 1,
+            restarts: false,
         };
-        if went.is_err() {
-            sim.store.heal();
-            sim.crash(1 + dice.below(4) as usize).unwrap();
+        let mut sim = Sim::new(&self.script, way, &settings(self.shown), PARTITIONS).unwrap();
+        for (p, list) in self.records.iter().enumerate() {
+            sim.feed("t", p as i32, list.iter().map(|r| (Some(r.clone()), -1)));
         }
-        if sim.is_over() {
-            return sim.emitted("query 1");
+        sim.end(&["t"], PARTITIONS);
+        sim.settle().unwrap();
+        QUERIES.map(|q| sim.emitted(q))
+    }
+
+    /// Feeds a piece of one partition.
+    fn feed(&self, sim: &mut Sim, fed: &mut [usize], dice: &mut Dice) {
+        let p = dice.below(PARTITIONS as u64) as usize;
+        let to = (fed[p] + 1 + dice.below(20) as usize).min(self.records[p].len());
+        let piece = &self.records[p][fed[p]..to];
+        fed[p] = to;
+        sim.feed("t", p as i32, piece.iter().map(|r| (Some(r.clone()), -1)));
+        if fed.iter().zip(&self.records).all(|(f, r)| *f == r.len()) {
+            sim.end(&["t"], PARTITIONS);
         }
+    }
+
+    fn disturbed(&self, commit: Commit, dice: &mut Dice) -> [Vec<Row>; 2] {
+        let way = Matrix {
+            batch_rows: [1, 3, 8192][dice.below(3) as usize],
+            workers: 1 + dice.below(4) as usize,
+            seed: dice.below(u64::MAX),
+            restarts: false,
+        };
+        let settings = settings(self.shown);
+        let mut sim = Sim::committing(&self.script, way, &settings, PARTITIONS, commit).unwrap();
+        let mut fed = vec![0; self.records.len()];
+        for _ in 0..1_000_000 {
+            let mut went = match dice.below(60) {
+                0..6 => {
+                    self.feed(&mut sim, &mut fed, dice);
+                    Ok(true)
+                }
+                6..9 => {
+                    sim.ask();
+                    Ok(true)
+                }
+                9 => sim.tick_only().map(|()| true),
+                10 => {
+                    sim.store.fail(dice.below(8), fault(dice));
+                    Ok(true)
+                }
+                11 => Err(windrow::Error::env("killed")),
+                _ => sim.step(),
+            };
+            while went.is_err() {
+                sim.store.heal();
+                if dice.below(4) == 0 {
+                    // The next start may fail too.
+                    sim.store.fail(dice.below(8), fault(dice));
+                }
+                went = sim.crash(1 + dice.below(4) as usize).map(|()| true);
+            }
+            if sim.is_over() {
+                return QUERIES.map(|q| sim.emitted(q));
+            }
+        }
+        panic!("it never ends");
     }
 }
 
 #[test]
 fn crashes_change_nothing() {
-    let number = |name: &str, default: u64| {
-        std::env::var(name)
-            .ok()
-            .map_or(default, |v| v.parse().unwrap())
-    };
+    let number =
+        |name: &str, default: u64| std::env::var(name).map_or(default, |v| v.parse().unwrap());
     let first = number("SIM_SEED", 1);
     for seed in first..first + number("SIM_COUNT", 3000) {
         let mut dice = Dice(seed);
-        let (sql, shown) = KINDS[dice.below(KINDS.len() as u64) as usize];
+        let case = Case::new(&mut dice);
         let commit = [Commit::TwoPhase, Commit::Transaction][dice.below(2) as usize];
-        let records = records(&mut dice);
-        let (rows, _) = undisturbed(sql, shown, &records);
-        let expected = meaning(rows.clone(), shown, rows.len());
-        let rows = disturbed(sql, shown, &records, commit, &mut dice);
-        let got = meaning(rows, shown, expected.len());
-        assert_eq!(got, expected, "SIM_SEED={seed} {commit:?}\n{sql}");
+        let undisturbed = case.undisturbed();
+        let disturbed = case.disturbed(commit, &mut dice);
+        for (expected, got) in undisturbed.into_iter().zip(disturbed) {
+            let expected = meaning(expected.clone(), case.shown, expected.len());
+            let got = meaning(got, case.shown, expected.len());
+            assert_eq!(got, expected, "SIM_SEED={seed} {commit:?}\n{}", case.script);
+        }
     }
 }

@@ -5,6 +5,7 @@ mod demo;
 mod error;
 pub mod produce;
 mod run;
+mod state;
 mod status;
 pub mod topics;
 
@@ -42,6 +43,10 @@ enum Command {
     Check(run::FileArgs),
     /// Show what a SQL file would do, stage by stage; needs no broker.
     Explain(run::ExplainArgs),
+    /// Show what a folder of checkpoints holds, or query it.
+    State(state::StateArgs),
+    /// Show what a changed SQL file keeps of a checkpoint's state.
+    Plan(state::PlanArgs),
     /// Generated streams through an embedded broker and four live queries.
     Demo(demo::DemoArgs),
     /// List, create and describe Kafka topics.
@@ -72,6 +77,8 @@ pub fn main() -> ExitCode {
             Command::Run(args) => run::run(&args, stop),
             Command::Check(args) => run::check(&args),
             Command::Explain(args) => run::explain(&args),
+            Command::State(args) => state::state(&args),
+            Command::Plan(args) => state::compare(&args),
             Command::Demo(args) => demo::run(&args, stop).map_err(Failure::from),
             Command::Topics(args) => log_to_stderr()
                 .and_then(|()| topics::run(args, &stop))

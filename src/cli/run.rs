@@ -199,7 +199,7 @@ pub fn explain(args: &ExplainArgs) -> Result<(), Failure> {
     positioned(result, &args.file, &source)
 }
 
-fn plan(source: &str, args: &FileArgs, settings: &Settings) -> Result<Job> {
+pub(super) fn plan(source: &str, args: &FileArgs, settings: &Settings) -> Result<Job> {
     let mut variables = Vec::new();
     for pair in &args.set {
         match pair.split_once('=') {
@@ -218,7 +218,7 @@ fn plan(source: &str, args: &FileArgs, settings: &Settings) -> Result<Job> {
     plan_script(source, &variable, settings)
 }
 
-fn read(path: &Path) -> Result<String> {
+pub(super) fn read(path: &Path) -> Result<String> {
     let text = if path == Path::new("-") {
         std::io::read_to_string(std::io::stdin())
     } else {
@@ -228,7 +228,7 @@ fn read(path: &Path) -> Result<String> {
 }
 
 /// Keeps the SQL file with an error, so that its line can be shown.
-fn positioned(result: Result<()>, path: &Path, source: &str) -> Result<(), Failure> {
+pub(super) fn positioned(result: Result<()>, path: &Path, source: &str) -> Result<(), Failure> {
     result.map_err(|error| Failure {
         error,
         source: Some((path.to_path_buf(), source.to_string())),

@@ -20,6 +20,7 @@ mod settings;
 mod shape;
 mod spellings;
 mod stages;
+pub mod state;
 mod tokens;
 mod windows;
 

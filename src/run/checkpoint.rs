@@ -35,6 +35,8 @@ pub struct Checkpointer {
     queries: Vec<usize>,
     /// By query: what was taken for the checkpoint that is being made. A last part stays.
     parts: Vec<Option<Part>>,
+    /// Parts of the next checkpoint.
+    early: Vec<Part>,
     /// By query: whether it has yet to publish what is durable.
     unpublished: Vec<bool>,
     /// By query: its last part is published, it is over.
@@ -64,6 +66,7 @@ impl Checkpointer {
         Self {
             number: checkpoints.next_number(),
             parts: queries.iter().map(|_| None).collect(),
+            early: Vec::new(),
             unpublished: vec![false; queries.len()],
             over: vec![false; queries.len()],
             checkpoints,
@@ -78,10 +81,14 @@ impl Checkpointer {
         self.number
     }
 
-    /// Takes a query's part. When it was the last that was missing the checkpoint is made durable:
-    /// then every query in [`Checkpointer::to_publish`] may publish.
-    pub fn take(&mut self, part: Part, now_ms: i64) -> Result<Option<Written>> {
-        if part.number != self.number {
+    /// Takes a query's part. (A query may be at the next cut while others still publish.)
+    pub fn take(&mut self, part: Part) -> Result<()> {
+        let publishes = self.to_publish().next().is_some();
+        if part.number == self.number + 1 && publishes && !self.unpublished[part.query] {
+            self.early.push(part);
+            return Ok(());
+        }
+        if part.number != self.number || publishes {
             return Err(Error::bug(format!(
                 "a part of checkpoint {} while {} is made",
                 part.number, self.number
@@ -89,7 +96,15 @@ impl Checkpointer {
         }
         let query = part.query;
         self.parts[query] = Some(part);
-        if self.parts.iter().any(Option::is_none) {
+        Ok(())
+    }
+
+    /// When no part is missing any more: makes the checkpoint durable. Then every query in
+    /// [`Checkpointer::to_publish`] may publish. Call it after each of the other two.
+    pub fn complete(&mut self, now_ms: i64) -> Result<Option<Written>> {
+        let publishes = self.to_publish().next().is_some();
+        let is_over = self.over.iter().all(|over| *over);
+        if publishes || is_over || self.parts.iter().any(Option::is_none) {
             return Ok(None);
         }
         let snapshot = self.snapshot();
@@ -154,6 +169,10 @@ impl Checkpointer {
         }
         self.checkpoints.retire();
         self.number += 1;
+        for part in std::mem::take(&mut self.early) {
+            let query = part.query;
+            self.parts[query] = Some(part);
+        }
         Some(Published {
             number: self.number - 1,
             positions: positions.into_iter().map(|s| s.partitions).collect(),

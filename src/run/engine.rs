@@ -4,7 +4,7 @@ use super::durable::Durable;
 use super::merge::Merge;
 use super::queue::{self, Receiver, Sender};
 use super::threads::{
-    Additions, Envelope, Event, Line, Senders, run_checkpoints, run_merge, run_worker,
+    Additions, Checkpoints, Envelope, Event, Line, Senders, run_merge, run_worker,
 };
 use super::worker::{Worker, WorkerParts};
 use super::{
@@ -106,16 +106,16 @@ impl<'a> Engine<'a> {
         let interval = durable.interval;
         std::thread::scope(|scope| {
             let thread = start_scoped(scope, "checkpoints", move || {
-                let result = run_checkpoints(
-                    &mut checkpointer,
-                    &lines.events,
-                    &lines.leave,
+                let result = Checkpoints {
+                    events: lines.events,
+                    leave: lines.leave,
                     interval,
-                    clock.as_ref(),
-                    &stats,
-                    &failed,
-                    &mut |positions| commit_positions(opened, positions),
-                );
+                    clock,
+                    stats,
+                    failed: failed.clone(),
+                    commit: Box::new(|positions| commit_positions(opened, positions)),
+                }
+                .run(&mut checkpointer);
                 if result.is_err() {
                     checkpointer.abandon();
                     failed.store(true, Relaxed);

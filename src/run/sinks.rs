@@ -125,7 +125,8 @@ fn sink_schema(def: &TableDef) -> arrow::datatypes::Schema {
     arrow::datatypes::Schema::new(def.sink_columns().map(|c| c.field()).collect::<Vec<_>>())
 }
 
-fn standard_output(
+/// What a bare SELECT prints with.
+pub fn standard_output(
     schema: &SchemaRef,
     format: Format,
     out: Box<dyn Write + Send>,

@@ -146,62 +146,68 @@ fn publish(merge: &mut Merge, part: Box<Part>, line: &Line) -> Result<bool> {
     Ok(true)
 }
 
-/// Asks for checkpoints at the interval and makes them, until the last one is published or the
-/// run has `failed`. `commit` is given the sources' positions that a checkpoint has made durable.
-pub(super) fn run_checkpoints(
-    checkpointer: &mut Checkpointer,
-    events: &Receiver<Event>,
-    leave: &[Sender<()>],
-    interval: Duration,
-    clock: &dyn Clock,
-    stats: &Stats,
-    failed: &AtomicBool,
-    commit: &mut dyn FnMut(&[Vec<PartitionSnapshot>]),
-) -> Result<()> {
-    // The first one at once: it says where the run began.
-    let mut due = clock.now();
-    loop {
-        let now = clock.now();
-        if now >= due {
-            stats.checkpoint.store(checkpointer.number(), SeqCst);
-        }
-        if failed.load(Relaxed) {
-            checkpointer.abandon();
-            return Ok(());
-        }
-        match events.receive(
-            due.saturating_sub(now)
-                .clamp(Duration::from_millis(1), POLL),
-        ) {
-            Received::Item(Event::Part(part)) => {
-                let number = part.number;
-                let begun = clock.now();
-                if let Some(written) = checkpointer.take(*part, clock.wall_us() / 1000)? {
-                    tracing::debug!(
-                        "checkpoint {number}: {} bytes in {:?}",
-                        written.bytes,
-                        clock.now().saturating_sub(begun)
-                    );
-                    for query in checkpointer.to_publish() {
-                        // A merge that is gone has reported its own error.
-                        let _gone = leave[query].send((), 0);
-                    }
-                }
+/// What the thread that makes checkpoints works with.
+pub(super) struct Checkpoints<'a> {
+    pub events: Receiver<Event>,
+    /// By query: leave to publish.
+    pub leave: Vec<Sender<()>>,
+    pub interval: Duration,
+    pub clock: Arc<dyn Clock>,
+    pub stats: Arc<Stats>,
+    /// Something else has failed: there will be no further checkpoint.
+    pub failed: Arc<AtomicBool>,
+    /// Is given the sources' positions that a checkpoint has made durable.
+    pub commit: Box<dyn FnMut(&[Vec<PartitionSnapshot>]) + Send + 'a>,
+}
+
+impl Checkpoints<'_> {
+    /// Asks for checkpoints at the interval and makes them, until the last one is published or the
+    /// run has failed.
+    pub fn run(&mut self, checkpointer: &mut Checkpointer) -> Result<()> {
+        // The first one at once: it says where the run began.
+        let mut due = self.clock.now();
+        loop {
+            let now = self.clock.now();
+            if now >= due {
+                self.stats.checkpoint.store(checkpointer.number(), SeqCst);
             }
-            Received::Item(Event::Published(query)) => {
-                if let Some(published) = checkpointer.published(query) {
-                    stats.checkpointed.store(published.number, SeqCst);
-                    commit(&published.positions);
-                    if published.last {
-                        return Ok(());
-                    }
-                    due = clock.now() + interval;
-                }
-            }
-            Received::TimedOut => {}
-            Received::Ended => {
+            if self.failed.load(Relaxed) {
                 checkpointer.abandon();
                 return Ok(());
+            }
+            match self.events.receive(
+                due.saturating_sub(now)
+                    .clamp(Duration::from_millis(1), POLL),
+            ) {
+                Received::Item(Event::Part(part)) => checkpointer.take(*part)?,
+                Received::Item(Event::Published(query)) => {
+                    if let Some(published) = checkpointer.published(query) {
+                        self.stats.checkpointed.store(published.number, SeqCst);
+                        (self.commit)(&published.positions);
+                        if published.last {
+                            return Ok(());
+                        }
+                        due = self.clock.now() + self.interval;
+                    }
+                }
+                Received::TimedOut => {}
+                Received::Ended => {
+                    checkpointer.abandon();
+                    return Ok(());
+                }
+            }
+            let begun = self.clock.now();
+            if let Some(written) = checkpointer.complete(self.clock.wall_us() / 1000)? {
+                let took = self.clock.now().saturating_sub(begun);
+                tracing::debug!(
+                    "checkpoint {}: {} bytes in {took:?}",
+                    checkpointer.number(),
+                    written.bytes
+                );
+                for query in checkpointer.to_publish() {
+                    // A merge that is gone has reported its own error.
+                    let _gone = self.leave[query].send((), 0);
+                }
             }
         }
     }

@@ -148,6 +148,16 @@ impl Checkpoints {
         }
     }
 
+    /// The checkpoint of this number, whatever is in force; nothing is deleted.
+    pub(super) fn peek(&mut self, number: u64) -> Result<Snapshot> {
+        self.read(number).map_err(|fault| match fault {
+            Fault::Error(e) => e,
+            Fault::Damaged { object, reason } => Error::env(format!(
+                "checkpoint {number} is damaged: {object}: {reason}"
+            )),
+        })
+    }
+
     fn read(&mut self, number: u64) -> Result<Snapshot, Fault> {
         let manifest = self.sound_manifest(number)?;
         let wanted = wanted(&manifest).ok_or_else(|| Fault::Damaged {

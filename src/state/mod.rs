@@ -18,6 +18,7 @@
 mod checkpoints;
 pub mod evolve;
 mod load;
+pub mod look;
 mod manifest;
 mod names;
 mod segments;

@@ -36,7 +36,8 @@ pub trait Store: Send {
 pub struct LocalStore {
     folder: PathBuf,
     /// Locked as long as this lives. The system unlocks it when the process ends, however it ends.
-    _lock: File,
+    /// `None`: only looked at.
+    lock: Option<File>,
 }
 
 const LOCK: &str = "lock";
@@ -71,10 +72,25 @@ impl LocalStore {
         })?;
         let store = Self {
             folder: folder.to_path_buf(),
-            _lock: lock,
+            lock: Some(lock),
         };
         store.remove_temporary().map_err(failed)?;
         Ok(store)
+    }
+
+    /// Only to be read from: nothing is made or locked, and another process may be at work here.
+    ///
+    /// # Errors
+    /// There is no such folder.
+    pub fn look(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
+        let failed =
+            |e: io::Error| super::failed("look into", &folder.display().to_string(), "", &e);
+        fs::read_dir(folder).map_err(failed)?;
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            lock: None,
+        })
     }
 
     fn remove_temporary(&self) -> io::Result<()> {
@@ -102,6 +118,9 @@ impl LocalStore {
 
 impl Store for LocalStore {
     fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        if self.lock.is_none() {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
         let temporary = self.folder.join(format!("{TEMPORARY}{name}"));
         let written = self.write(&temporary, name, bytes);
         if written.is_err() {

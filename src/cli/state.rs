@@ -1,0 +1,147 @@
+//! `windrow state` and `windrow plan`: what a folder of checkpoints holds, and what a changed file
+//! keeps of it.
+
+use super::Failure;
+use super::run::{FileArgs, FormatArg, plan, positioned, read};
+use crate::encode::text::{counted, grouped};
+use crate::error::Result;
+use crate::plan::explain::watermark_text;
+use crate::plan::{Settings, shapes, state};
+use crate::run::sinks::standard_output;
+use crate::state::look::{self, Look};
+use crate::state::{Shape, Snapshot, evolve};
+use crate::time::format_us;
+use crate::watermark::NONE;
+use clap::Args;
+use std::io::Write;
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub struct StateArgs {
+    /// The folder of checkpoints; a job that uses it may go on running.
+    pub folder: PathBuf,
+    /// The checkpoint to look into [default: the newest].
+    #[arg(long)]
+    pub number: Option<u64>,
+    /// A query over the open windows: each query of the job is a table.
+    #[arg(long)]
+    pub sql: Option<String>,
+    /// How the result of --sql prints.
+    #[arg(long, value_enum, default_value_t = FormatArg::Table)]
+    pub format: FormatArg,
+}
+
+#[derive(Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub file: FileArgs,
+    /// The folder of checkpoints that the file is to go on from.
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint: PathBuf,
+}
+
+pub fn state(args: &StateArgs) -> Result<(), Failure> {
+    let mut look = Look::at(&args.folder)?;
+    let Some(sql) = &args.sql else {
+        print(&overview(&mut look, args.number)?)?;
+        return Ok(());
+    };
+    let snapshot = look.snapshot(args.number)?;
+    let (schema, rows) = state::query(look::tables(&snapshot)?, sql)?;
+    let mut sink = standard_output(&schema, args.format.into(), Box::new(std::io::stdout()));
+    for batch in rows {
+        sink.write(0, &batch)?;
+    }
+    sink.commit(0)?;
+    sink.close()?;
+    Ok(())
+}
+
+fn print(text: &str) -> Result<()> {
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(crate::sink::console::output_error)
+}
+
+fn overview(look: &mut Look, number: Option<u64>) -> Result<String> {
+    let mut out = format!("job {}\n", look.job());
+    for seen in look.seen()? {
+        out += &match &seen.manifest {
+            Ok((written_ms, bytes)) => format!(
+                "checkpoint {}  {}  {} bytes\n",
+                seen.number,
+                format_us(written_ms * 1000),
+                grouped(*bytes)
+            ),
+            Err(reason) => format!("checkpoint {}  damaged: {reason}\n", seen.number),
+        };
+    }
+    let snapshot = look.snapshot(number)?;
+    out += &format!("\ncheckpoint {}\n", snapshot.number);
+    describe(&snapshot, &mut out);
+    Ok(out)
+}
+
+fn describe(snapshot: &Snapshot, out: &mut String) {
+    for source in &snapshot.sources {
+        *out += &format!("source {}\n", source.name);
+        for p in &source.partitions {
+            let time = match p.max_us {
+                NONE => "no event time yet".to_string(),
+                us => format!("latest event time {}", format_us(us)),
+            };
+            *out += &format!(
+                "  {}/{}  next offset {}, {time}\n",
+                p.topic, p.partition, p.position
+            );
+        }
+    }
+    for query in &snapshot.queries {
+        *out += &format!("query {}\n", query.name);
+        if query.watermark != NONE {
+            *out += &format!(
+                "  final    windows up to {}\n",
+                watermark_text(query.watermark)
+            );
+        }
+        for aggregate in &query.aggregates {
+            let rows: usize = aggregate.segments.iter().map(|s| s.batch.num_rows()).sum();
+            let held = counted(aggregate.segments.len() as u64, "segment");
+            *out += &format!(
+                "  keep     {}: {held}, {} groups\n",
+                aggregate.shape.window,
+                grouped(rows as u64)
+            );
+            *out += &format!("           {}\n", functions(&aggregate.shape));
+        }
+    }
+}
+
+fn functions(shape: &Shape) -> String {
+    let functions: Vec<&str> = shape.functions.iter().map(|f| f.text.as_str()).collect();
+    format!("{} by {}", functions.join(", "), shape.keys.join(", "))
+}
+
+pub fn compare(args: &PlanArgs) -> Result<(), Failure> {
+    let source = read(&args.file.file)?;
+    let result = plan(&source, &args.file, &Settings::default()).and_then(|job| {
+        let snapshot = Look::at(&args.checkpoint)?.snapshot(None)?;
+        let all: Vec<Vec<Shape>> = (job.queries.iter())
+            .map(|q| shapes(q, &job.sources[q.source]))
+            .collect();
+        let names: Vec<(&str, &[Shape])> = (job.queries.iter().zip(&all))
+            .map(|(q, s)| (q.name.as_str(), s.as_slice()))
+            .collect();
+        let mut out = format!("from checkpoint {}\n", snapshot.number);
+        let changes = evolve::compare(&snapshot.queries, &names);
+        for change in &changes {
+            out += &format!("  {change}\n");
+        }
+        out += match changes.iter().any(evolve::Change::loses) {
+            true => "a run needs --accept-changes to go on\n",
+            false => "a run goes on with all of its state\n",
+        };
+        print(&out)
+    });
+    positioned(result, &args.file.file, &source)
+}
