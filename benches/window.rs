@@ -66,7 +66,7 @@ fn aggregate(query: &QueryPlan, batches: &[RecordBatch], mut ship: impl FnMut(Ve
     };
     let assign = plan.assign();
     let mut table = WindowTable::new(assign, plan.factory(0));
-    let mut watermark = PartitionWatermark::new(1_000_000);
+    let mut watermark = PartitionWatermark::new(1_000_000, windrow::watermark::NONE);
     for batch in batches {
         let prepared = plan
             .prepare(0, batch, false)
