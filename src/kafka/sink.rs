@@ -109,24 +109,19 @@ impl KafkaSink {
             .filter_map(|(i, c)| match c.kind {
                 ColumnKind::Metadata { key, .. } => Some((key, i)),
                 _ => None,
-            });
-        let partitioner = match o.get("sink.partitioner").map(str::to_lowercase).as_deref() {
-            Some("fixed") => Partitioner::Fixed,
-            Some("round-robin") => Partitioner::RoundRobin,
-            _ => Partitioner::Default,
-        };
+            })
+            .collect();
         let producer = match &transaction {
             Some(transaction) => RawProducer::through(transaction.client(), topic)?,
             None => producer(o, topic)?,
         };
-        let envelope = envelope.collect();
         Ok(Self {
             producer,
             transaction,
             value,
             key,
             envelope,
-            partitioner,
+            partitioner: partitioner(o),
             rows: 0,
             value_bytes: Vec::new(),
             key_bytes: Vec::new(),
@@ -151,6 +146,14 @@ impl KafkaSink {
                 .partitions()
                 .map(|n| (self.rows % n.max(1) as u64) as i32),
         }
+    }
+}
+
+fn partitioner(o: &Options) -> Partitioner {
+    match o.get("sink.partitioner").map(str::to_lowercase).as_deref() {
+        Some("fixed") => Partitioner::Fixed,
+        Some("round-robin") => Partitioner::RoundRobin,
+        _ => Partitioner::Default,
     }
 }
 
