@@ -125,7 +125,7 @@ fn totals_sql(bootstrap: &str, input: &Input, prefix: &str) -> String {
          SET 'trigger' = '100 ms';
          CREATE TABLE t (k STRING, v BIGINT)
            WITH ({kafka}, 'topic' = '{topic}', 'scan.startup.mode' = 'earliest-offset', 'source.client' = '${{CLIENT}}');
-         CREATE TABLE totals (k STRING, n BIGINT, total BIGINT)
+         CREATE TABLE totals (k STRING, n BIGINT, total BIGINT, PRIMARY KEY (k) NOT ENFORCED)
            WITH ({kafka}, 'topic' = '{prefix}-totals', 'sink.delivery-guarantee' = 'exactly-once');
          INSERT INTO totals SELECT k, count(*), sum(v) FROM t GROUP BY k;"
     )

@@ -478,10 +478,9 @@ impl Sim {
                 m.published.push_back(q);
             }
             Action::Take => {
-                if let (Some(part), Some(c)) = (m.parts.pop_front(), &mut m.checkpointer)
-                    && c.take(*part, 0)?.is_some()
-                {
-                    c.to_publish().for_each(|q| m.merges[q].leave = true);
+                if let (Some(part), Some(c)) = (m.parts.pop_front(), &mut m.checkpointer) {
+                    c.take(*part)?;
+                    Self::complete(c, &mut m.merges)?;
                 }
             }
             Action::Published => {
@@ -489,8 +488,18 @@ impl Sim {
                     && let Some(published) = c.published(q)
                 {
                     self.stats.checkpointed.store(published.number, Relaxed);
+                    Self::complete(c, &mut m.merges)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn complete(checkpointer: &mut Checkpointer, merges: &mut [SimMerge]) -> Result<()> {
+        if checkpointer.complete(0)?.is_some() {
+            checkpointer
+                .to_publish()
+                .for_each(|q| merges[q].leave = true);
         }
         Ok(())
     }
