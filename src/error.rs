@@ -39,6 +39,9 @@ pub enum Error {
     /// A record that the table's policy does not allow to skip. Exit code 1.
     #[error("{0}")]
     Data(String),
+    /// Told to stop before there was anything to stop. Exit code 0.
+    #[error("{0}")]
+    Stopped(String),
     /// A defect in windrow. Exit code 1.
     #[error("{0} (this is a bug in windrow: please report it with the SQL file)")]
     Bug(String),
@@ -89,10 +92,12 @@ impl Error {
         }
     }
 
-    /// The process's exit code: 2 for what the user typed, 1 for a query that failed.
+    /// The process's exit code: 2 for what the user typed, 1 for a query that failed, 0 for a stop
+    /// that was asked for.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Sql { .. } | Error::Usage(_) => 2,
+            Error::Stopped(_) => 0,
             _ => 1,
         }
     }

@@ -5,7 +5,7 @@ mod units;
 
 use crate::error::{At, Error, Result, nearest};
 use std::time::Duration;
-use units::parse_size;
+pub use units::parse_size;
 
 pub use table::{OPTIONS, OptionDef};
 pub use units::parse_duration;

@@ -5,6 +5,9 @@ use std::path::Path;
 
 /// The text of an error; `source` is the SQL file and its text.
 pub fn text(error: &Error, source: Option<(&Path, &str)>) -> String {
+    if let Error::Stopped(text) = error {
+        return text.clone();
+    }
     let mut out = format!("error: {error}");
     if let (Error::Sql { at: Some(at), .. }, Some((path, sql))) = (error, source) {
         let number = at.line.to_string();

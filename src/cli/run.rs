@@ -3,7 +3,9 @@
 use super::Failure;
 use super::status::{self, Aside, Status};
 use crate::error::{Error, Result};
-use crate::plan::{Job, Settings, explain, parse_output_mode, parse_trigger, plan_script};
+use crate::plan::{
+    Job, Settings, explain, parse_memory, parse_output_mode, parse_trigger, plan_script,
+};
 use crate::run::sinks::{Format, Output};
 use crate::run::{RunOptions, run as run_job};
 use crate::time::SystemClock;
@@ -54,6 +56,9 @@ pub struct RunArgs {
     /// Folder of checkpoints: the run goes on from the last one, and leaves its own.
     #[arg(long, value_name = "DIR")]
     pub checkpoint: Option<PathBuf>,
+    /// Memory for state, e.g. 1g; what is beyond goes to disk [default: half of the machine's].
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
     /// Go on from a checkpoint even where the changed file loses state.
     #[arg(long)]
     pub accept_changes: bool,
@@ -100,7 +105,14 @@ pub fn run(args: &RunArgs, stop: Arc<AtomicBool>) -> Result<(), Failure> {
             )
         })?),
     };
+    let memory = match &args.memory {
+        None => None,
+        Some(m) => Some(
+            parse_memory(m).ok_or_else(|| usage("size", m, "at least 1mb, like 512mb or 1g"))?,
+        ),
+    };
     let settings = Settings {
+        memory,
         output_mode,
         trigger,
         workers: args.workers.map(usize::from),

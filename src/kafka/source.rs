@@ -506,7 +506,7 @@ impl Source for KafkaSource {
                     };
                     told = true;
                     if !go_on {
-                        return Err(Error::env(format!(
+                        return Err(Error::Stopped(format!(
                             "stopped while waiting for Kafka at {}",
                             self.bootstrap
                         )));

@@ -62,6 +62,19 @@ struct State {
     groups: HashMap<String, ConsumerGroupMetadata>,
 }
 
+/// What a group's coordinator says while it changes or starts.
+const PASSING: [Code; 7] = [
+    Code::NotCoordinator,
+    Code::CoordinatorNotAvailable,
+    Code::CoordinatorLoadInProgress,
+    Code::UnstableOffsetCommit,
+    Code::OperationTimedOut,
+    Code::BrokerTransportFailure,
+    Code::AllBrokersDown,
+];
+/// How long it may take.
+const COORDINATOR: Duration = Duration::from_secs(60);
+
 /// The group that holds the marker of a transactional id.
 pub(super) fn group(id: &str) -> String {
     format!("windrow-{id}")
@@ -110,18 +123,7 @@ impl Transaction {
     /// The checkpoint that the last committed transaction names; `None` when there is none, or
     /// when it is so long ago that the brokers have forgotten it (their offsets.retention).
     pub fn committed(&self) -> Result<Option<u64>> {
-        let mut asked = TopicPartitionList::new();
-        asked.add_partition(&self.topic, 0);
-        let offsets = self
-            .consumer(&self.group)?
-            .committed_offsets(asked, REQUEST)
-            .map_err(|e| {
-                Error::env(format!(
-                    "cannot read the offsets of group '{}' at {}: {e}",
-                    self.group, self.client.bootstrap
-                ))
-                .with_hint("is Read on the group and on the topic allowed?")
-            })?;
+        let offsets = self.committed_offsets()?;
         let Some(marker) = offsets
             .find_partition(&self.topic, 0)
             .filter(|p| matches!(p.offset(), Offset::Offset(_)))
@@ -138,6 +140,36 @@ impl Transaction {
             .with_hint(
                 "if the results may be written again, delete the group: kafka-consumer-groups.sh --delete",
             )),
+        }
+    }
+
+    /// The offsets of our group. A broker that has just come back may not know yet that it
+    /// coordinates the group: it is asked again.
+    fn committed_offsets(&self) -> Result<TopicPartitionList> {
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition(&self.topic, 0);
+        let started = Instant::now();
+        let mut told = false;
+        loop {
+            let consumer = self.consumer(&self.group)?;
+            let e = match consumer.committed_offsets(asked.clone(), REQUEST) {
+                Ok(offsets) => return Ok(offsets),
+                Err(e) => e,
+            };
+            let passes = e.rdkafka_error_code().is_some_and(|c| PASSING.contains(&c));
+            if !passes || started.elapsed() > COORDINATOR {
+                return Err(Error::env(format!(
+                    "cannot read the offsets of group '{}' at {}: {e}",
+                    self.group, self.client.bootstrap
+                ))
+                .with_hint("is Read on the group and on the topic allowed?"));
+            }
+            if !told && started.elapsed() >= PATIENCE {
+                told = true;
+                tracing::warn!("waiting for the coordinator of group '{}': {e}", self.group);
+            }
+            // Serves the client's own events until the next attempt.
+            let _nothing = consumer.poll(Duration::from_millis(100));
         }
     }
 
@@ -298,7 +330,7 @@ impl Transaction {
                 told = text;
             }
             if !go_on {
-                return Err(Failed::Other(Error::env(format!(
+                return Err(Failed::Other(Error::Stopped(format!(
                     "stopped while waiting for Kafka at {bootstrap}"
                 ))));
             }

@@ -18,7 +18,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 /// See [`super::Options::size`]. `None` when the text is none.
-pub(super) fn parse_size(text: &str) -> Option<u64> {
+pub fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = split_unit(text)?;
     let bytes = match unit.as_str() {
         "" | "b" | "bytes" => 1u64,

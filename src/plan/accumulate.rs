@@ -90,8 +90,8 @@ impl Aggregate for AggregateFactory {
         }))
     }
 
-    fn is_keyless(&self) -> bool {
-        self.0.key_schema.fields().is_empty()
+    fn keys(&self) -> usize {
+        self.0.key_schema.fields().len()
     }
 }
 

@@ -48,6 +48,16 @@ impl Finish {
         })
     }
 
+    /// Whether the plan is filters and projections only, over one aggregate.
+    pub fn is_row_wise(&self) -> bool {
+        let other = |p: &Plan| {
+            Ok(p.downcast_ref::<Leaf>().is_none()
+                && p.downcast_ref::<FilterExec>().is_none()
+                && p.downcast_ref::<ProjectionExec>().is_none())
+        };
+        self.leaves.len() == 1 && !self.plan.exists(other).unwrap_or(true)
+    }
+
     /// Runs over the given rows: one list of batches for each aggregate, in the aggregates'
     /// schemas (see [`leaf_batch`]). Batches without rows are left out.
     pub fn run(&self, inputs: Vec<Vec<RecordBatch>>) -> Result<Vec<RecordBatch>> {

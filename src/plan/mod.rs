@@ -28,6 +28,6 @@ pub use query::{
     Body, Computed, QueryPlan, QuerySink, RunFinish, SourcePlan, StatelessPlan, WindowedPlan,
 };
 pub use script::{Job, plan_script};
-pub use settings::{Settings, Trigger, parse_output_mode, parse_trigger};
+pub use settings::{Settings, Trigger, parse_memory, parse_output_mode, parse_trigger};
 pub use shape::shapes;
 pub use stages::{Prepared, run_isolating};

@@ -219,6 +219,11 @@ impl RunFinish {
         }
     }
 
+    /// Whether each row of the result comes of one group: then a window may be given in pieces.
+    pub fn is_row_wise(&self) -> bool {
+        self.finish.is_row_wise()
+    }
+
     /// Result rows of the given windows (one list for each aggregate). The windows are finished
     /// together: pass one window at a time unless the whole result is wanted.
     pub fn run(&self, results: &[Vec<WindowResult>]) -> Result<Vec<RecordBatch>> {

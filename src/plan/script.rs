@@ -184,6 +184,7 @@ impl Script {
         settings.batch_rows = flags.batch_rows.or(settings.batch_rows);
         settings.until_end |= flags.until_end;
         settings.checkpoint_dir = flags.checkpoint_dir.or(settings.checkpoint_dir);
+        settings.memory = flags.memory.or(settings.memory);
         settings.accept_changes |= flags.accept_changes;
         Ok(Job {
             sources,

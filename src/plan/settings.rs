@@ -1,7 +1,7 @@
 //! `SET 'key' = 'value'`, and the command line's flags over them.
 
 use crate::error::{At, Error, Result, nearest};
-use crate::options::parse_duration;
+use crate::options::{parse_duration, parse_size};
 use crate::sink::OutputMode;
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub struct Settings {
     pub checkpoint_interval: Option<Duration>,
     /// Newest checkpoints that are kept.
     pub checkpoints_retained: Option<usize>,
+    /// Bytes of memory for state and what goes with it.
+    pub memory: Option<usize>,
     /// State that a changed file cannot take over may be thrown away.
     pub accept_changes: bool,
     /// Things worth knowing that are no errors.
@@ -49,6 +51,7 @@ const KEYS: &[&str] = &[
     "table.local-time-zone",
     "execution.batch-rows",
     "execution.checkpointing.interval",
+    "memory.limit",
     "state.checkpoints.dir",
     "state.checkpoints.num-retained",
     "table.exec.state.ttl",
@@ -63,6 +66,12 @@ pub fn parse_output_mode(value: &str) -> Option<OutputMode> {
         "complete" => Some(OutputMode::Complete),
         _ => None,
     }
+}
+
+/// `512 mb`, `1g`; at least a megabyte.
+pub fn parse_memory(value: &str) -> Option<usize> {
+    let bytes = usize::try_from(parse_size(value)?).ok()?;
+    (bytes >= 1 << 20).then_some(bytes)
 }
 
 /// `10 seconds`, `available-now`, `window-close`.
@@ -132,6 +141,9 @@ impl Settings {
                         bad("UTC").with_hint("windrow computes in UTC; convert in the query")
                     );
                 }
+            }
+            "memory.limit" => {
+                self.memory = Some(parse_memory(value).ok_or_else(|| bad("a size like '1gb'"))?)
             }
             "state.checkpoints.dir" => self.checkpoint_dir = Some(value.to_string()),
             "execution.checkpointing.interval" => {

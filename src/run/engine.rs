@@ -9,12 +9,13 @@ use super::threads::{
 use super::worker::{Worker, WorkerParts};
 use super::{
     BATCH_ROWS, Observer, QUEUE_BYTES_MAX, QuerySummary, RunOptions, RunningJob, Summary, TICK,
-    sinks, trigger_of, workers_of,
+    memory, sinks, trigger_of, workers_of,
 };
 use crate::error::{Error, Result};
 use crate::plan::{QueryPlan, Settings};
 use crate::sink::OutputMode;
 use crate::source::{Assignment, Source};
+use crate::state::spill::SpillFile;
 use sinks::Durability;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -44,6 +45,8 @@ pub(super) struct Engine<'a> {
     settings: &'a Settings,
     opened: &'a [Opened],
     workers_max: usize,
+    /// Bytes for state and what goes with it.
+    memory: usize,
     workers: Vec<RunningWorker>,
     merges: Vec<JoinHandle<Result<QuerySummary>>>,
     /// One for each query, until the workers have their own.
@@ -78,6 +81,7 @@ impl<'a> Engine<'a> {
             settings,
             opened,
             workers_max: settings.workers.unwrap_or_else(cores),
+            memory: settings.memory.unwrap_or_else(memory::share_of_machine),
             workers: Vec::new(),
             merges: Vec::new(),
             senders: Vec::new(),
@@ -185,11 +189,14 @@ impl<'a> Engine<'a> {
         });
         let (sender, receiver) = queue::queue(QUEUE_BYTES_MAX);
         self.senders.push(sender);
+        let budget = self.memory / 4 / self.running.queries.len();
         let stats = self.running.stats.clone();
         let clock = self.options.clock.clone();
         self.merges
             .push(self.guarded(format!("merge-{q}"), move || {
                 let mut merge = Merge::new(query, q, stats, trigger, workers, sink, late)?;
+                let spill = SpillFile::new(std::env::temp_dir(), &format!("{q}"));
+                merge.limit(budget, Box::new(spill));
                 if let Some((number, shapes, from, state)) = restored {
                     merge.checkpointed(number, shapes, from, state)?;
                 }
@@ -218,6 +225,8 @@ impl<'a> Engine<'a> {
     fn start_workers(&mut self, s: usize) -> Result<()> {
         let Opened { source, partitions } = &self.opened[s];
         let workers = workers_of(self.workers_max, partitions.len());
+        let counts = (self.opened.iter()).map(|o| workers_of(self.workers_max, o.partitions.len()));
+        let workers_total = counts.sum::<usize>();
         let all = self.running.queries.iter().enumerate();
         let queries: Vec<(usize, Arc<QueryPlan>)> = all
             .filter(|(_, q)| q.source == s)
@@ -239,6 +248,7 @@ impl<'a> Engine<'a> {
                 stats: self.running.stats.clone(),
                 clock: self.options.clock.clone(),
                 batch_rows: self.settings.batch_rows.unwrap_or(BATCH_ROWS),
+                memory: self.memory / 4 / workers_total,
             })?;
             let outbox = Senders {
                 worker: number,

@@ -12,7 +12,8 @@ use crate::state::{PartitionSnapshot, QuerySnapshot};
 use crate::watermark::NONE;
 use crate::window::assign::NEVER;
 use crate::window::merge::{Scope, WindowMerge, WindowResult};
-use crate::window::{Aggregate, Assign};
+use crate::window::spill::SpillTo;
+use crate::window::{Aggregate, Assign, Segment};
 use arrow::record_batch::RecordBatch;
 use cut::Cut;
 use std::collections::BTreeSet;
@@ -59,6 +60,8 @@ struct Windows {
     factories: Vec<Arc<dyn Aggregate>>,
     merges: Vec<WindowMerge>,
     finish: RunFinish,
+    /// Bytes that came since the memory was looked at.
+    came: usize,
 }
 
 pub struct Merge {
@@ -83,6 +86,8 @@ pub struct Merge {
     was_complete: bool,
     /// With checkpoints.
     cut: Option<Cut>,
+    /// Bytes that the state may have, and where it goes beyond.
+    memory: Option<(usize, Box<dyn SpillTo>)>,
 }
 
 impl Merge {
@@ -115,6 +120,7 @@ impl Merge {
                     factories,
                     merges,
                     finish,
+                    came: 0,
                 })
             }
         };
@@ -141,7 +147,13 @@ impl Merge {
             final_end: NONE,
             was_complete: false,
             cut: None,
+            memory: None,
         })
+    }
+
+    /// State beyond so many bytes is spilled.
+    pub fn limit(&mut self, bytes: usize, spill: Box<dyn SpillTo>) {
+        self.memory = Some((bytes, spill));
     }
 
     fn stats(&self) -> &QueryStats {
@@ -167,12 +179,14 @@ impl Merge {
                 let Some(windows) = &mut self.windows else {
                     return Err(Error::bug("segments without windows"));
                 };
+                let bytes = segments.iter().map(Segment::bytes).sum();
                 for segment in segments {
                     let late = windows.merges[aggregate].absorb(segment)?;
                     self.job_stats.queries[self.index]
                         .late
                         .fetch_add(late, Relaxed);
                 }
+                self.limit_memory(bytes)?;
             }
             Message::Rows(batch) => self.rows(batch)?,
             Message::Late(batch) => {
@@ -405,20 +419,66 @@ impl Merge {
     }
 
     fn finish_window(&mut self, end: i64, scope: Scope) -> Result<()> {
-        let Some(windows) = &mut self.windows else {
+        let Some(mut windows) = self.windows.take() else {
             return Ok(());
         };
+        let result = self.finish_windows(&mut windows, &[end], scope);
+        self.windows = Some(windows);
+        result
+    }
+
+    /// Finishes the windows with these ends together.
+    fn finish_windows(&mut self, windows: &mut Windows, ends: &[i64], scope: Scope) -> Result<()> {
+        if let ([merge], true) = (&mut windows.merges[..], windows.finish.is_row_wise()) {
+            // Each piece by itself: a window of any size in the memory of its largest piece.
+            for end in ends {
+                merge.evaluate_each(*end, scope, &mut |piece| {
+                    for batch in windows.finish.run(&[vec![piece]])? {
+                        self.write(&batch)?;
+                    }
+                    Ok(())
+                })?;
+            }
+            return Ok(());
+        }
         let mut results = Vec::with_capacity(windows.merges.len());
         for merge in &mut windows.merges {
-            results.push(
-                merge
-                    .evaluate(end, scope)?
-                    .into_iter()
-                    .collect::<Vec<WindowResult>>(),
-            );
+            let mut pieces: Vec<WindowResult> = Vec::new();
+            for end in ends {
+                merge.evaluate_each(*end, scope, &mut |piece| {
+                    pieces.push(piece);
+                    Ok(())
+                })?;
+            }
+            results.push(pieces);
         }
         for batch in windows.finish.run(&results)? {
             self.write(&batch)?;
+        }
+        Ok(())
+    }
+
+    /// Moves state out of memory when it is over its budget; `came` bytes are new.
+    fn limit_memory(&mut self, came: usize) -> Result<()> {
+        let (Some(windows), Some((budget, spill))) = (&mut self.windows, &mut self.memory) else {
+            return Ok(());
+        };
+        windows.came += came;
+        if windows.came < *budget / 8 {
+            return Ok(());
+        }
+        windows.came = 0;
+        let held: usize = windows.merges.iter().map(WindowMerge::bytes).sum();
+        if held > *budget {
+            let each = *budget / 2 / windows.merges.len();
+            for merge in &mut windows.merges {
+                merge.spill(each, spill.as_mut())?;
+            }
+            let left: usize = windows.merges.iter().map(WindowMerge::bytes).sum();
+            let name = &self.query.name;
+            tracing::debug!(
+                "{name}: {held} bytes of state are over the budget of {budget}; {left} stay in memory"
+            );
         }
         Ok(())
     }
@@ -436,19 +496,12 @@ impl Merge {
             for end in changed {
                 self.finish_window(end, Scope::Changed)?;
             }
-        } else {
-            let mut results = Vec::new();
-            for merge in &mut windows.merges {
-                let ends = merge.pending();
-                let all: Result<Vec<_>> = ends
-                    .into_iter()
-                    .map(|e| merge.evaluate(e, Scope::All))
-                    .collect();
-                results.push(all?.into_iter().flatten().collect());
-            }
-            for batch in windows.finish.run(&results)? {
-                self.write(&batch)?;
-            }
+        } else if let Some(mut windows) = self.windows.take() {
+            let ends: BTreeSet<i64> = windows.merges.iter().flat_map(|m| m.pending()).collect();
+            let ends: Vec<i64> = ends.into_iter().collect();
+            let result = self.finish_windows(&mut windows, &ends, Scope::All);
+            self.windows = Some(windows);
+            result?;
             // The whole result is shown even when HAVING leaves nothing of it.
             self.dirty = true;
         }

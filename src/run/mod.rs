@@ -10,6 +10,7 @@ pub mod bad;
 pub mod checkpoint;
 mod durable;
 mod engine;
+mod memory;
 pub mod merge;
 pub mod queue;
 pub mod recovery;

@@ -56,6 +56,9 @@ pub struct Worker {
     unflushed: bool,
     /// Number of the last checkpoint that was answered.
     checkpoint: u64,
+    /// Bytes that the open windows may have here, and rows since they were looked at.
+    memory: usize,
+    rows_unweighed: usize,
 }
 
 /// What a worker is made of.
@@ -70,7 +73,12 @@ pub struct WorkerParts {
     pub stats: Arc<Stats>,
     pub clock: Arc<dyn Clock>,
     pub batch_rows: usize,
+    /// Bytes that the open windows may have before they are handed over.
+    pub memory: usize,
 }
+
+/// How often a worker weighs its open windows, in rows.
+const WEIGH_ROWS: usize = 65_536;
 
 /// Default of `scan.watermark.max-ahead`.
 const MAX_AHEAD: Duration = Duration::from_secs(86_400);
@@ -107,6 +115,8 @@ impl Worker {
             flushed_at: Duration::ZERO,
             unflushed: false,
             checkpoint: 0,
+            memory: parts.memory,
+            rows_unweighed: 0,
         };
         worker.own(&parts.partitions);
         Ok(worker)
@@ -200,6 +210,7 @@ impl Worker {
             self.bad_record(chunk, bad)?;
         }
         let before = self.observe(id, &batch, &records, chunk);
+        self.rows_unweighed += batch.num_rows();
         let mut closed = false;
         if batch.num_rows() == 0 {
             return Ok(false);

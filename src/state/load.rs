@@ -195,6 +195,7 @@ impl Checkpoints {
                 from_end: entry.from_end,
                 fresh: entry.fresh,
                 batch: batch.clone(),
+                spilled: None,
             })
         };
         let queries = manifest.queries.into_iter();

@@ -22,6 +22,7 @@ pub mod look;
 mod manifest;
 mod names;
 mod segments;
+pub mod spill;
 pub mod store;
 #[cfg(test)]
 mod tests;

@@ -146,6 +146,13 @@ fn owned(data: &ArrayData) -> Result<ArrayData, ArrowError> {
         .build()
 }
 
+/// A batch without text that none of its views points to.
+pub(super) fn compact(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let columns = batch.columns().iter().map(slim).collect::<Result<_, _>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(batch.schema(), columns, &options)
+}
+
 /// The same values without text that no view points to: a view array keeps the buffers that its
 /// text came in, with everybody else's text, and they would be written whole.
 fn slim(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {

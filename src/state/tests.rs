@@ -39,6 +39,7 @@ pub(super) fn segment(pane: i64, rows: usize) -> HeldSegment {
         from_end: pane + 10,
         fresh: pane % 2 == 0,
         batch: batch_of(vec![Arc::new(keys), Arc::new(counts)], rows),
+        spilled: None,
     }
 }
 
@@ -167,6 +168,7 @@ fn large_state_is_cut_into_files() {
     let batch = batch_of(vec![Arc::new(key)], 10_000);
     let large = |pane| HeldSegment {
         batch: batch.clone(),
+        spilled: None,
         ..segment(pane, 0)
     };
     let job = snapshot(1, (0..10).map(large).collect());

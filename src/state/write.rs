@@ -72,7 +72,7 @@ impl Checkpoints {
         let mut live: HashMap<&str, u64> = HashMap::new();
         for held in segments(snapshot) {
             if let Some(place) = self.places.get(&held.id) {
-                *live.entry(&place.file).or_default() += held.batch.num_rows() as u64;
+                *live.entry(&place.file).or_default() += held.rows() as u64;
             }
         }
         let is_sparse = |(name, file): &(&Arc<str>, &FileEntry)| {
@@ -98,19 +98,20 @@ impl Checkpoints {
                 written.segments_kept += 1;
                 continue;
             }
+            let batch = held.whole()?;
             if let Some((file, ids)) =
-                open.take_if(|(file, _)| file.bytes() >= FILE_MAX || !file.takes(&held.batch))
+                open.take_if(|(file, _)| file.bytes() >= FILE_MAX || !file.takes(&batch))
             {
                 self.write_file(number, file, &ids, written)?;
             }
             let (file, ids) = match &mut open {
                 Some(open) => open,
                 None => {
-                    let file = SegmentFile::new(&aggregate.shape, &held.batch)?;
+                    let file = SegmentFile::new(&aggregate.shape, &batch)?;
                     open.insert((file, Vec::new()))
                 }
             };
-            file.push(&held.batch)?;
+            file.push(&batch)?;
             ids.push(held.id);
         }
         match open {
@@ -186,7 +187,7 @@ impl Checkpoints {
             Ok(SegmentEntry {
                 file,
                 batch: place.batch,
-                rows: held.batch.num_rows(),
+                rows: held.rows(),
                 pane: held.pane,
                 from_end: held.from_end,
                 fresh: held.fresh,

@@ -5,6 +5,7 @@
 //! one of its panes has changed.
 
 use super::ends::Ends;
+use super::spill::{PARTS, SpillTo, split};
 use super::stacks::{Panes, TwoStacks, merge_all};
 use super::{Aggregate, Assign, HeldSegment, Segment, segment_id};
 use crate::error::Result;
@@ -76,6 +77,7 @@ impl WindowMerge {
             from_end,
             fresh: true,
             batch: segment.batch,
+            spilled: None,
         })?;
         Ok(0)
     }
@@ -146,45 +148,118 @@ impl WindowMerge {
             (Some(stacks), Scope::All) => {
                 stacks.evaluate(end, &self.panes, &self.entering, self.aggregate.as_ref())?
             }
-            _ => self.merge_panes(start, end, scope)?,
+            _ => self.merge_panes(end, scope)?,
         };
         Ok(batch.map(|batch| WindowResult { start, end, batch }))
     }
 
-    /// The result of a window, pane by pane.
-    fn merge_panes(&self, start: i64, end: i64, scope: Scope) -> Result<Option<RecordBatch>> {
-        let range = if self.assign == Assign::Global {
-            i64::MIN..i64::MAX
-        } else {
-            start..end
+    /// The segments that the window which ends at `end` takes, oldest pane first.
+    fn taken(&self, end: i64) -> Vec<&HeldSegment> {
+        let range = match self.assign {
+            Assign::Global => i64::MIN..i64::MAX,
+            Assign::Fixed { .. } => self.assign.start_of(end)..end,
         };
-        let held: Vec<&HeldSegment> = self
-            .panes
+        self.panes
             .range(range)
             .flat_map(|(_, segments)| segments)
             .filter(|h| h.from_end <= end)
-            .collect();
+            .collect()
+    }
+
+    /// The result of a window, pane by pane.
+    fn merge_panes(&self, end: i64, scope: Scope) -> Result<Option<RecordBatch>> {
+        let taken = self.taken(end);
+        let held: Vec<(bool, &RecordBatch)> = taken.iter().map(|h| (h.fresh, &h.batch)).collect();
+        self.merge_batches(&held, scope)
+    }
+
+    /// The result of some batches, with whether each came since results were last shown.
+    fn merge_batches(
+        &self,
+        held: &[(bool, &RecordBatch)],
+        scope: Scope,
+    ) -> Result<Option<RecordBatch>> {
         if held.is_empty() {
             return Ok(None);
         }
         // Groups are numbered in the order in which they come: the changed ones come first.
         let mut store = self.aggregate.store()?;
-        for h in held.iter().filter(|h| h.fresh) {
-            store.merge(&h.batch)?;
+        for (_, batch) in held.iter().filter(|(fresh, _)| *fresh) {
+            store.merge(batch)?;
         }
-        let changed = if held.iter().any(|h| h.fresh) {
-            store.groups()
-        } else {
-            0
+        let changed = match held.iter().any(|(fresh, _)| *fresh) {
+            true => store.groups(),
+            false => 0,
         };
-        for h in held.iter().filter(|h| !h.fresh) {
-            store.merge(&h.batch)?;
+        for (_, batch) in held.iter().filter(|(fresh, _)| !*fresh) {
+            store.merge(batch)?;
         }
         let mut batch = store.evaluate()?;
         if scope == Scope::Changed {
             batch = batch.slice(0, changed);
         }
         Ok(Some(batch))
+    }
+
+    /// The result of a window in pieces that have no group in common: one piece, unless some of
+    /// its segments are spilled.
+    pub fn evaluate_each(
+        &mut self,
+        end: i64,
+        scope: Scope,
+        each: &mut dyn FnMut(WindowResult) -> Result<()>,
+    ) -> Result<()> {
+        if self.taken(end).iter().all(|h| h.spilled.is_none()) {
+            return self.evaluate(end, scope)?.map_or(Ok(()), each);
+        }
+        self.changed.remove(end);
+        let start = self.assign.start_of(end);
+        let taken = self.taken(end);
+        let in_memory: Vec<Option<Vec<RecordBatch>>> = (taken.iter())
+            .map(|h| match h.spilled {
+                Some(_) => Ok(None),
+                None => split(&h.batch, self.aggregate.keys()).map(Some),
+            })
+            .collect::<Result<_>>()?;
+        for part in 0..PARTS {
+            let mut batches = Vec::with_capacity(taken.len());
+            for (held, split) in taken.iter().zip(&in_memory) {
+                let batch = match (&held.spilled, split) {
+                    (Some(spilled), _) => spilled.0.part(part)?,
+                    (None, Some(parts)) => parts[part].clone(),
+                    (None, None) => continue,
+                };
+                if batch.num_rows() > 0 {
+                    batches.push((held.fresh, batch));
+                }
+            }
+            let held: Vec<(bool, &RecordBatch)> = batches.iter().map(|(f, b)| (*f, b)).collect();
+            if let Some(batch) = self.merge_batches(&held, scope)? {
+                each(WindowResult { start, end, batch })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves segments out of memory, the largest first, until at most `bytes` are left there.
+    pub fn spill(&mut self, bytes: usize, to: &mut dyn SpillTo) -> Result<()> {
+        let mut left = self.bytes();
+        let mut all: Vec<&mut HeldSegment> = (self.panes.values_mut().flatten())
+            .filter(|h| h.spilled.is_none())
+            .collect();
+        all.sort_by_key(|h| std::cmp::Reverse(h.bytes()));
+        for held in all {
+            if left <= bytes || self.aggregate.is_keyless() {
+                break;
+            }
+            left = left.saturating_sub(held.bytes());
+            held.spill(self.aggregate.as_ref(), to)?;
+        }
+        if let Some(stacks) = &mut self.stacks {
+            // They hold merges of what is now on disk.
+            stacks.clear();
+        }
+        Ok(())
     }
 
     /// Ends a trigger: nothing counts as changed any more.
@@ -225,8 +300,7 @@ impl WindowMerge {
 
     /// Memory held, in bytes.
     pub fn bytes(&self) -> usize {
-        let held = self.panes.values().flatten();
-        let panes: usize = held.map(|h| h.batch.get_array_memory_size()).sum();
+        let panes: usize = self.panes.values().flatten().map(HeldSegment::bytes).sum();
         panes + self.stacks.as_ref().map_or(0, TwoStacks::bytes)
     }
 
@@ -241,7 +315,8 @@ impl WindowMerge {
 /// Sizes then double from one segment to the next, so there are few.
 fn compact(segments: &mut Vec<HeldSegment>, aggregate: &dyn Aggregate) -> Result<()> {
     let mut alike: BTreeMap<(i64, bool), Vec<HeldSegment>> = BTreeMap::new();
-    for held in segments.drain(..) {
+    // Spilled ones stay where they are: reading them back is what their budget forbids.
+    for held in segments.extract_if(.., |held| held.spilled.is_none()) {
         let kind = alike.entry((held.from_end, held.fresh)).or_default();
         kind.push(held);
     }

@@ -13,6 +13,7 @@
 pub mod assign;
 mod ends;
 pub mod merge;
+pub mod spill;
 mod stacks;
 pub mod table;
 #[cfg(test)]
@@ -83,13 +84,24 @@ pub trait Store: Send {
     fn bytes(&self) -> usize;
 }
 
+impl Segment {
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        self.batch.get_array_memory_size()
+    }
+}
+
 /// Makes stores of one aggregation.
 pub trait Aggregate: Send + Sync {
     fn store(&self) -> Result<Box<dyn Store>>;
 
-    /// True when there are no group keys: then even an empty input has one result row
-    /// (`SELECT count(*)` of nothing is 0).
-    fn is_keyless(&self) -> bool;
+    /// Number of group keys.
+    fn keys(&self) -> usize;
+
+    /// Without keys even an empty input has one result row (`SELECT count(*)` of nothing is 0).
+    fn is_keyless(&self) -> bool {
+        self.keys() == 0
+    }
 }
 
 /// A segment that some open window still needs, as the merge holds it.
@@ -103,8 +115,9 @@ pub struct HeldSegment {
     pub from_end: i64,
     /// Came since results were last shown (output modes update and complete).
     pub fresh: bool,
-    /// Keys, then state columns.
+    /// Keys, then state columns. Empty when the rows are spilled.
     pub batch: RecordBatch,
+    pub spilled: Option<spill::Spilled>,
 }
 
 /// A number for a new [`HeldSegment`].

@@ -81,9 +81,14 @@ impl TwoStacks {
     pub fn absorbed(&mut self, from_end: i64) {
         if from_end <= self.end {
             // A window that was shown before it was final will be shown again.
-            self.flip(i64::MIN);
-            self.end = i64::MIN;
+            self.clear();
         }
+    }
+
+    /// Forgets all merges: the next window starts afresh.
+    pub fn clear(&mut self) {
+        self.flip(i64::MIN);
+        self.end = i64::MIN;
     }
 
     /// The result of the window that ends at `end`; `None` when it has no data. `entering` names

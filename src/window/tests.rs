@@ -1,7 +1,7 @@
 //! The merge against its definition: every window is the merge of what its panes hold.
 
-use super::merge::{Scope, WindowMerge};
-use super::{Aggregate, Assign, Input, Segment, Store};
+use super::merge::{Scope, WindowMerge, WindowResult};
+use super::{Aggregate, Assign, Input, Segment, Store, spill};
 use crate::error::Result;
 use arrow::array::{AsArray, Int64Array, StringArray};
 use arrow::datatypes::Int64Type;
@@ -40,8 +40,8 @@ impl Aggregate for Join {
         Ok(Box::new(Joined(Vec::new(), self.clone())))
     }
 
-    fn is_keyless(&self) -> bool {
-        false
+    fn keys(&self) -> usize {
+        1
     }
 }
 
@@ -116,6 +116,29 @@ enum Step {
     },
     /// The changed ones, as output mode update does.
     ShowChanged,
+    /// Segments leave the memory.
+    Spill,
+}
+
+/// Spilled segments of the model.
+struct Shelf(Vec<RecordBatch>);
+
+impl spill::SpilledRows for Shelf {
+    fn rows(&self) -> usize {
+        self.0.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    fn part(&self, part: usize) -> Result<RecordBatch> {
+        Ok(self.0[part].clone())
+    }
+}
+
+struct Shelves;
+
+impl spill::SpillTo for Shelves {
+    fn spill(&mut self, parts: &[RecordBatch]) -> Result<spill::Spilled> {
+        Ok(spill::Spilled(Arc::new(Shelf(parts.to_vec()))))
+    }
 }
 
 fn step(stragglers: bool, early: bool) -> impl Strategy<Value = Step> {
@@ -128,6 +151,7 @@ fn step(stragglers: bool, early: bool) -> impl Strategy<Value = Step> {
         weight => Just(Step::ShowAll),
         weight => Just(Step::ShowChanged),
         2 * weight => (0usize..60).prop_map(|number| Step::ShowOne { number }),
+        weight => Just(Step::Spill),
     ]
 }
 
@@ -206,9 +230,13 @@ impl Pair {
     }
 
     fn check(&mut self, end: i64, scope: Scope) {
-        let result = self.merge.evaluate(end, scope).unwrap().unwrap();
-        assert_eq!((result.start, result.end), (self.assign.start_of(end), end));
-        let mut got = rows_of(&result.batch);
+        let (mut got, start) = (Vec::new(), self.assign.start_of(end));
+        let mut take = |piece: WindowResult| {
+            assert_eq!((piece.start, piece.end), (start, end));
+            got.extend(rows_of(&piece.batch));
+            Ok(())
+        };
+        self.merge.evaluate_each(end, scope, &mut take).unwrap();
         let mut expected = self.expected(end, scope);
         if !self.in_order {
             for rows in [&mut got, &mut expected] {
@@ -254,6 +282,10 @@ impl Pair {
                 Step::Advance { by } => {
                     watermark += by;
                     self.advance(watermark);
+                }
+                Step::Spill => {
+                    self.merge.spill(0, &mut Shelves).unwrap();
+                    self.in_order = false;
                 }
                 Step::ShowAll => {
                     let pending = self.merge.pending();

@@ -21,9 +21,11 @@ use windrow::run::worker::{Message, Outbox, Step, Worker, WorkerParts};
 use windrow::sink::Sink;
 use windrow::source::{Assignment, resume_at};
 use windrow::state::Checkpoints;
+use windrow::state::spill::SpillFile;
 use windrow::state::store::MemoryStore;
 use windrow::time::ManualClock;
 use windrow::watermark::NONE;
+use windrow::window::segment_id;
 
 use world::WorldSink;
 pub use world::{Commit, Row, World, rows_of};
@@ -254,6 +256,7 @@ impl Sim {
             stats: stats.clone(),
             clock: self.clock.clone(),
             batch_rows: self.way.batch_rows,
+            memory: usize::MAX,
         })?;
         Ok(SimWorker {
             number,
@@ -290,6 +293,11 @@ impl Sim {
             sink,
             late,
         )?;
+        if self.way.seed.is_multiple_of(3) {
+            // Every segment is spilled.
+            let name = format!("sim-{}-{q}", segment_id());
+            merge.limit(0, Box::new(SpillFile::new(std::env::temp_dir(), &name)));
+        }
         if let Some((checkpointer, recovery)) = recovered {
             let shapes = recovery.shapes[q].clone();
             let state = recovery.take_state(q);

@@ -112,6 +112,19 @@ impl Script {
         Ok((tokens, plan))
     }
 
+    /// The name, with a number when an INSERT into the same table has it: files and checkpoints
+    /// tell queries by their names.
+    fn unused(&self, name: String) -> String {
+        let is_used = |name: &String| self.queries.iter().any(|q| q.name == *name);
+        if !is_used(&name) {
+            return name;
+        }
+        (2..=self.queries.len() + 1)
+            .map(|n| format!("{name} {n}"))
+            .find(|n| !is_used(n))
+            .unwrap_or(name)
+    }
+
     fn query(
         &mut self,
         name: String,
@@ -119,6 +132,7 @@ impl Script {
         tokens: &Tokens,
         sink: QuerySink,
     ) -> Result<()> {
+        let name = self.unused(name);
         let stream = self.stream_of(&plan, tokens)?;
         let def = self.tables[&stream].clone();
         let event_time = def.watermark.as_ref().map(|w| w.column.clone());

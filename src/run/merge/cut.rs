@@ -78,13 +78,16 @@ impl Merge {
         self.final_end = state.watermark;
         self.stats().watermark.store(state.watermark, Relaxed);
         if let Some(windows) = &mut self.windows {
+            let mut bytes = 0;
             for (merge, aggregate) in windows.merges.iter_mut().zip(state.aggregates) {
                 merge.restore(aggregate.segments, state.watermark)?;
+                bytes += merge.bytes();
             }
             let open = windows.merges.iter().map(|m| m.open_windows() as u64).sum();
             self.job_stats.queries[self.index]
                 .open_windows
                 .store(open, Relaxed);
+            self.limit_memory(bytes)?;
         }
         Ok(())
     }

@@ -39,10 +39,7 @@ impl Message {
     /// Memory held, for the queue's bound.
     pub fn bytes(&self) -> usize {
         match self {
-            Message::Segments { segments, .. } => segments
-                .iter()
-                .map(|s| s.batch.get_array_memory_size())
-                .sum(),
+            Message::Segments { segments, .. } => segments.iter().map(Segment::bytes).sum(),
             Message::Rows(batch) | Message::Late(batch) => batch.get_array_memory_size(),
             _ => 64,
         }

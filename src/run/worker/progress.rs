@@ -1,6 +1,6 @@
 //! What a worker sends without being given rows: closed panes, its watermark, its end.
 
-use super::{Message, Outbox, Worker};
+use super::{Message, Outbox, WEIGH_ROWS, Worker};
 use crate::error::Result;
 use crate::window::Assign;
 use crate::window::assign::NEVER;
@@ -42,7 +42,25 @@ impl Worker {
                 }
             }
         }
+        closed |= self.limit_memory(outbox)?;
         Ok(closed | self.checkpoint(outbox)?)
+    }
+
+    /// Hands over all open windows when they are too large: the merge can spill, a worker cannot.
+    fn limit_memory(&mut self, outbox: &mut dyn Outbox) -> Result<bool> {
+        if self.rows_unweighed < WEIGH_ROWS {
+            return Ok(false);
+        }
+        self.rows_unweighed = 0;
+        let tables = self.queries.iter().filter_map(|q| q.windowed.as_ref());
+        let held: usize = tables.flat_map(|w| &w.tables).map(|t| t.bytes()).sum();
+        let mut closed = false;
+        if held > self.memory {
+            for q in 0..self.queries.len() {
+                closed |= self.ship(q, NEVER, outbox)?;
+            }
+        }
+        Ok(closed)
     }
 
     /// Whether so much waits behind this worker's cut that it had better wait for the others.
@@ -62,6 +80,7 @@ impl Worker {
         }
         self.checkpoint = number;
         self.bad.flush()?;
+        let begun = self.clock.now();
         let mut closed = false;
         for q in 0..self.queries.len() {
             closed |= self.ship(q, NEVER, outbox)?;
@@ -73,6 +92,8 @@ impl Worker {
                 )
                 .is_err();
         }
+        let pause = self.clock.now().saturating_sub(begun);
+        tracing::debug!("checkpoint {number}: a worker paused for {pause:?}");
         Ok(closed)
     }
 

@@ -45,6 +45,7 @@ fn held(aggregate: usize, pane: i64, rows: usize) -> HeldSegment {
         from_end: pane.saturating_add(10),
         fresh: true,
         batch: batch_of(columns, rows),
+        spilled: None,
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 fn jobs() -> [Snapshot; 2] {
     let held = |pane: i64, rows| HeldSegment {
         batch: batch_of(columns(rows, pane), rows),
+        spilled: None,
         ..segment(pane, 0)
     };
     let first = snapshot(1, vec![held(0, 5), held(10, 2)]);

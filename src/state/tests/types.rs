@@ -108,6 +108,7 @@ fn dictionaries_have_a_file_each() {
         .into_iter()
         .map(|texts| HeldSegment {
             batch: dictionary(texts),
+            spilled: None,
             ..segment(0, 1)
         })
         .collect();
