@@ -3,6 +3,8 @@
 use super::client::KafkaReader;
 use super::config::client_config;
 use super::direct::{self, DirectReader};
+use super::faults;
+use super::topic_ids::{self, TopicId};
 use crate::error::{Error, Result, nearest};
 use crate::source::{Assignment, ReadRequest, Reader, Source, resume_at};
 use crate::state::PartitionSnapshot;
@@ -278,13 +280,38 @@ impl KafkaSource {
         Ok(offsets)
     }
 
+    /// The ids of the partitions' topics. They are asked for before any offset, so that offsets
+    /// are of the topic of that id, or of a later one: which is found out when it is read.
+    fn ids(
+        &self,
+        client: &BaseConsumer,
+        partitions: &[(String, i32)],
+    ) -> std::result::Result<TopicIds, Look> {
+        let mut topics: Vec<&str> = partitions.iter().map(|(t, _)| t.as_str()).collect();
+        topics.dedup();
+        if topics.is_empty() {
+            return Ok(TopicIds::new());
+        }
+        topic_ids::ids(client, &topics, REQUEST).map_err(Look::Away)
+    }
+
     /// Puts partitions where a checkpoint left them, if the log still goes on from there.
     fn resume(
         &self,
         client: &BaseConsumer,
         assignments: &mut [Assignment],
         known: &[PartitionSnapshot],
+        ids: &TopicIds,
     ) -> std::result::Result<(), Look> {
+        for p in known {
+            let before = p.topic_id.as_deref().and_then(TopicId::parse);
+            let now = ids.get(&p.topic).copied();
+            if before.is_some() && now.is_some() && before != now {
+                let place = format!("{}/{} offset {}", p.topic, p.partition, p.position);
+                let error = faults::recreated_since(&p.topic, &place);
+                return Err(Look::Final(error));
+            }
+        }
         resume_at(assignments, Some(known));
         for a in assignments {
             let (low, high) = client
@@ -325,6 +352,7 @@ impl KafkaSource {
         &self,
         client: &BaseConsumer,
         partitions: &[(String, i32)],
+        ids: &TopicIds,
         first_id: usize,
         start: &Bound,
     ) -> std::result::Result<Vec<Assignment>, Look> {
@@ -342,6 +370,7 @@ impl KafkaSource {
             .map(|(i, (((topic, p), start), end))| Assignment {
                 id: first_id + i,
                 topic: topic.as_str().into(),
+                topic_id: ids.get(topic).map(|id| id.to_string().into()),
                 partition: *p,
                 start,
                 end,
@@ -350,6 +379,9 @@ impl KafkaSource {
             .collect())
     }
 }
+
+/// By name; see [`topic_ids`].
+type TopicIds = BTreeMap<String, TopicId>;
 
 /// Why a look at the broker gave nothing.
 enum Look {
@@ -463,9 +495,10 @@ impl Source for KafkaSource {
         let mut told = false;
         loop {
             let looked = self.look(&client).and_then(|found| {
-                let mut assignments = self.assignments(&client, &found, 0, start)?;
+                let ids = self.ids(&client, &found)?;
+                let mut assignments = self.assignments(&client, &found, &ids, 0, start)?;
                 if let Some(known) = resume {
-                    self.resume(&client, &mut assignments, known)?;
+                    self.resume(&client, &mut assignments, known, &ids)?;
                 }
                 Ok((assignments, found))
             });
@@ -526,8 +559,9 @@ impl Source for KafkaSource {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let new: Vec<(String, i32)> = found.into_iter().filter(|p| !known.contains(p)).collect();
         // What appears while the query runs is read whole.
+        let ids = self.ids(&client, &new).map_err(failed)?;
         let assignments = self
-            .assignments(&client, &new, known.len(), &Bound::Earliest)
+            .assignments(&client, &new, &ids, known.len(), &Bound::Earliest)
             .map_err(failed)?;
         known.extend(new);
         Ok(assignments)

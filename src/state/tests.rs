@@ -62,12 +62,14 @@ pub(super) fn snapshot(number: u64, segments: Vec<HeldSegment>) -> Snapshot {
             partitions: vec![
                 PartitionSnapshot {
                     topic: "plays".to_string(),
+                    topic_id: None,
                     partition: 0,
                     position: 17 + number as i64,
                     max_us: i64::MAX,
                 },
                 PartitionSnapshot {
                     topic: "plays".to_string(),
+                    topic_id: None,
                     partition: 1,
                     position: 0,
                     max_us: NONE,

@@ -70,8 +70,13 @@ impl Frame {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
     Login,
-    Metadata,
-    Fetch,
+    /// `ids`: in the version with topic ids; so is the answer.
+    Metadata {
+        ids: bool,
+    },
+    Fetch {
+        ids: bool,
+    },
 }
 
 enum Phase {
@@ -92,6 +97,8 @@ pub struct Connection {
     filled: usize,
     asked: VecDeque<(i32, Asked)>,
     correlation: i32,
+    /// The broker speaks the versions with topic ids.
+    pub speaks_ids: bool,
     /// The last time that a byte came, or a request was sent to a broker that owed nothing.
     heard: Instant,
     /// There may be something to read or room to write.
@@ -121,6 +128,7 @@ impl Connection {
             filled: 0,
             asked: VecDeque::new(),
             correlation: 0,
+            speaks_ids: false,
             heard: now,
             active: true,
         })
@@ -139,7 +147,8 @@ impl Connection {
     }
 
     pub fn fetches(&self) -> bool {
-        self.asked.iter().any(|(_, asked)| *asked == Asked::Fetch)
+        let fetch = |asked: &Asked| matches!(asked, Asked::Fetch { .. });
+        self.asked.iter().any(|(_, asked)| fetch(asked))
     }
 
     /// Sends the request that `write` makes of its correlation id.
@@ -273,10 +282,11 @@ impl Connection {
         };
         let token = match std::mem::replace(&mut self.phase, Phase::Ready) {
             Phase::Versions => {
-                let (code, speaks) = m::read_api_versions(&mut body)?;
-                if code != 0 || !speaks {
+                let (code, spoken) = m::read_api_versions(&mut body)?;
+                if code != 0 || !spoken.reads {
                     return Err(Failure::Final(too_old(&settings.bootstrap)));
                 }
+                self.speaks_ids = spoken.ids;
                 let Some(login) = &settings.login else {
                     return Ok(());
                 };

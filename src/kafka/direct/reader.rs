@@ -7,10 +7,12 @@ use super::sets::{Filled, Maker, Set};
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::kafka::config::ClientConfig;
+use crate::kafka::topic_ids::TopicId;
 use crate::source::{Assignment, Blobs, Chunk, Polled, ReadRequest, Reader};
 use mio::{Events, Poll};
 use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Trouble that is over sooner is not told.
@@ -37,6 +39,8 @@ pub struct DirectReader {
     pub(super) partitions: Vec<Partition>,
     /// Index of each partition.
     pub(super) index: HashMap<(String, i32), usize>,
+    /// The topics' names.
+    pub(super) names: HashMap<TopicId, Arc<str>>,
     /// The partition that the next request names first.
     pub(super) first: usize,
     /// The link on which metadata are asked for.
@@ -72,6 +76,7 @@ impl DirectReader {
             events: Events::with_capacity(EVENTS),
             partitions: Vec::new(),
             index: HashMap::new(),
+            names: HashMap::new(),
             first: 0,
             asked_metadata: None,
             told_metadata: 0,
@@ -238,6 +243,9 @@ impl Reader for DirectReader {
             let name = (assignment.topic.to_string(), assignment.partition);
             self.index.insert(name, self.partitions.len());
             let partition = Partition::new(assignment, self.settings.partition_bytes);
+            if let Some(id) = partition.topic_id {
+                self.names.insert(id, assignment.topic.clone());
+            }
             self.partitions.push(partition);
             self.end_if_reached(self.partitions.len() - 1);
         }

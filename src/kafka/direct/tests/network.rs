@@ -24,6 +24,7 @@ fn reading(cluster: &Cluster, end: Option<i64>, settings: &[(&str, &str)]) -> Re
     let partition = Assignment {
         id: 3,
         topic: TOPIC.into(),
+        topic_id: None,
         partition: 0,
         start: 0,
         end,
