@@ -5,6 +5,7 @@
 mod away;
 mod batches;
 mod leaders;
+mod old;
 mod reading;
 mod recreated;
 mod running;

@@ -6,6 +6,7 @@ pub mod admin;
 pub mod client;
 pub mod config;
 pub mod direct;
+mod either;
 pub mod embedded;
 mod faults;
 pub mod producer;

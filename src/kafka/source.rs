@@ -3,6 +3,7 @@
 use super::client::KafkaReader;
 use super::config::client_config;
 use super::direct::{self, DirectReader};
+use super::either::EitherReader;
 use super::faults;
 use super::topic_ids::{self, TopicId};
 use crate::error::{Error, Result, nearest};
@@ -42,6 +43,8 @@ enum Bound {
 /// Which client reads the records; see [`direct`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ClientKind {
+    /// The direct client; what is too old for it is read by librdkafka.
+    Either,
     Direct,
     Librdkafka,
 }
@@ -155,6 +158,8 @@ impl KafkaSource {
         let created: BaseConsumer = config
             .create()
             .map_err(|e| Error::env(format!("cannot make a Kafka client: {e}")))?;
+        // Whoever logs in by a token has it made when this client is polled for the first time.
+        let _nothing = created.poll(Duration::ZERO);
         let created = Arc::new(created);
         *client = Some(created.clone());
         Ok(created)
@@ -413,7 +418,10 @@ fn client_kind(def: &TableDef, config: &ClientConfig) -> Result<ClientKind> {
         return Ok(ClientKind::Librdkafka);
     }
     let Some(reason) = direct::unsupported(config) else {
-        return Ok(ClientKind::Direct);
+        return Ok(match asked {
+            Some(_) => ClientKind::Direct,
+            None => ClientKind::Either,
+        });
     };
     if asked.is_some() {
         let text = format!("the direct client does not do {reason}");
@@ -594,16 +602,16 @@ impl Source for KafkaSource {
     }
 
     fn reader(&self, partitions: &[Assignment]) -> Result<Box<dyn Reader>> {
-        if self.client_kind == ClientKind::Direct {
-            let reader = DirectReader::new(&self.config, partitions, &self.request)?;
-            return Ok(Box::new(reader));
-        }
-        Ok(Box::new(KafkaReader::new(
-            &self.config,
-            &self.bootstrap,
-            partitions,
-            &self.request,
-        )?))
+        let (config, bootstrap, request) = (&self.config, &self.bootstrap, &self.request);
+        Ok(match self.client_kind {
+            ClientKind::Either => {
+                Box::new(EitherReader::new(config, bootstrap, partitions, request)?)
+            }
+            ClientKind::Direct => Box::new(DirectReader::new(config, partitions, request)?),
+            ClientKind::Librdkafka => {
+                Box::new(KafkaReader::new(config, bootstrap, partitions, request)?)
+            }
+        })
     }
 
     fn is_bounded(&self) -> bool {

@@ -30,6 +30,8 @@ pub enum Failure {
     /// A new one may do better.
     Passing(String),
     Final(Error),
+    /// The broker is too old for this client.
+    TooOld(Error),
 }
 
 impl From<io::Error> for Failure {
@@ -284,7 +286,7 @@ impl Connection {
             Phase::Versions => {
                 let (code, spoken) = m::read_api_versions(&mut body)?;
                 if code != 0 || !spoken.reads {
-                    return Err(Failure::Final(too_old(&settings.bootstrap)));
+                    return Err(Failure::TooOld(too_old(&settings.bootstrap)));
                 }
                 self.speaks_ids = spoken.ids;
                 let Some(login) = &settings.login else {

@@ -76,6 +76,10 @@ impl DirectReader {
     pub(super) fn failed(&mut self, link: usize, failure: Failure, now: Instant) -> Result<()> {
         let reason = match failure {
             Failure::Final(error) => return Err(error),
+            Failure::TooOld(error) => {
+                self.too_old = true;
+                return Err(error);
+            }
             Failure::Passing(reason) => reason,
         };
         let l = &mut self.links[link];

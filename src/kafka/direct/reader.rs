@@ -1,6 +1,7 @@
 //! The reader: what `poll` does, and the state that it keeps.
 
 use super::connection::Frame;
+use super::fault::Reason;
 use super::link::{Backoff, Link};
 use super::partition::Partition;
 use super::sets::{Filled, Maker, Set};
@@ -55,6 +56,8 @@ pub struct DirectReader {
     trouble: Option<Instant>,
     pub(super) reason: String,
     away: bool,
+    /// The error that was returned is about what only librdkafka reads.
+    pub(super) too_old: bool,
 }
 
 impl DirectReader {
@@ -87,9 +90,26 @@ impl DirectReader {
             trouble: None,
             reason: "no answer yet".into(),
             away: false,
+            too_old: false,
         };
         reader.add(partitions)?;
         Ok(reader)
+    }
+
+    /// Whether the error that `poll` returned is one that librdkafka does not have.
+    pub fn is_too_old(&self) -> bool {
+        self.too_old
+    }
+
+    /// What is still to be read, for another reader to go on with.
+    pub fn left(&self) -> Vec<Assignment> {
+        let live = self.partitions.iter().filter(|p| !p.ended);
+        live.map(|p| Assignment {
+            start: p.delivered,
+            topic_id: p.topic_id.map(|id| id.to_string().into()),
+            ..p.assignment.clone()
+        })
+        .collect()
     }
 
     /// The next chunk of the responses that are there.
@@ -107,10 +127,11 @@ impl DirectReader {
             let p = set.partition;
             let partition = &self.partitions[p];
             let wanted = partition.delivered..partition.end();
-            let filled = self
-                .maker
-                .fill(response.frame.bytes(), set, wanted)
-                .map_err(|fault| partition.fault(&fault))?;
+            let filled = self.maker.fill(response.frame.bytes(), set, wanted);
+            let filled = filled.map_err(|fault| {
+                self.too_old = matches!(fault.reason, Reason::OldFormat(_));
+                partition.fault(&fault)
+            })?;
             if set.place.is_empty() {
                 response.sets.pop_front();
             }
