@@ -86,30 +86,24 @@ pub unsafe fn describe(
         .collect::<Result<_, _>>()?;
     let mut names: Vec<*const c_char> = names.iter().map(|n| n.as_ptr()).collect();
     let timeout_ms = timeout.as_millis().min(60_000) as i32;
-    let timed_out = KafkaError::MetadataFetch(Code::OperationTimedOut);
-    let mut reason = [0 as c_char; 256];
-    // SAFETY: the caller vouches for `rk`. What is made here is checked for null where it may be
-    // null and destroyed here, each once; the names live in `names`' strings until the end of the
-    // block (librdkafka copies them); the event is read before it is destroyed.
+    // SAFETY: the caller vouches for `rk`. What is made here is destroyed here, once; the names live
+    // in `names` until the call returns (librdkafka copies them); the event is checked for null, and
+    // read before it is destroyed. Setting options fails only for values out of their range.
     unsafe {
+        let broker = some_broker(rk, timeout_ms)?;
         let queue = sys::rd_kafka_queue_new(rk);
-        let options = sys::rd_kafka_AdminOptions_new(
-            rk,
-            sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
-        );
-        sys::rd_kafka_AdminOptions_set_request_timeout(
-            options,
-            timeout_ms,
-            reason.as_mut_ptr(),
-            reason.len(),
-        );
+        let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+        let options = sys::rd_kafka_AdminOptions_new(rk, operation);
+        let (mut reason, room) = ([0 as c_char; 256], 256);
+        let text = reason.as_mut_ptr();
+        sys::rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, text, room);
+        sys::rd_kafka_AdminOptions_set_broker(options, broker, text, room);
         let asked = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
         sys::rd_kafka_DescribeTopics(rk, asked, options, queue);
         let event = sys::rd_kafka_queue_poll(queue, timeout_ms);
-        let answer = if event.is_null() {
-            Err(timed_out)
-        } else {
-            read(event)
+        let answer = match event.is_null() {
+            true => Err(KafkaError::MetadataFetch(Code::OperationTimedOut)),
+            false => read(event),
         };
         if !event.is_null() {
             sys::rd_kafka_event_destroy(event);
@@ -118,6 +112,32 @@ pub unsafe fn describe(
         sys::rd_kafka_AdminOptions_destroy(options);
         sys::rd_kafka_queue_destroy(queue);
         answer
+    }
+}
+
+/// Node of a broker that answers: any may be asked. (Left alone, librdkafka asks the controller,
+/// which librdkafka's own mock cluster, the demo's broker, does not have.)
+///
+/// # Safety
+/// `rk` is a valid client until the call returns.
+unsafe fn some_broker(rk: *mut RDKafka, timeout_ms: i32) -> Result<i32, KafkaError> {
+    let mut metadata = std::ptr::null();
+    // SAFETY: the caller vouches for `rk`; the result is there when the call says so, is read while
+    // it lives, and destroyed here. Its list has the length that stands beside it.
+    unsafe {
+        let no_topic = std::ptr::null_mut();
+        let failed = sys::rd_kafka_metadata(rk, 0, no_topic, &mut metadata, timeout_ms);
+        if failed != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Err(KafkaError::MetadataFetch(failed.into()));
+        }
+        let told = &*metadata;
+        // A broker that is known by its address alone has no number yet.
+        let node = match told.orig_broker_id {
+            -1 if told.broker_cnt > 0 => (*told.brokers).id,
+            node => node,
+        };
+        sys::rd_kafka_metadata_destroy(metadata);
+        Ok(node)
     }
 }
 

@@ -30,7 +30,8 @@ fn produce(bootstrap: &str, topic: &str, word: &str, count: usize) {
     client::produce(bootstrap, topic, 0, &values);
 }
 
-fn read_and_recreate(with: With, topic: &str, count: usize) {
+/// Reads ten records; then the topic is another, with `count` records. The error that it ends with.
+fn read_and_recreate(with: With, topic: &str, count: usize) -> Error {
     let bootstrap = with.bootstrap();
     client::create_topic(&bootstrap, topic, 1);
     produce(&bootstrap, topic, "old", 10);
@@ -41,9 +42,14 @@ fn read_and_recreate(with: With, topic: &str, count: usize) {
     let mut received = Received::default();
     poll_until(reader.as_mut(), &mut received, |r| r.count() == 10);
     recreate(&bootstrap, topic, count);
-    let error = ends_with(reader.as_mut());
+    ends_with(reader.as_mut())
+}
+
+/// It was taken for a topic from which retention had removed what was to be read next.
+fn a_topic_created_again_ends_the_query(with: With) {
+    let topic = "recreated-short";
     assert_says(
-        &error,
+        &read_and_recreate(with, topic, 0),
         &[
             &format!("topic {topic} was deleted and created again while it was read"),
             &format!("{topic}/0 offset 10 is of the topic before"),
@@ -52,28 +58,16 @@ fn read_and_recreate(with: With, topic: &str, count: usize) {
     );
 }
 
-fn a_topic_created_again_ends_the_query(with: With) {
-    read_and_recreate(with, "recreated-short", 0);
-}
-
 /// The position is within the new log: by offsets alone nothing is wrong, and the new topic's
 /// first records would be missing.
 fn a_topic_created_again_and_longer_ends_the_query(with: With) {
     // librdkafka may have delivered records of the new topic before it is found out.
-    let offset = match with.0 {
+    let place = match with.0 {
         "direct" => "recreated-long/0 offset 10 ",
         _ => "recreated-long/0 offset",
     };
-    let bootstrap = with.bootstrap();
-    client::create_topic(&bootstrap, "recreated-long", 1);
-    produce(&bootstrap, "recreated-long", "old", 10);
-    let source = with.open(&bootstrap, "recreated-long", &[FROM_START]);
-    let mut reader = source.reader(&partitions(&source)).unwrap();
-    let mut received = Received::default();
-    poll_until(reader.as_mut(), &mut received, |r| r.count() == 10);
-    recreate(&bootstrap, "recreated-long", 1000);
-    let error = ends_with(reader.as_mut());
-    assert_says(&error, &["created again while it was read", offset]);
+    let error = read_and_recreate(with, "recreated-long", 1000);
+    assert_says(&error, &["created again while it was read", place]);
 }
 
 /// The position of the checkpoint exists in the new topic, too.
