@@ -4,6 +4,7 @@
 
 mod away;
 mod batches;
+mod ending;
 mod leaders;
 mod old;
 mod reading;
@@ -15,6 +16,7 @@ mod transactions;
 mod writing;
 
 use crate::support::{Broker, client};
+use ending::{ends_with, outcome, unasked};
 use futures::executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -240,43 +242,6 @@ fn poll_until(reader: &mut dyn Reader, received: &mut Received, done: impl Fn(&R
             received.notices
         );
         received.poll(reader).expect("the reader goes on");
-    }
-}
-
-/// A partition that is handed to a reader although nobody has asked the broker for it.
-fn unasked(topic: &str) -> Assignment {
-    Assignment {
-        id: 0,
-        topic: topic.into(),
-        topic_id: None,
-        partition: 0,
-        start: 0,
-        end: None,
-        max_us: windrow::watermark::NONE,
-    }
-}
-
-/// What the reader comes to that is neither a record nor nothing: a notice or an error.
-fn outcome(reader: &mut dyn Reader) -> Result<String> {
-    let started = Instant::now();
-    loop {
-        assert!(started.elapsed() < PATIENCE, "nothing is told");
-        match reader.poll(Duration::from_millis(100))? {
-            Polled::Notice(text) => return Ok(text),
-            Polled::Idle | Polled::Chunk(_) => {}
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-/// The error that the reader ends with, whatever it delivers and tells before.
-fn ends_with(reader: &mut dyn Reader) -> Error {
-    let started = Instant::now();
-    loop {
-        assert!(started.elapsed() < PATIENCE, "no error");
-        if let Err(error) = outcome(reader) {
-            return error;
-        }
     }
 }
 
