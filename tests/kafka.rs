@@ -4,7 +4,11 @@
 
 mod away;
 mod batches;
+mod ending;
+mod leaders;
+mod old;
 mod reading;
+mod recreated;
 mod running;
 mod sasl;
 mod tls;
@@ -12,6 +16,7 @@ mod transactions;
 mod writing;
 
 use crate::support::{Broker, client};
+use ending::{ends_with, outcome, unasked};
 use futures::executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;

@@ -87,6 +87,7 @@ pub fn run(args: Args, stop: &AtomicBool) -> Result<()> {
             .filter_map(|p| {
                 positions.get(&p.id).map(|position| PartitionSnapshot {
                     topic: p.topic.to_string(),
+                    topic_id: p.topic_id.as_deref().map(str::to_string),
                     partition: p.partition,
                     position: *position,
                     max_us: NONE,

@@ -8,8 +8,11 @@
 //! one thread at a time (`&mut self`), and `state` (which the callbacks are given by address) is
 //! boxed and outlives `rk`.
 
+use super::faults;
+use super::topic_ids::{Described, TopicId, describe};
 use crate::error::{Error, Result};
 use crate::source::{Assignment, BlobsBuilder, Chunk, Headers, Polled, ReadRequest, Reader};
+use crate::time::{Clock, SystemClock};
 use rdkafka::ClientConfig;
 use rdkafka_sys as sys;
 use std::collections::{HashMap, VecDeque};
@@ -20,10 +23,11 @@ use std::time::Duration;
 /// Messages of one call: the pointers fit a page or two, the payloads the second-level cache.
 const BATCH_MESSAGES_MAX: usize = 8192;
 
-/// After so long without a message, and then again each time, the broker is asked whether the
-/// topics still exist: about one that was deleted librdkafka says nothing for minutes.
-const SILENCE: Duration = Duration::from_secs(5);
-const METADATA_TIMEOUT_MS: c_int = 1000;
+/// So often the broker is asked whether the topics are still those that were assigned: about one
+/// that was deleted librdkafka says nothing for minutes, and one that was created again under the
+/// same name it reads as if nothing had happened.
+const CHECK: Duration = Duration::from_secs(5);
+const DESCRIBE: Duration = Duration::from_secs(1);
 
 /// What the callbacks leave for `poll`.
 #[derive(Default)]
@@ -61,8 +65,9 @@ pub struct KafkaReader {
     headers: bool,
     bootstrap: String,
     away: bool,
-    /// Waited in vain since the last message, or since the topics were asked about.
-    silent: Duration,
+    clock: SystemClock,
+    /// When the topics were asked about.
+    checked: Duration,
 }
 
 // SAFETY: librdkafka's handles may be used from any thread; this type is not `Sync`, so one
@@ -197,7 +202,8 @@ impl KafkaReader {
             headers: request.headers,
             bootstrap: bootstrap.to_string(),
             away: false,
-            silent: Duration::ZERO,
+            clock: SystemClock::new(),
+            checked: Duration::ZERO,
         };
         if reader.queue.is_null() {
             return Err(Error::bug("librdkafka has no consumer queue"));
@@ -397,31 +403,28 @@ impl KafkaReader {
             E::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET,
             E::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE,
         ]) {
-            return Err(Error::env(format!("{place} is not in the log any more: {text}"))
-                .with_hint("retention has overtaken the query; start at 'scan.startup.mode' = 'earliest-offset' to go on with what is left"));
+            // In a topic that was created again the position may be behind the end.
+            self.check_topics()?;
+            return Err(faults::out_of_range(&place, &text));
         }
         if is(&[
             E::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
             E::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC,
             E::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION,
         ]) {
-            return Err(
-                Error::env(format!("{place} does not exist any more: {text}"))
-                    .with_hint("was the topic deleted?"),
-            );
+            return Err(faults::gone(&place, Some(&text)));
         }
         if is(&[
             E::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
             E::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED,
         ]) {
-            return Err(Error::env(format!("not allowed to read {place}: {text}"))
-                .with_hint("the user needs the ACL Read on the topic and its group"));
+            return Err(faults::forbidden(&place, &text));
         }
         if is(&[
             E::RD_KAFKA_RESP_ERR__BAD_MSG,
             E::RD_KAFKA_RESP_ERR__BAD_COMPRESSION,
         ]) {
-            return Err(Error::env(format!("corrupt data at {place}: {text}")));
+            return Err(faults::corrupt(&place, text));
         }
         // Everything else is passing: librdkafka tries again.
         self.set_away(&text);
@@ -469,45 +472,34 @@ impl KafkaReader {
         Ok(())
     }
 
-    /// An error when a partition that is still read is in a topic that does not exist.
+    /// An error when a partition that is still read is in a topic that does not exist, or that is
+    /// not the one that was assigned.
     fn check_topics(&self) -> Result<()> {
-        let mut metadata = std::ptr::null();
-        // SAFETY: `rk` is valid; the result is checked before use, read while it lives, and
-        // destroyed here. Its lists have the lengths that stand beside them.
-        let deleted = unsafe {
-            let failed = sys::rd_kafka_metadata(
-                self.rk,
-                0,
-                std::ptr::null_mut(),
-                &mut metadata,
-                METADATA_TIMEOUT_MS,
-            );
-            if failed as c_int != 0 {
-                // Away: that is told elsewhere.
-                return Ok(());
-            }
-            let count = usize::try_from((*metadata).topic_cnt).unwrap_or(0);
-            let topics = (0..count).map(|i| &*(*metadata).topics.add(i));
-            let gone = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
-            let names: Vec<CString> = topics
-                .filter(|t| t.err == gone)
-                .map(|t| CStr::from_ptr(t.topic).to_owned())
-                .collect();
-            sys::rd_kafka_metadata_destroy(metadata);
-            names
-        };
-        match self
-            .partitions
-            .iter()
-            .find(|p| !p.ended && deleted.contains(&p.topic))
-        {
-            None => Ok(()),
-            Some(p) => Err(Error::env(format!(
-                "{}/{} offset {} does not exist any more",
-                p.assignment.topic, p.assignment.partition, p.position
-            ))
-            .with_hint("was the topic deleted?")),
+        let read = || self.partitions.iter().filter(|p| !p.ended);
+        let mut topics: Vec<&str> = read().map(|p| &*p.assignment.topic).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        if topics.is_empty() {
+            return Ok(());
         }
+        // SAFETY: `rk` is valid.
+        let Ok(described) = (unsafe { describe(self.rk, &topics, DESCRIBE) }) else {
+            // Away: that is told elsewhere.
+            return Ok(());
+        };
+        for p in read() {
+            let assigned = p.assignment.topic_id.as_deref().and_then(TopicId::parse);
+            let (topic, partition) = (&*p.assignment.topic, p.assignment.partition);
+            let place = || format!("{topic}/{partition} offset {}", p.position);
+            match described.get(topic) {
+                Some(Described::Missing) => return Err(faults::gone(&place(), None)),
+                Some(Described::Topic(Some(id))) if assigned.is_some_and(|a| a != *id) => {
+                    return Err(faults::recreated(topic, &place()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn chunk(&self, p: usize, b: Building) -> Chunk {
@@ -568,14 +560,7 @@ impl Reader for KafkaReader {
         }
         let count = self.receive(timeout);
         self.client_error()?;
-        if count == 0 {
-            self.silent += timeout;
-            if self.silent >= SILENCE {
-                self.silent = Duration::ZERO;
-                self.check_topics()?;
-            }
-        } else {
-            self.silent = Duration::ZERO;
+        if count > 0 {
             self.sort(count)?;
             let data = self.ready.iter().any(|r| matches!(r, Polled::Chunk(_)));
             if self.away && data {
@@ -585,6 +570,12 @@ impl Reader for KafkaReader {
                     self.bootstrap
                 )));
             }
+        }
+        // Before what was received is handed out: it may be of another topic.
+        let now = self.clock.now();
+        if now >= self.checked + CHECK {
+            self.checked = now;
+            self.check_topics()?;
         }
         Ok(self.ready.pop_front().unwrap_or(Polled::Idle))
     }

@@ -140,9 +140,21 @@ fn jaas(text: &str, config: &mut ClientConfig) -> Result<()> {
             .split_once(quote)
             .map(|(value, _)| value.to_string())
     };
+    if text.contains("OAuthBearerLoginModule") {
+        let Some(user) = field("unsecuredLoginStringClaim_sub") else {
+            return Err(Error::sql(
+                "sasl.jaas.config: OAuthBearerLoginModule is understood with unsecuredLoginStringClaim_sub=\"…\" alone",
+            )
+            .with_hint("for tokens of an identity provider set properties.sasl.oauthbearer.method = 'oidc' and librdkafka's other properties.sasl.oauthbearer.*"));
+        };
+        config
+            .set("enable.sasl.oauthbearer.unsecure.jwt", "true")
+            .set("sasl.oauthbearer.config", format!("principal={user}"));
+        return Ok(());
+    }
     if !text.contains("PlainLoginModule") && !text.contains("ScramLoginModule") {
         return Err(Error::sql(
-            "sasl.jaas.config: only PlainLoginModule and ScramLoginModule are understood",
+            "sasl.jaas.config: only PlainLoginModule, ScramLoginModule and OAuthBearerLoginModule are understood",
         )
         .with_hint("or set properties.sasl.username and properties.sasl.password"));
     }

@@ -3,6 +3,9 @@
 use super::client::KafkaReader;
 use super::config::client_config;
 use super::direct::{self, DirectReader};
+use super::either::EitherReader;
+use super::faults;
+use super::topic_ids::{self, TopicId};
 use crate::error::{Error, Result, nearest};
 use crate::source::{Assignment, ReadRequest, Reader, Source, resume_at};
 use crate::state::PartitionSnapshot;
@@ -40,6 +43,8 @@ enum Bound {
 /// Which client reads the records; see [`direct`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ClientKind {
+    /// The direct client; what is too old for it is read by librdkafka.
+    Either,
     Direct,
     Librdkafka,
 }
@@ -153,6 +158,8 @@ impl KafkaSource {
         let created: BaseConsumer = config
             .create()
             .map_err(|e| Error::env(format!("cannot make a Kafka client: {e}")))?;
+        // Whoever logs in by a token has it made when this client is polled for the first time.
+        let _nothing = created.poll(Duration::ZERO);
         let created = Arc::new(created);
         *client = Some(created.clone());
         Ok(created)
@@ -278,13 +285,38 @@ impl KafkaSource {
         Ok(offsets)
     }
 
+    /// The ids of the partitions' topics. They are asked for before any offset, so that offsets
+    /// are of the topic of that id, or of a later one: which is found out when it is read.
+    fn ids(
+        &self,
+        client: &BaseConsumer,
+        partitions: &[(String, i32)],
+    ) -> std::result::Result<TopicIds, Look> {
+        let mut topics: Vec<&str> = partitions.iter().map(|(t, _)| t.as_str()).collect();
+        topics.dedup();
+        if topics.is_empty() {
+            return Ok(TopicIds::new());
+        }
+        topic_ids::ids(client, &topics, REQUEST).map_err(Look::Away)
+    }
+
     /// Puts partitions where a checkpoint left them, if the log still goes on from there.
     fn resume(
         &self,
         client: &BaseConsumer,
         assignments: &mut [Assignment],
         known: &[PartitionSnapshot],
+        ids: &TopicIds,
     ) -> std::result::Result<(), Look> {
+        for p in known {
+            let before = p.topic_id.as_deref().and_then(TopicId::parse);
+            let now = ids.get(&p.topic).copied();
+            if before.is_some() && now.is_some() && before != now {
+                let place = format!("{}/{} offset {}", p.topic, p.partition, p.position);
+                let error = faults::recreated_since(&p.topic, &place);
+                return Err(Look::Final(error));
+            }
+        }
         resume_at(assignments, Some(known));
         for a in assignments {
             let (low, high) = client
@@ -325,6 +357,7 @@ impl KafkaSource {
         &self,
         client: &BaseConsumer,
         partitions: &[(String, i32)],
+        ids: &TopicIds,
         first_id: usize,
         start: &Bound,
     ) -> std::result::Result<Vec<Assignment>, Look> {
@@ -342,6 +375,7 @@ impl KafkaSource {
             .map(|(i, (((topic, p), start), end))| Assignment {
                 id: first_id + i,
                 topic: topic.as_str().into(),
+                topic_id: ids.get(topic).map(|id| id.to_string().into()),
                 partition: *p,
                 start,
                 end,
@@ -350,6 +384,9 @@ impl KafkaSource {
             .collect())
     }
 }
+
+/// By name; see [`topic_ids`].
+type TopicIds = BTreeMap<String, TopicId>;
 
 /// Why a look at the broker gave nothing.
 enum Look {
@@ -381,7 +418,10 @@ fn client_kind(def: &TableDef, config: &ClientConfig) -> Result<ClientKind> {
         return Ok(ClientKind::Librdkafka);
     }
     let Some(reason) = direct::unsupported(config) else {
-        return Ok(ClientKind::Direct);
+        return Ok(match asked {
+            Some(_) => ClientKind::Direct,
+            None => ClientKind::Either,
+        });
     };
     if asked.is_some() {
         let text = format!("the direct client does not do {reason}");
@@ -463,9 +503,10 @@ impl Source for KafkaSource {
         let mut told = false;
         loop {
             let looked = self.look(&client).and_then(|found| {
-                let mut assignments = self.assignments(&client, &found, 0, start)?;
+                let ids = self.ids(&client, &found)?;
+                let mut assignments = self.assignments(&client, &found, &ids, 0, start)?;
                 if let Some(known) = resume {
-                    self.resume(&client, &mut assignments, known)?;
+                    self.resume(&client, &mut assignments, known, &ids)?;
                 }
                 Ok((assignments, found))
             });
@@ -526,8 +567,9 @@ impl Source for KafkaSource {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let new: Vec<(String, i32)> = found.into_iter().filter(|p| !known.contains(p)).collect();
         // What appears while the query runs is read whole.
+        let ids = self.ids(&client, &new).map_err(failed)?;
         let assignments = self
-            .assignments(&client, &new, known.len(), &Bound::Earliest)
+            .assignments(&client, &new, &ids, known.len(), &Bound::Earliest)
             .map_err(failed)?;
         known.extend(new);
         Ok(assignments)
@@ -560,16 +602,16 @@ impl Source for KafkaSource {
     }
 
     fn reader(&self, partitions: &[Assignment]) -> Result<Box<dyn Reader>> {
-        if self.client_kind == ClientKind::Direct {
-            let reader = DirectReader::new(&self.config, partitions, &self.request)?;
-            return Ok(Box::new(reader));
-        }
-        Ok(Box::new(KafkaReader::new(
-            &self.config,
-            &self.bootstrap,
-            partitions,
-            &self.request,
-        )?))
+        let (config, bootstrap, request) = (&self.config, &self.bootstrap, &self.request);
+        Ok(match self.client_kind {
+            ClientKind::Either => {
+                Box::new(EitherReader::new(config, bootstrap, partitions, request)?)
+            }
+            ClientKind::Direct => Box::new(DirectReader::new(config, partitions, request)?),
+            ClientKind::Librdkafka => {
+                Box::new(KafkaReader::new(config, bootstrap, partitions, request)?)
+            }
+        })
     }
 
     fn is_bounded(&self) -> bool {

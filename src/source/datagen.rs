@@ -100,6 +100,7 @@ impl Source for DatagenSource {
         let mut all = vec![Assignment {
             id: 0,
             topic: self.table.clone(),
+            topic_id: None,
             partition: 0,
             start: 0,
             end: self.rows,

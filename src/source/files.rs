@@ -129,6 +129,7 @@ impl Source for FilesSource {
         let assignment = |(id, topic)| Assignment {
             id,
             topic,
+            topic_id: None,
             partition: 0,
             start: 0,
             end: None,

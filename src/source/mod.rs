@@ -22,6 +22,8 @@ pub struct Assignment {
     pub id: usize,
     /// Kafka topic, or the file's path.
     pub topic: Arc<str>,
+    /// The id of the Kafka topic, where it is known; see [`PartitionSnapshot::topic_id`].
+    pub topic_id: Option<Arc<str>>,
     /// Kafka partition, or 0.
     pub partition: i32,
     /// The first offset to read.
@@ -43,6 +45,10 @@ pub fn resume_at(assignments: &mut [Assignment], resume: Option<&[PartitionSnaps
         if let Some(at) = resume.into_iter().flatten().find(same) {
             assignment.start = at.position;
             assignment.max_us = at.max_us;
+            // A source that cannot tell it now goes on with the topic that was read.
+            if assignment.topic_id.is_none() {
+                assignment.topic_id = at.topic_id.as_deref().map(Arc::from);
+            }
         }
     }
 }

@@ -60,6 +60,10 @@ pub struct SourceSnapshot {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionSnapshot {
     pub topic: String,
+    /// The id of the Kafka topic that was read, where it is known: one that is created again under
+    /// the name has another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic_id: Option<String>,
     pub partition: i32,
     /// The next offset to read.
     pub position: i64,

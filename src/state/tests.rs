@@ -63,12 +63,14 @@ pub(super) fn snapshot(number: u64, segments: Vec<HeldSegment>) -> Snapshot {
             partitions: vec![
                 PartitionSnapshot {
                     topic: "plays".to_string(),
+                    topic_id: None,
                     partition: 0,
                     position: 17 + number as i64,
                     max_us: i64::MAX,
                 },
                 PartitionSnapshot {
                     topic: "plays".to_string(),
+                    topic_id: None,
                     partition: 1,
                     position: 0,
                     max_us: NONE,
@@ -333,4 +335,17 @@ fn a_job_begins_again_when_nothing_was_published() {
         "{error}"
     );
     assert_eq!(open(&store).numbers(), [3]);
+}
+
+/// Checkpoints from before topics had ids are read as before.
+#[test]
+fn a_topic_id_is_kept_and_may_be_missing() {
+    let old = r#"{"topic":"plays","partition":0,"position":7,"max_us":9}"#;
+    let mut partition: PartitionSnapshot = serde_json::from_str(old).unwrap();
+    assert_eq!(partition.topic_id, None);
+    assert_eq!(serde_json::to_string(&partition).unwrap(), old);
+    partition.topic_id = Some("AAAAAAAAAAAAAAAAAAAAAQ".to_string());
+    let text = serde_json::to_string(&partition).unwrap();
+    let read: PartitionSnapshot = serde_json::from_str(&text).unwrap();
+    assert_eq!(read, partition);
 }

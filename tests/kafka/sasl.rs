@@ -38,7 +38,10 @@ fn as_sql(login: &[(&str, String)]) -> String {
         .collect()
 }
 
-with_both_clients!(passwords_open_source_sink_and_dead_letters);
+with_both_clients!(
+    passwords_open_source_sink_and_dead_letters,
+    a_token_opens_the_source,
+);
 
 fn passwords_open_source_sink_and_dead_letters(with: With) {
     let broker = broker();
@@ -77,23 +80,8 @@ fn a_wrong_password_ends_the_direct_reader() {
         let login = login(mechanism, "wrong");
         let options: Vec<_> = login.iter().map(|(k, v)| (*k, v.as_str())).collect();
         let source = With::DIRECT.open(&bootstrap, "t", &options);
-        let partition = Assignment {
-            id: 0,
-            topic: "t".into(),
-            partition: 0,
-            start: 0,
-            end: None,
-            max_us: windrow::watermark::NONE,
-        };
-        let mut reader = source.reader(&[partition]).unwrap();
-        let started = Instant::now();
-        let error = loop {
-            assert!(started.elapsed() < PATIENCE, "{mechanism}: no error");
-            match reader.poll(Duration::from_millis(100)) {
-                Ok(polled) => assert!(matches!(polled, Polled::Idle | Polled::Notice(_))),
-                Err(error) => break error,
-            }
-        };
+        let mut reader = source.reader(&[unasked("t")]).unwrap();
+        let error = ends_with(reader.as_mut());
         assert_says(&error, &["refuses: ", "properties.sasl"]);
     }
 }
@@ -144,4 +132,50 @@ fn a_wrong_password_of_a_sink_is_an_error_soon() {
             started.elapsed()
         );
     }
+}
+
+/// A token that nobody has signed, by librdkafka's names and by Java's.
+fn tokens() -> [Vec<(&'static str, &'static str)>; 2] {
+    let both = [
+        ("properties.security.protocol", "SASL_PLAINTEXT"),
+        ("properties.sasl.mechanism", "OAUTHBEARER"),
+    ];
+    let librdkafka = [
+        ("properties.enable.sasl.oauthbearer.unsecure.jwt", "true"),
+        (
+            "properties.sasl.oauthbearer.config",
+            "principal=ann lifeSeconds=60",
+        ),
+    ];
+    let java = (
+        "properties.sasl.jaas.config",
+        "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"ann\";",
+    );
+    [
+        [&both[..], &librdkafka].concat(),
+        [&both[..], &[java]].concat(),
+    ]
+}
+
+fn a_token_opens_the_source(with: With) {
+    let broker = broker();
+    let topic = format!("sasl-token-{}", with.0);
+    client::create_topic(&broker.bootstrap(), &topic, 1);
+    client::produce(&broker.bootstrap(), &topic, 0, &["a", "b"]);
+    for token in tokens() {
+        let options = [&[FROM_START, TO_END], &token[..]].concat();
+        let source = with.open(&broker.sasl_bootstrap(), &topic, &options);
+        assert_eq!(drain(&source, 1).texts(), ["a", "b"], "{token:?}");
+    }
+}
+
+/// The broker says why in a message of its own, which has to be answered before it refuses.
+#[test]
+fn a_token_that_has_run_out_ends_the_direct_reader() {
+    let mut token = tokens()[0].clone();
+    token[3].1 = "principal=ann lifeSeconds=-600";
+    let source = With::DIRECT.open(&broker().sasl_bootstrap(), "t", &token);
+    let mut reader = source.reader(&[unasked("t")]).unwrap();
+    let error = ends_with(reader.as_mut());
+    assert_says(&error, &["refuses: ", "properties.sasl"]);
 }

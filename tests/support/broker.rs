@@ -1,4 +1,4 @@
-//! A real Apache Kafka broker (KRaft, one node), started by the tests themselves.
+//! A real Apache Kafka broker (KRaft, one node or two), started by the tests themselves.
 //!
 //! Needs `java` (17 or later) and, for the first run, `mvn` to fetch the jars. Everything else
 //! (jars, configuration, ports, data) is made here and removed again. The jars are kept in
@@ -26,7 +26,8 @@ const START_MAX: Duration = Duration::from_secs(90);
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
     /// A second listener with SASL_PLAINTEXT: mechanisms PLAIN and SCRAM-SHA-256,
-    /// user [`Broker::SASL_USER`], password [`Broker::SASL_PASSWORD`].
+    /// user [`Broker::SASL_USER`], password [`Broker::SASL_PASSWORD`]; and OAUTHBEARER, which
+    /// takes anybody's word for who it is.
     pub sasl: bool,
     /// A listener with TLS for the host 127.0.0.1; see [`Broker::certificate`].
     pub tls: bool,
@@ -38,6 +39,9 @@ pub struct Broker {
     home: tempfile::TempDir,
     jars: PathBuf,
     port: u16,
+    /// Of the cluster's controller: this broker itself, or the one that it has joined.
+    controller_port: u16,
+    has_joined: bool,
     sasl_port: Option<u16>,
     tls_port: Option<u16>,
     process: Option<Process>,
@@ -54,6 +58,16 @@ impl Broker {
     }
 
     pub fn start_with(options: Options) -> Broker {
+        Self::start_in(options, None)
+    }
+
+    /// A second broker for the cluster, node 2. The first, node 1, is the controller and must not
+    /// be stopped while something is asked of the cluster.
+    pub fn join(&self) -> Broker {
+        Self::start_in(Options::default(), Some(self.controller_port))
+    }
+
+    fn start_in(options: Options, joined: Option<u16>) -> Broker {
         let jars = jars();
         let home = tempfile::Builder::new()
             .prefix("windrow-broker-")
@@ -63,6 +77,8 @@ impl Broker {
             home,
             jars,
             port: 0,
+            controller_port: joined.unwrap_or_default(),
+            has_joined: joined.is_some(),
             sasl_port: None,
             tls_port: None,
             process: None,
@@ -116,6 +132,22 @@ impl Broker {
         self.home.path().join("broker.pem")
     }
 
+    /// Runs one of Kafka's tools, whose class is named, with `file` in the folder `input.json`.
+    pub fn tool(&self, class: &str, args: &[&str], file: &str) {
+        fs::write(self.home.path().join("input.json"), file).expect("write input.json");
+        let mut command = self.java();
+        command
+            .arg(class)
+            .args(["--bootstrap-server", &self.bootstrap()]);
+        let output = command.args(args).output().expect("run java");
+        assert!(
+            output.status.success(),
+            "{class} failed:\n{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
     /// Controlled shutdown (SIGTERM); returns when the process has ended.
     pub fn stop(&mut self) {
         if let Some(process) = self.process.take() {
@@ -149,18 +181,24 @@ impl Broker {
     fn configure(&mut self, options: Options) {
         let ports = free_ports(4);
         self.port = ports[0];
-        let mut listeners = format!(
-            "PLAINTEXT://127.0.0.1:{},CONTROLLER://127.0.0.1:{}",
-            ports[0], ports[1]
-        );
+        let mut listeners = format!("PLAINTEXT://127.0.0.1:{}", ports[0]);
+        let node = match self.has_joined {
+            true => "process.roles=broker\nnode.id=2\n",
+            false => {
+                self.controller_port = ports[1];
+                listeners += &format!(",CONTROLLER://127.0.0.1:{}", ports[1]);
+                ""
+            }
+        };
         let mut sasl = String::new();
         if options.sasl {
             self.sasl_port = Some(ports[2]);
             listeners += &format!(",SASL_PLAINTEXT://127.0.0.1:{}", ports[2]);
             sasl = format!(
-                "sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256\n\
+                "sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,OAUTHBEARER\n\
                  listener.name.sasl_plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_{}=\"{}\";\n\
-                 listener.name.sasl_plaintext.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;\n",
+                 listener.name.sasl_plaintext.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;\n\
+                 listener.name.sasl_plaintext.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\";\n",
                 Self::SASL_USER,
                 Self::SASL_PASSWORD
             );
@@ -175,8 +213,8 @@ impl Broker {
             );
         }
         let properties = format!(
-            "{SERVER}listeners={listeners}\ncontroller.quorum.voters=1@127.0.0.1:{}\nlog.dirs={}\n{sasl}{tls}",
-            ports[1],
+            "{SERVER}{node}listeners={listeners}\ncontroller.quorum.voters=1@127.0.0.1:{}\nlog.dirs={}\n{sasl}{tls}",
+            self.controller_port,
             self.home.path().join("data").display(),
         );
         fs::write(self.home.path().join("server.properties"), properties)

@@ -232,6 +232,7 @@ impl Sim {
             .map(|p| Assignment {
                 id: p as usize,
                 topic: source.def.name.as_str().into(),
+                topic_id: None,
                 partition: p,
                 start: 0,
                 end: None,

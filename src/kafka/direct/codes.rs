@@ -57,6 +57,7 @@ pub fn name(code: i16) -> String {
         78 => "OFFSET_NOT_AVAILABLE",
         87 => "INVALID_RECORD",
         100 => "UNKNOWN_TOPIC_ID",
+        103 => "INCONSISTENT_TOPIC_ID",
         _ => return format!("error code {code}"),
     };
     name.to_string()

@@ -30,6 +30,8 @@ pub enum Failure {
     /// A new one may do better.
     Passing(String),
     Final(Error),
+    /// The broker is too old for this client.
+    TooOld(Error),
 }
 
 impl From<io::Error> for Failure {
@@ -70,8 +72,13 @@ impl Frame {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
     Login,
-    Metadata,
-    Fetch,
+    /// `ids`: in the version with topic ids; so is the answer.
+    Metadata {
+        ids: bool,
+    },
+    Fetch {
+        ids: bool,
+    },
 }
 
 enum Phase {
@@ -92,6 +99,8 @@ pub struct Connection {
     filled: usize,
     asked: VecDeque<(i32, Asked)>,
     correlation: i32,
+    /// The broker speaks the versions with topic ids.
+    pub speaks_ids: bool,
     /// The last time that a byte came, or a request was sent to a broker that owed nothing.
     heard: Instant,
     /// There may be something to read or room to write.
@@ -121,6 +130,7 @@ impl Connection {
             filled: 0,
             asked: VecDeque::new(),
             correlation: 0,
+            speaks_ids: false,
             heard: now,
             active: true,
         })
@@ -139,7 +149,8 @@ impl Connection {
     }
 
     pub fn fetches(&self) -> bool {
-        self.asked.iter().any(|(_, asked)| *asked == Asked::Fetch)
+        let fetch = |asked: &Asked| matches!(asked, Asked::Fetch { .. });
+        self.asked.iter().any(|(_, asked)| fetch(asked))
     }
 
     /// Sends the request that `write` makes of its correlation id.
@@ -273,10 +284,11 @@ impl Connection {
         };
         let token = match std::mem::replace(&mut self.phase, Phase::Ready) {
             Phase::Versions => {
-                let (code, speaks) = m::read_api_versions(&mut body)?;
-                if code != 0 || !speaks {
-                    return Err(Failure::Final(too_old(&settings.bootstrap)));
+                let (code, spoken) = m::read_api_versions(&mut body)?;
+                if code != 0 || !spoken.reads {
+                    return Err(Failure::TooOld(too_old(&settings.bootstrap)));
                 }
+                self.speaks_ids = spoken.ids;
                 let Some(login) = &settings.login else {
                     return Ok(());
                 };

@@ -1,14 +1,26 @@
-//! The requests and responses that reading needs, in versions that every broker since Kafka 2.3
-//! speaks and that need no tagged fields.
+//! The requests and responses that reading needs: in versions that every broker since Kafka 2.3
+//! speaks, and in those since 3.1 that name topics by their ids.
 
 use super::wire::{In, Malformed, Out, Result};
+use crate::kafka::topic_ids::TopicId;
 use std::ops::Range;
 
-pub const FETCH: (i16, i16) = (1, 11);
-pub const METADATA: (i16, i16) = (3, 7);
+const FETCH: (i16, i16) = (1, 11);
+const METADATA: (i16, i16) = (3, 7);
+/// The same with topic ids.
+const FETCH_IDS: (i16, i16) = (1, 13);
+const METADATA_IDS: (i16, i16) = (3, 10);
 const SASL_HANDSHAKE: (i16, i16) = (17, 1);
 const API_VERSIONS: (i16, i16) = (18, 0);
 const SASL_AUTHENTICATE: (i16, i16) = (36, 1);
+
+/// What a broker speaks of what reading needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spoken {
+    pub reads: bool,
+    /// Fetch and Metadata with topic ids.
+    pub ids: bool,
+}
 
 fn request((api, version): (i16, i16), correlation: i32, client: &str) -> Out {
     Out::request(api, version, correlation, client)
@@ -18,17 +30,38 @@ pub fn api_versions(correlation: i32, client: &str) -> Vec<u8> {
     request(API_VERSIONS, correlation, client).finish()
 }
 
-/// The error code, and whether the broker speaks what this client does.
-pub fn read_api_versions(frame: &mut In) -> Result<(i16, bool)> {
+/// The error code, and what the broker speaks.
+pub fn read_api_versions(frame: &mut In) -> Result<(i16, Spoken)> {
     let code = frame.i16()?;
-    let mut spoken = [false; 2];
+    let mut spoken = [false; 4];
     for _ in 0..frame.count(6)? {
         let (api, from, to) = (frame.i16()?, frame.i16()?, frame.i16()?);
-        for (spoken, wanted) in spoken.iter_mut().zip([FETCH, METADATA]) {
+        for (spoken, wanted) in spoken
+            .iter_mut()
+            .zip([FETCH, METADATA, FETCH_IDS, METADATA_IDS])
+        {
             *spoken |= wanted.0 == api && (from..=to).contains(&wanted.1);
         }
     }
-    Ok((code, spoken == [true; 2]))
+    let spoken = Spoken {
+        reads: spoken[0] && spoken[1],
+        ids: spoken[2] && spoken[3],
+    };
+    Ok((code, spoken))
+}
+
+/// The version with topic ids, or that without.
+fn versioned(
+    ids: bool,
+    without: (i16, i16),
+    with: (i16, i16),
+    correlation: i32,
+    client: &str,
+) -> Out {
+    match ids {
+        true => Out::flexible(with.0, with.1, correlation, client),
+        false => request(without, correlation, client),
+    }
 }
 
 pub fn sasl_handshake(correlation: i32, client: &str, mechanism: &str) -> Vec<u8> {
@@ -68,13 +101,25 @@ pub fn read_sasl_authenticate<'a>(
 pub fn metadata<'a>(
     correlation: i32,
     client: &str,
+    ids: bool,
     topics: impl ExactSizeIterator<Item = &'a str>,
 ) -> Vec<u8> {
-    let mut out = request(METADATA, correlation, client);
-    out.i32(topics.len() as i32);
-    topics.for_each(|topic| out.string(topic));
+    let mut out = versioned(ids, METADATA, METADATA_IDS, correlation, client);
+    out.count(topics.len());
+    for topic in topics {
+        if ids {
+            out.topic_id(None); // asked for by its name
+        }
+        out.string(topic);
+        out.tags();
+    }
     // Reading creates no topic.
     out.bool(false);
+    if ids {
+        out.bool(false); // who may do what with the cluster
+        out.bool(false); // and with the topics
+    }
+    out.tags();
     out.finish()
 }
 
@@ -95,6 +140,8 @@ pub struct BrokerAddress {
 pub struct TopicMetadata {
     pub code: i16,
     pub name: String,
+    /// Only from a broker that has ids.
+    pub id: Option<TopicId>,
     pub partitions: Vec<PartitionMetadata>,
 }
 
@@ -106,26 +153,37 @@ pub struct PartitionMetadata {
     pub leader: i32,
 }
 
-pub fn read_metadata(frame: &mut In) -> Result<Metadata> {
+/// `ids` is whether the request was made with them.
+pub fn read_metadata(frame: &mut In, ids: bool) -> Result<Metadata> {
     let mut metadata = Metadata::default();
+    if ids {
+        frame.flexible()?;
+    }
     frame.i32()?; // throttle time: the broker delays the response itself
-    for _ in 0..frame.count(12)? {
+    for _ in 0..frame.count(11)? {
         let (node, host, port) = (frame.i32()?, frame.string()?.to_string(), frame.i32()?);
         frame.nullable_string()?; // rack
+        frame.tags()?;
         let port = u16::try_from(port).map_err(|_| Malformed("a broker's port is no port"))?;
         metadata.brokers.push(BrokerAddress { node, host, port });
     }
     frame.nullable_string()?; // cluster
     frame.i32()?; // controller
-    for _ in 0..frame.count(9)? {
+    for _ in 0..frame.count(8)? {
         let (code, name) = (frame.i16()?, frame.string()?.to_string());
+        let id = if ids { frame.topic_id()? } else { None };
         frame.bool()?; // internal
-        let count = frame.count(26)?;
+        let count = frame.count(18)?;
         let partitions = (0..count).map(|_| read_partition_metadata(frame));
         let partitions = partitions.collect::<Result<_>>()?;
+        if ids {
+            frame.i32()?; // who may do what
+        }
+        frame.tags()?;
         metadata.topics.push(TopicMetadata {
             code,
             name,
+            id,
             partitions,
         });
     }
@@ -140,6 +198,7 @@ fn read_partition_metadata(frame: &mut In) -> Result<PartitionMetadata> {
         let nodes = frame.count(4)?;
         frame.take(nodes * 4)?;
     }
+    frame.tags()?;
     Ok(PartitionMetadata {
         code,
         partition,
@@ -160,19 +219,22 @@ pub struct FetchLimits {
 #[derive(Debug, Clone, Copy)]
 pub struct FetchPartition<'a> {
     pub topic: &'a str,
+    pub id: Option<TopicId>,
     pub partition: i32,
     pub offset: i64,
     pub max_bytes: i32,
 }
 
-/// `partitions` in the order in which the broker shall serve them: a topic may come twice.
+/// `partitions` in the order in which the broker shall serve them: a topic may come twice. With
+/// `ids` all of them must have one.
 pub fn fetch(
     correlation: i32,
     client: &str,
+    ids: bool,
     limits: FetchLimits,
     partitions: &[FetchPartition],
 ) -> Vec<u8> {
-    let mut out = request(FETCH, correlation, client);
+    let mut out = versioned(ids, FETCH, FETCH_IDS, correlation, client);
     out.i32(-1); // a consumer, no replica
     out.i32(limits.max_wait_ms);
     out.i32(limits.min_bytes);
@@ -181,20 +243,29 @@ pub fn fetch(
     out.i32(0); // no fetch session:
     out.i32(-1); // each request names all of its partitions
     let topics = || partitions.chunk_by(|a, b| a.topic == b.topic);
-    out.i32(topics().count() as i32);
+    out.count(topics().count());
     for of_topic in topics() {
-        out.string(of_topic[0].topic);
-        out.i32(of_topic.len() as i32);
+        match ids {
+            true => out.topic_id(of_topic[0].id),
+            false => out.string(of_topic[0].topic),
+        }
+        out.count(of_topic.len());
         for p in of_topic {
             out.i32(p.partition);
             out.i32(-1); // leader epoch: any
             out.i64(p.offset);
+            if ids {
+                out.i32(-1); // epoch of the last record: not compared
+            }
             out.i64(-1); // log start: replicas alone have one
             out.i32(p.max_bytes);
+            out.tags();
         }
+        out.tags();
     }
-    out.i32(0); // nothing to forget of a session
+    out.count(0); // nothing to forget of a session
     out.string(""); // rack
+    out.tags();
     out.finish()
 }
 
@@ -206,9 +277,16 @@ pub struct Fetched {
     pub partitions: Vec<FetchedPartition>,
 }
 
+/// How a response to Fetch names a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Topic {
+    Name(String),
+    Id(Option<TopicId>),
+}
+
 #[derive(Debug, PartialEq, Eq)]
 pub struct FetchedPartition {
-    pub topic: String,
+    pub topic: Topic,
     pub partition: i32,
     pub code: i16,
     /// -1 where the broker does not say.
@@ -219,8 +297,12 @@ pub struct FetchedPartition {
     pub records: Range<usize>,
 }
 
-/// Reads all but the records, which stay in the frame.
-pub fn read_fetch(frame: &mut In) -> Result<Fetched> {
+/// Reads all but the records, which stay in the frame. `ids` is whether the request was made with
+/// them.
+pub fn read_fetch(frame: &mut In, ids: bool) -> Result<Fetched> {
+    if ids {
+        frame.flexible()?;
+    }
     let mut fetched = Fetched {
         throttle_ms: frame.i32()?,
         code: frame.i16()?,
@@ -228,27 +310,36 @@ pub fn read_fetch(frame: &mut In) -> Result<Fetched> {
     };
     frame.i32()?; // session
     for _ in 0..frame.count(6)? {
-        let topic = frame.string()?;
-        for _ in 0..frame.count(42)? {
-            let partition = read_fetched_partition(frame, topic)?;
+        let topic = match ids {
+            true => Topic::Id(frame.topic_id()?),
+            false => Topic::Name(frame.string()?.to_string()),
+        };
+        for _ in 0..frame.count(36)? {
+            let partition = read_fetched_partition(frame, &topic)?;
             fetched.partitions.push(partition);
         }
+        frame.tags()?;
     }
     Ok(fetched)
 }
 
-fn read_fetched_partition(frame: &mut In, topic: &str) -> Result<FetchedPartition> {
+fn read_fetched_partition(frame: &mut In, topic: &Topic) -> Result<FetchedPartition> {
     let (partition, code, high_watermark) = (frame.i32()?, frame.i16()?, frame.i64()?);
     frame.i64()?; // last stable offset
     frame.i64()?; // log start offset
     let count = frame.count(16)?;
-    let aborted = (0..count).map(|_| Ok((frame.i64()?, frame.i64()?)));
+    let aborted = (0..count).map(|_| {
+        let transaction = (frame.i64()?, frame.i64()?);
+        frame.tags()?;
+        Ok(transaction)
+    });
     let aborted = aborted.collect::<Result<_>>()?;
     frame.i32()?; // preferred read replica: only for a client with a rack
     let records = frame.bytes()?;
     let end = frame.position();
+    frame.tags()?;
     Ok(FetchedPartition {
-        topic: topic.to_string(),
+        topic: topic.clone(),
         partition,
         code,
         high_watermark,

@@ -16,6 +16,7 @@ mod link;
 mod lz4;
 mod messages;
 mod network;
+mod oauth;
 mod partition;
 mod reader;
 pub mod records;

@@ -76,6 +76,10 @@ impl DirectReader {
     pub(super) fn failed(&mut self, link: usize, failure: Failure, now: Instant) -> Result<()> {
         let reason = match failure {
             Failure::Final(error) => return Err(error),
+            Failure::TooOld(error) => {
+                self.too_old = true;
+                return Err(error);
+            }
             Failure::Passing(reason) => reason,
         };
         let l = &mut self.links[link];
@@ -123,9 +127,9 @@ impl DirectReader {
             .filter(|p| !p.ended)
             .map(|p| &*p.assignment.topic)
             .collect();
-        let client = &self.settings.client_id;
-        let asked = connection.ask(Asked::Metadata, now, |c| {
-            m::metadata(c, client, topics.iter().copied())
+        let (client, ids) = (&self.settings.client_id, connection.speaks_ids);
+        let asked = connection.ask(Asked::Metadata { ids }, now, |c| {
+            m::metadata(c, client, ids, topics.iter().copied())
         });
         self.asked_metadata = Some(link);
         self.told_metadata = link;
@@ -160,6 +164,7 @@ impl DirectReader {
             }
             list.push(FetchPartition {
                 topic: &p.assignment.topic,
+                id: p.topic_id,
                 partition: p.assignment.partition,
                 offset: p.position,
                 max_bytes: p.fetch_bytes,
@@ -170,7 +175,11 @@ impl DirectReader {
             return Ok(());
         }
         let client = &self.settings.client_id;
-        let sent = connection.ask(Asked::Fetch, now, |c| m::fetch(c, client, limits, &list));
+        // With its id, a topic that was created again is not taken for the one that was read.
+        let ids = connection.speaks_ids && list.iter().all(|p| p.id.is_some());
+        let sent = connection.ask(Asked::Fetch { ids }, now, |c| {
+            m::fetch(c, client, ids, limits, &list)
+        });
         match sent {
             Ok(()) => Ok(()),
             Err(failure) => self.failed(link, failure, now),

@@ -2,11 +2,15 @@
 
 use super::fault::{Fault, Reason};
 use crate::error::Error;
+use crate::kafka::faults;
+use crate::kafka::topic_ids::TopicId;
 use crate::source::Assignment;
 use std::time::Instant;
 
 pub struct Partition {
     pub assignment: Assignment,
+    /// Of the topic that is read: what the assignment says, or what the cluster said first.
+    pub topic_id: Option<TopicId>,
     /// The next offset to ask for: ahead of `delivered` while a response is unpacked.
     pub position: i64,
     /// The next offset to hand out.
@@ -16,7 +20,7 @@ pub struct Partition {
     pub leader: Option<usize>,
     /// The leader has answered for this partition, and nothing went wrong since.
     pub proven: bool,
-    /// Since when the cluster says that there is no such partition.
+    /// Since when the cluster says that there is no such partition, or that its topic is another.
     pub missing_since: Option<Instant>,
     /// Bytes to ask for.
     pub fetch_bytes: i32,
@@ -26,6 +30,7 @@ pub struct Partition {
 impl Partition {
     pub fn new(assignment: &Assignment, fetch_bytes: i32) -> Self {
         Self {
+            topic_id: assignment.topic_id.as_deref().and_then(TopicId::parse),
             position: assignment.start,
             delivered: assignment.start,
             ended: false,
@@ -75,20 +80,24 @@ impl Partition {
                 .with_hint("'source.client' = 'librdkafka' reads it"),
             Reason::TooLarge(_) => Error::env(format!("{place}: {}", fault.reason))
                 .with_hint("if it is no mistake, 'source.client' = 'librdkafka' reads it"),
-            _ => Error::env(format!("corrupt data at {place}: {}", fault.reason)),
+            _ => faults::corrupt(&place, &fault.reason),
         }
     }
 
     pub fn out_of_range(&self, text: &str) -> Error {
-        let place = self.place(self.position);
-        Error::env(format!("{place} is not in the log any more: {text}"))
-            .with_hint("retention has overtaken the query; start at 'scan.startup.mode' = 'earliest-offset' to go on with what is left")
+        faults::out_of_range(&self.place(self.position), text)
     }
 
     pub fn gone(&self, text: &str) -> Error {
-        let place = self.place(self.delivered);
-        Error::env(format!("{place} does not exist any more: {text}"))
-            .with_hint("was the topic deleted?")
+        faults::gone(&self.place(self.delivered), Some(text))
+    }
+
+    pub fn recreated(&self) -> Error {
+        faults::recreated(&self.assignment.topic, &self.place(self.delivered))
+    }
+
+    pub fn corrupt(&self, text: &str) -> Error {
+        faults::corrupt(&self.place(self.position), text)
     }
 
     pub fn refused(&self, text: &str) -> Error {
@@ -98,8 +107,6 @@ impl Partition {
     }
 
     pub fn forbidden(&self, text: &str) -> Error {
-        let place = self.place(self.position);
-        Error::env(format!("not allowed to read {place}: {text}"))
-            .with_hint("the user needs the ACL Read on the topic and its group")
+        faults::forbidden(&self.place(self.position), text)
     }
 }

@@ -1,16 +1,19 @@
 //! The reader: what `poll` does, and the state that it keeps.
 
 use super::connection::Frame;
+use super::fault::Reason;
 use super::link::{Backoff, Link};
 use super::partition::Partition;
 use super::sets::{Filled, Maker, Set};
 use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::kafka::config::ClientConfig;
+use crate::kafka::topic_ids::TopicId;
 use crate::source::{Assignment, Blobs, Chunk, Polled, ReadRequest, Reader};
 use mio::{Events, Poll};
 use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Trouble that is over sooner is not told.
@@ -37,6 +40,8 @@ pub struct DirectReader {
     pub(super) partitions: Vec<Partition>,
     /// Index of each partition.
     pub(super) index: HashMap<(String, i32), usize>,
+    /// The topics' names.
+    pub(super) names: HashMap<TopicId, Arc<str>>,
     /// The partition that the next request names first.
     pub(super) first: usize,
     /// The link on which metadata are asked for.
@@ -51,6 +56,8 @@ pub struct DirectReader {
     trouble: Option<Instant>,
     pub(super) reason: String,
     away: bool,
+    /// The error that was returned is about what only librdkafka reads.
+    pub(super) too_old: bool,
 }
 
 impl DirectReader {
@@ -72,6 +79,7 @@ impl DirectReader {
             events: Events::with_capacity(EVENTS),
             partitions: Vec::new(),
             index: HashMap::new(),
+            names: HashMap::new(),
             first: 0,
             asked_metadata: None,
             told_metadata: 0,
@@ -82,9 +90,26 @@ impl DirectReader {
             trouble: None,
             reason: "no answer yet".into(),
             away: false,
+            too_old: false,
         };
         reader.add(partitions)?;
         Ok(reader)
+    }
+
+    /// Whether the error that `poll` returned is one that librdkafka does not have.
+    pub fn is_too_old(&self) -> bool {
+        self.too_old
+    }
+
+    /// What is still to be read, for another reader to go on with.
+    pub fn left(&self) -> Vec<Assignment> {
+        let live = self.partitions.iter().filter(|p| !p.ended);
+        live.map(|p| Assignment {
+            start: p.delivered,
+            topic_id: p.topic_id.map(|id| id.to_string().into()),
+            ..p.assignment.clone()
+        })
+        .collect()
     }
 
     /// The next chunk of the responses that are there.
@@ -102,10 +127,11 @@ impl DirectReader {
             let p = set.partition;
             let partition = &self.partitions[p];
             let wanted = partition.delivered..partition.end();
-            let filled = self
-                .maker
-                .fill(response.frame.bytes(), set, wanted)
-                .map_err(|fault| partition.fault(&fault))?;
+            let filled = self.maker.fill(response.frame.bytes(), set, wanted);
+            let filled = filled.map_err(|fault| {
+                self.too_old = matches!(fault.reason, Reason::OldFormat(_));
+                partition.fault(&fault)
+            })?;
             if set.place.is_empty() {
                 response.sets.pop_front();
             }
@@ -238,6 +264,9 @@ impl Reader for DirectReader {
             let name = (assignment.topic.to_string(), assignment.partition);
             self.index.insert(name, self.partitions.len());
             let partition = Partition::new(assignment, self.settings.partition_bytes);
+            if let Some(id) = partition.topic_id {
+                self.names.insert(id, assignment.topic.clone());
+            }
             self.partitions.push(partition);
             self.end_if_reached(self.partitions.len() - 1);
         }

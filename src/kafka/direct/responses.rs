@@ -4,7 +4,7 @@ use super::aborted::Aborted;
 use super::codes::{self, Kind};
 use super::connection::{Asked, Failure, Frame, HEADER};
 use super::link::Link;
-use super::messages::{self as m, FetchedPartition, Metadata};
+use super::messages::{self as m, FetchedPartition, Metadata, Topic};
 use super::reader::{DirectReader, Response};
 use super::sets::{Set, scan};
 use crate::error::{Error, Result};
@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// A partition that the cluster does not know for so long does not exist: a broker that has just
 /// started may not know it yet.
 const MISSING_MAX: Duration = Duration::from_secs(6);
+/// A topic that has another id for so long was created again: a broker that has just started may
+/// still tell the id of the one before.
+const OTHER_MAX: Duration = Duration::from_secs(1);
 /// A batch that is larger than this is not asked for.
 const BATCH_MAX: i32 = 128 << 20;
 
@@ -53,9 +56,9 @@ impl DirectReader {
     ) -> Result<Result<(), Failure>> {
         match asked {
             Asked::Login => Ok(Ok(())),
-            Asked::Metadata => {
+            Asked::Metadata { ids } => {
                 self.asked_metadata = None;
-                let metadata = m::read_metadata(&mut frame.body());
+                let metadata = m::read_metadata(&mut frame.body(), ids);
                 if let Some(connection) = &mut self.links[link].connection {
                     connection.recycle(frame);
                 }
@@ -64,7 +67,7 @@ impl DirectReader {
                     Err(malformed) => Ok(Err(malformed.into())),
                 }
             }
-            Asked::Fetch => self.fetched(link, frame, now),
+            Asked::Fetch { ids } => self.fetched(link, frame, ids, now),
         }
     }
 
@@ -79,38 +82,63 @@ impl DirectReader {
             });
             nodes.insert(broker.node, link);
         }
-        for p in self.partitions.iter_mut().filter(|p| !p.ended) {
-            let topic = metadata
-                .topics
-                .iter()
-                .find(|t| *t.name == *p.assignment.topic);
-            let (code, list) = topic.map_or((codes::UNKNOWN_TOPIC_OR_PARTITION, &[][..]), |t| {
-                (t.code, &t.partitions)
-            });
-            let found = list.iter().find(|f| f.partition == p.assignment.partition);
-            let (code, leader) = match (code, found) {
-                (0, Some(f)) => (f.code, nodes.get(&f.leader).copied()),
-                (0, None) => (codes::UNKNOWN_TOPIC_OR_PARTITION, None),
-                (code, _) => (code, None),
-            };
-            let text = codes::name(code);
-            match codes::kind(code) {
-                Kind::Unknown => {
-                    let since = *p.missing_since.get_or_insert(now);
-                    if now.saturating_duration_since(since) >= MISSING_MAX {
-                        return Err(p.gone(&text));
-                    }
-                }
-                Kind::Forbidden => return Err(p.forbidden(&text)),
-                Kind::Final => return Err(p.refused(&text)),
-                _ => p.missing_since = None,
+        for p in 0..self.partitions.len() {
+            if !self.partitions[p].ended {
+                self.partition_metadata(p, metadata, &nodes, now)?;
             }
-            if p.leader.is_none() {
-                p.leader = leader;
-                if leader.is_none() {
-                    let text = if code == 0 { "no leader" } else { &text };
-                    self.reason = format!("{}: {text}", p.place(p.position));
+        }
+        Ok(())
+    }
+
+    /// `nodes`: the link to each.
+    fn partition_metadata(
+        &mut self,
+        p: usize,
+        metadata: &Metadata,
+        nodes: &HashMap<i32, usize>,
+        now: Instant,
+    ) -> Result<()> {
+        let p = &mut self.partitions[p];
+        let mut topics = metadata.topics.iter();
+        let topic = topics.find(|t| *t.name == *p.assignment.topic);
+        let (code, list) = topic.map_or((codes::UNKNOWN_TOPIC_OR_PARTITION, &[][..]), |t| {
+            (t.code, &t.partitions)
+        });
+        if let Some(id) = topic.filter(|_| code == 0).and_then(|t| t.id) {
+            if *p.topic_id.get_or_insert(id) != id {
+                let since = *p.missing_since.get_or_insert(now);
+                if now.saturating_duration_since(since) >= OTHER_MAX {
+                    return Err(p.recreated());
                 }
+                self.reason = format!("{}: the topic has another id", p.place(p.position));
+                p.lost();
+                return Ok(());
+            }
+            self.names.insert(id, p.assignment.topic.clone());
+        }
+        let found = list.iter().find(|f| f.partition == p.assignment.partition);
+        let (code, leader) = match (code, found) {
+            (0, Some(f)) => (f.code, nodes.get(&f.leader).copied()),
+            (0, None) => (codes::UNKNOWN_TOPIC_OR_PARTITION, None),
+            (code, _) => (code, None),
+        };
+        let text = codes::name(code);
+        match codes::kind(code) {
+            Kind::Unknown => {
+                let since = *p.missing_since.get_or_insert(now);
+                if now.saturating_duration_since(since) >= MISSING_MAX {
+                    return Err(p.gone(&text));
+                }
+            }
+            Kind::Forbidden => return Err(p.forbidden(&text)),
+            Kind::Final => return Err(p.refused(&text)),
+            _ => p.missing_since = None,
+        }
+        if p.leader.is_none() {
+            p.leader = leader;
+            if leader.is_none() {
+                let text = if code == 0 { "no leader" } else { &text };
+                self.reason = format!("{}: {text}", p.place(p.position));
             }
         }
         Ok(())
@@ -118,8 +146,14 @@ impl DirectReader {
 
     /// Notes where each partition's records lie and sends the next request; then they are handed
     /// out.
-    fn fetched(&mut self, link: usize, frame: Frame, now: Instant) -> Result<Result<(), Failure>> {
-        let fetched = match m::read_fetch(&mut frame.body()) {
+    fn fetched(
+        &mut self,
+        link: usize,
+        frame: Frame,
+        ids: bool,
+        now: Instant,
+    ) -> Result<Result<(), Failure>> {
+        let fetched = match m::read_fetch(&mut frame.body(), ids) {
             Ok(fetched) => fetched,
             Err(malformed) => return Ok(Err(malformed.into())),
         };
@@ -130,8 +164,12 @@ impl DirectReader {
         self.links[link].quiet_until = now + Duration::from_millis(pause);
         let mut sets = VecDeque::new();
         for part in fetched.partitions {
-            let name = (part.topic.clone(), part.partition);
-            let Some(p) = self.index.get(&name).copied() else {
+            let topic = match &part.topic {
+                Topic::Name(name) => Some(name.clone()),
+                Topic::Id(id) => id.and_then(|id| Some(self.names.get(&id)?.to_string())),
+            };
+            let name = topic.map(|topic| (topic, part.partition));
+            let Some(p) = name.and_then(|name| self.index.get(&name).copied()) else {
                 continue;
             };
             // From a broker that leads no more, it may come twice: what was handed out is left out.
@@ -159,8 +197,7 @@ impl DirectReader {
             Kind::OutOfRange => return Err(partition.out_of_range(&text)),
             Kind::Forbidden => return Err(partition.forbidden(&text)),
             Kind::Corrupt => {
-                let place = partition.place(partition.position);
-                return Err(Error::env(format!("corrupt data at {place}: {text}")));
+                return Err(partition.corrupt(&text));
             }
             Kind::Final => return Err(partition.refused(&text)),
             Kind::Unknown | Kind::Passing => {

@@ -1,5 +1,7 @@
-//! Passwords: SASL PLAIN and SCRAM (RFC 5802, 7677).
+//! Log-ins: SASL PLAIN and SCRAM (RFC 5802, 7677), and OAUTHBEARER.
 
+use super::oauth::Unsecured;
+use crate::time::{Clock, SystemClock, US_PER_SECOND};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -52,6 +54,7 @@ impl Hash {
 pub enum Login {
     Plain { user: String, password: String },
     Scram(Scram),
+    Bearer(Unsecured),
 }
 
 #[derive(Clone)]
@@ -97,6 +100,7 @@ impl Login {
     pub fn mechanism(&self) -> &'static str {
         match self {
             Self::Plain { .. } => "PLAIN",
+            Self::Bearer(_) => "OAUTHBEARER",
             Self::Scram(s) => match s.hash {
                 Hash::Sha256 => "SCRAM-SHA-256",
                 Hash::Sha512 => "SCRAM-SHA-512",
@@ -108,6 +112,10 @@ impl Login {
     pub fn first(&mut self) -> Result<Vec<u8>> {
         match self {
             Self::Plain { user, password } => Ok(format!("\0{user}\0{password}").into_bytes()),
+            Self::Bearer(token) => {
+                let now_s = SystemClock::new().wall_us() / US_PER_SECOND;
+                Ok(token.first(now_s).into_bytes())
+            }
             Self::Scram(scram) => {
                 let mut random = [0; 18];
                 SystemRandom::new()
@@ -122,6 +130,9 @@ impl Login {
     pub fn answer(&mut self, challenge: &[u8]) -> Result<Option<Vec<u8>>> {
         match self {
             Self::Plain { .. } => Ok(None),
+            Self::Bearer(_) if challenge.is_empty() => Ok(None),
+            // Why the token is refused. Once it is acknowledged the broker refuses the log-in.
+            Self::Bearer(_) => Ok(Some(b"\x01".to_vec())),
             Self::Scram(scram) => scram.answer(challenge),
         }
     }

@@ -1,6 +1,7 @@
 //! What of a client configuration this client needs, and whether it can do what is asked.
 
 use super::messages::FetchLimits;
+use super::oauth::Unsecured;
 use super::sasl::{Hash, Login};
 use super::tls::Tls;
 use crate::error::{Error, Result};
@@ -18,6 +19,7 @@ const MAX_WAIT_MS: i32 = 100;
 const UNDERSTOOD: &[&str] = &[
     "enable.ssl.certificate.verification",
     "sasl.mechanisms",
+    "sasl.oauthbearer.config",
     "sasl.password",
     "sasl.username",
     "security.protocol",
@@ -117,6 +119,9 @@ fn mechanism(config: &ClientConfig) -> String {
 }
 
 fn login(config: &ClientConfig) -> Option<Login> {
+    if mechanism(config) == "OAUTHBEARER" {
+        return Unsecured::new(config).map(Login::Bearer);
+    }
     let user = config.get("sasl.username")?;
     let password = config.get("sasl.password")?;
     match mechanism(config).as_str() {
@@ -192,6 +197,13 @@ mod tests {
         for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
             assert_eq!(with(&[sasl, ("sasl.mechanisms", mechanism)]), None);
         }
+        let bearer = [
+            sasl,
+            ("sasl.mechanisms", "OAUTHBEARER"),
+            ("enable.sasl.oauthbearer.unsecure.jwt", "true"),
+            ("sasl.oauthbearer.config", "principal=ann"),
+        ];
+        assert_eq!(unsupported(&config(&bearer)), None);
         for (options, part) in [
             (&[sasl][..], "GSSAPI"),
             (&[sasl, ("sasl.mechanisms", "OAUTHBEARER")], "OAUTHBEARER"),
@@ -201,8 +213,8 @@ mod tests {
                 "ssl.keystore.location",
             ),
             (
-                &[("sasl.oauthbearer.config", "x")],
-                "sasl.oauthbearer.config",
+                &[("sasl.oauthbearer.method", "oidc")],
+                "sasl.oauthbearer.method",
             ),
             (&[("client.rack", "a")], "client.rack"),
             (&[("ssl.ca.location", "probe")], "ssl.ca.location"),

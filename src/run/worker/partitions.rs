@@ -18,6 +18,7 @@ use std::time::Duration;
 pub(super) struct Partition {
     name: String,
     topic: Arc<str>,
+    topic_id: Option<Arc<str>>,
     number: i32,
     /// The next offset to read.
     position: i64,
@@ -48,6 +49,7 @@ impl Worker {
                 Partition {
                     name,
                     topic: p.topic.clone(),
+                    topic_id: p.topic_id.clone(),
                     number: p.partition,
                     position: p.start,
                     watermark,
@@ -163,6 +165,7 @@ impl Worker {
     pub(super) fn positions(&self) -> Vec<PartitionSnapshot> {
         let snapshot = |p: &Partition| PartitionSnapshot {
             topic: p.topic.to_string(),
+            topic_id: p.topic_id.as_deref().map(str::to_string),
             partition: p.number,
             position: p.position,
             max_us: p.watermark.max_us(),

@@ -21,7 +21,7 @@ pub struct State {
     /// What a Fetch request may hold is cut there, in the middle of a batch.
     pub cuts: bool,
     pub throttle_ms: i32,
-    /// The highest version of Fetch.
+    /// The highest version of Fetch. (Topic ids are tried on real brokers.)
     pub fetch_version: i16,
     pub answers: Answers,
     /// When each Fetch request came, at which broker, for which offset and how many bytes.
@@ -54,7 +54,7 @@ impl Cluster {
             batches: Vec::new(),
             cuts: false,
             throttle_ms: 0,
-            fetch_version: 17,
+            fetch_version: 11,
             answers: Answers::Whole,
             fetches: Vec::new(),
         };

@@ -102,7 +102,9 @@ proptest! {
         let _any = m::read_api_versions(&mut In::new(&bytes));
         let _any = m::read_sasl_handshake(&mut In::new(&bytes));
         let _any = m::read_sasl_authenticate(&mut In::new(&bytes));
-        let _any = m::read_metadata(&mut In::new(&bytes));
-        let _any = m::read_fetch(&mut In::new(&bytes));
+        for ids in [false, true] {
+            let _any = m::read_metadata(&mut In::new(&bytes), ids);
+            let _any = m::read_fetch(&mut In::new(&bytes), ids);
+        }
     }
 }

@@ -24,6 +24,7 @@ fn reading(cluster: &Cluster, end: Option<i64>, settings: &[(&str, &str)]) -> Re
     let partition = Assignment {
         id: 3,
         topic: TOPIC.into(),
+        topic_id: None,
         partition: 0,
         start: 0,
         end,
@@ -241,4 +242,26 @@ fn a_topic_that_is_gone_is_an_error_soon() {
         "t/0 offset 10 does not exist any more: UNKNOWN_TOPIC_OR_PARTITION; was the topic deleted?";
     assert_eq!(error, text);
     assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+/// What only librdkafka reads is handed over where it begins: nothing is lost, nothing comes twice.
+#[test]
+fn what_is_too_old_is_left_to_another_reader() {
+    let cluster = Cluster::start(1);
+    cluster.append(10);
+    let mut reading = reading(&cluster, Some(30), &[]);
+    reading.until(|r| r.has(10));
+    let mut batch = super::some(10, 10).write();
+    // The magic byte.
+    batch[16] = 1;
+    cluster.state().batches.push((19, batch));
+    let error = reading.error();
+    assert!(
+        error.starts_with("t/0 offset 10: the message format 1"),
+        "{error}"
+    );
+    assert!(reading.has(10) && reading.reader.is_too_old());
+    let left = reading.reader.left();
+    let left: Vec<_> = left.iter().map(|a| (a.id, a.start, a.end)).collect();
+    assert_eq!(left, [(3, 10, Some(30))]);
 }

@@ -5,6 +5,7 @@ fn assignment(start: i64, end: Option<i64>) -> Assignment {
     Assignment {
         id: 3,
         topic: Arc::from("in.csv"),
+        topic_id: None,
         partition: 0,
         start,
         end,
