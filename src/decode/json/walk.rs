@@ -11,8 +11,8 @@
 //! the values fit their columns is not its concern: see [`super::fill`].
 
 use super::masks::{Isa, Masks};
-use super::texts::{START, Target, Texts};
-use super::value::{other_value, skip_blanks, span_of};
+use super::texts::{Leads, START, Target, Texts};
+use super::value::{other_value, skip_blanks, span_of, string};
 use crate::source::Span;
 use std::ops::Range;
 
@@ -25,10 +25,10 @@ pub(super) type Walked<T> = Result<T, GiveUp>;
 /// What a value is, as it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Written {
-    /// A string of ASCII without escapes. Its span is what stands between the quotes.
+    /// A string without escapes. Its span is what stands between the quotes: UTF-8.
     Plain,
-    /// A string with escapes or other characters, valid UTF-8. Its span as above.
-    Odd,
+    /// A string with escapes. Its span as above.
+    Escaped,
     /// Without point and exponent.
     Whole,
     Fraction,
@@ -89,6 +89,7 @@ impl Walker {
     /// To be called before the first record of another payload.
     pub(super) fn begin(&mut self) {
         self.masks.clear();
+        self.texts.make_room();
     }
 
     /// The values that rows `rows` of the group have for a column.
@@ -121,19 +122,23 @@ impl Walker {
         }
         let text = data.get(..end).ok_or(GiveUp)?;
         self.masks.cover(data, start, end, limit);
-        let is_ascii = self.masks.is_ascii(start, end);
+        if !self.masks.is_ascii(start, end) && simdutf8::basic::from_utf8(&text[start..]).is_err() {
+            return Err(GiveUp);
+        }
         // Locals: what is behind `self` would be loaded again after each store.
         let Self { masks, texts, .. } = self;
         let (stops, spans) = (masks.stops(), self.spans.as_mut_slice());
         let (mut at, mut step, mut seen) = (start, START, 0_u64);
+        // What is found may lie behind the record's end, but then so does the last brace.
         loop {
             let guess = texts.steps[usize::from(step)].next;
-            let found = &texts.steps[usize::from(guess)];
+            let mut found = &texts.steps[usize::from(guess)];
             let target;
             if found.stands_at(data, at) {
                 (target, step, at) = (found.target, guess, at + usize::from(found.length));
             } else {
                 (target, step, at) = texts.look_up(masks, data, text, step, at)?;
+                found = &texts.steps[usize::from(step)];
             }
             if target.values == Target::END.values {
                 break;
@@ -143,22 +148,26 @@ impl Walker {
             }
             seen |= target.bit;
             let place = target.values as usize + row;
-            if text.get(at) == Some(&b'"') {
-                let stop = stops.next(at + 1);
-                let is_plain = is_ascii || stop > at + 1 && masks.is_ascii(at + 1, stop);
-                if is_plain && text.get(stop) == Some(&b'"') {
-                    spans[place] = span_of(at + 1, stop);
-                    at = stop + 1;
+            let (value, written);
+            if found.leads_to == Leads::ToString {
+                let stop = stops.next(at);
+                if data.get(stop) == Some(&b'"') {
+                    spans[place] = span_of(at, stop);
+                    at = stop;
                     continue;
                 }
+                let string = string(masks, &mut texts.unescaped, text, at)?;
+                (value, written) = (span_of(at, string.after - 1), string.written);
+                // The next text begins with the closing quote.
+                at = string.after - 1;
+            } else {
+                (value, written, at) = other_value(masks, &mut texts.unescaped, text, at)?;
             }
-            let (value, written, after) = other_value(masks, &mut texts.unescaped, text, at)?;
             spans[place] = value;
             if written != Written::Plain && target.bit != 0 {
                 self.odd |= target.bit;
                 self.written[place] = written;
             }
-            at = after;
         }
         if at != end && skip_blanks(text, at) != end {
             return Err(GiveUp);
