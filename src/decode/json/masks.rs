@@ -206,16 +206,18 @@ impl Stops<'_> {
     /// the stretch when there is none in it.
     #[inline(always)]
     pub(super) fn next(self, start: usize) -> usize {
+        self.near(start)
+            .unwrap_or_else(|| self.far(start - self.from))
+    }
+
+    /// The same, if it is among the 57 bytes from `start` on.
+    #[inline(always)]
+    pub(super) fn near(self, start: usize) -> Option<usize> {
         let at = start - self.from;
-        let bytes = self.words.as_flattened().get(at / 8..);
-        if let Some(bytes) = bytes.and_then(<[u8]>::first_chunk) {
-            // A string that crosses words is nothing unusual: no branch for it.
-            let bits = u64::from_le_bytes(*bytes) >> (at % 8);
-            if bits != 0 {
-                return start + bits.trailing_zeros() as usize;
-            }
-        }
-        self.far(at)
+        let bytes = self.words.as_flattened().get(at / 8..)?.first_chunk()?;
+        // A string that crosses words is nothing unusual: no branch for it.
+        let bits = u64::from_le_bytes(*bytes) >> (at % 8);
+        (bits != 0).then(|| start + bits.trailing_zeros() as usize)
     }
 
     #[inline(never)]

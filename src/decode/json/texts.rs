@@ -27,8 +27,8 @@ pub(super) struct Step {
     /// The text's first bytes, zeros behind them, and ones where the text has bytes.
     head: [u64; HEAD_BYTES / 8],
     mask: [u64; HEAD_BYTES / 8],
-    /// The bytes behind the head.
-    tail: [u8; TEXT_BYTES - HEAD_BYTES],
+    /// The last bytes of a text that is longer than the head.
+    tail: [u64; HEAD_BYTES / 8],
     pub(super) length: u8,
     pub(super) target: Target,
     place: Place,
@@ -268,7 +268,7 @@ impl Step {
     const NOWHERE: Self = Self {
         head: [1; HEAD_BYTES / 8],
         mask: [0; HEAD_BYTES / 8],
-        tail: [0; TEXT_BYTES - HEAD_BYTES],
+        tail: [0; HEAD_BYTES / 8],
         length: 0,
         target: Target::END,
         place: Place::First,
@@ -278,21 +278,23 @@ impl Step {
 
     /// `None` for a text that is too long.
     fn new(text: &[u8], target: Target, place: Place, leads_to: Leads) -> Option<Self> {
-        let (head, tail) = text.split_at(text.len().min(HEAD_BYTES));
+        if text.len() > TEXT_BYTES {
+            return None;
+        }
+        let head = &text[..text.len().min(HEAD_BYTES)];
         let (mut bytes, mut ones) = ([0; HEAD_BYTES], [0; HEAD_BYTES]);
         bytes[..head.len()].copy_from_slice(head);
         ones[..head.len()].fill(0xff);
-        let mut step = Self {
+        Some(Self {
             head: words(&bytes),
             mask: words(&ones),
-            length: u8::try_from(text.len()).ok()?,
+            tail: words(text.last_chunk().unwrap_or(&[0; HEAD_BYTES])),
+            length: text.len() as u8,
             target,
             place,
             leads_to,
             ..Self::NOWHERE
-        };
-        step.tail.get_mut(..tail.len())?.copy_from_slice(tail);
-        Some(step)
+        })
     }
 
     fn is(&self, text: &[u8]) -> bool {
@@ -300,35 +302,44 @@ impl Step {
             .is_some_and(|of| (self.length, self.head, self.tail) == (of.length, of.head, of.tail))
     }
 
-    /// Whether the text stands at `at`, and is followed by what it leads to. Says no where the
-    /// payload ends soon: then the key is read byte by byte.
-    #[inline(always)]
+    /// Whether the text stands at `at`, and is followed by what it leads to.
+    #[inline]
     pub(super) fn stands_at(&self, data: &[u8], at: usize) -> bool {
-        if at >= data.len().saturating_sub(HEAD_BYTES) {
-            return false;
-        }
-        // SAFETY: there are more than so many bytes behind `at`.
-        let bytes = unsafe { &*data.as_ptr().add(at).cast::<[u8; HEAD_BYTES]>() };
-        let bytes: [u64; HEAD_BYTES / 8] = words(bytes);
-        // Without a branch: this becomes vectors.
-        let differs = |i: usize| (bytes[i] & self.mask[i]) ^ self.head[i];
-        (differs(0) | differs(1) | differs(2) | differs(3)) == 0
-            && (usize::from(self.length) <= HEAD_BYTES || self.tail_stands_at(data, at))
+        self.text_stands_at(data, at)
             && (self.leads_to != Leads::ToOther || self.leads_to_other(data, at))
     }
 
-    /// What is followed by a quote or by blanks is another text: it only begins like this one.
+    /// Whether the text stands at `at`. Says no where the payload ends soon: then the key is
+    /// read byte by byte.
     #[inline(always)]
-    fn leads_to_other(&self, data: &[u8], at: usize) -> bool {
-        let value = data.get(at + usize::from(self.length));
-        !matches!(value, Some(b'"' | b' ' | b'\t' | b'\n' | b'\r'))
+    pub(super) fn text_stands_at(&self, data: &[u8], at: usize) -> bool {
+        if at >= data.len().saturating_sub(TEXT_BYTES) {
+            return false;
+        }
+        let bytes = |at: usize| -> [u64; HEAD_BYTES / 8] {
+            // SAFETY: `at` is followed by more than TEXT_BYTES bytes of `data`. The head begins
+            // there; the tail ends where the text does, at most TEXT_BYTES behind.
+            words(unsafe { &*data.as_ptr().add(at).cast::<[u8; HEAD_BYTES]>() })
+        };
+        // Without branches: these become vectors.
+        let head = bytes(at);
+        let differs = |i: usize| (head[i] & self.mask[i]) ^ self.head[i];
+        if (differs(0) | differs(1) | differs(2) | differs(3)) != 0 {
+            return false;
+        }
+        let length = usize::from(self.length);
+        if length <= HEAD_BYTES {
+            return true;
+        }
+        let tail = bytes(at + length - HEAD_BYTES);
+        let differs = |i: usize| tail[i] ^ self.tail[i];
+        (differs(0) | differs(1) | differs(2) | differs(3)) == 0
     }
 
-    #[inline(never)]
-    fn tail_stands_at(&self, data: &[u8], at: usize) -> bool {
-        let tail = usize::from(self.length) - HEAD_BYTES;
-        data.get(at + HEAD_BYTES..)
-            .is_some_and(|rest| rest.starts_with(&self.tail[..tail]))
+    /// What is followed by a quote or by blanks is another text: it only begins like this one.
+    pub(super) fn leads_to_other(&self, data: &[u8], at: usize) -> bool {
+        let value = data.get(at + usize::from(self.length));
+        !matches!(value, Some(b'"' | b' ' | b'\t' | b'\n' | b'\r'))
     }
 }
 

@@ -71,6 +71,26 @@ pub(super) struct Walker {
     odd: u64,
 }
 
+/// A place in a record, between two values.
+#[derive(Debug, Clone, Copy)]
+struct Here {
+    at: usize,
+    /// The text before the last value.
+    step: u8,
+    /// Bits of the columns that have a value.
+    seen: u64,
+}
+
+/// Where the quick way ended.
+enum Met {
+    /// Behind the record's brace.
+    End,
+    /// At a value that is no plain string, or that should not be there.
+    Value,
+    /// At a text that is not the one that was guessed.
+    Text,
+}
+
 impl Walker {
     /// For objects whose wanted values stand under `keys`, in the order of the columns: at most
     /// [`COLUMNS_MAX`].
@@ -125,57 +145,108 @@ impl Walker {
         if !self.masks.is_ascii(start, end) && simdutf8::basic::from_utf8(&text[start..]).is_err() {
             return Err(GiveUp);
         }
-        // Locals: what is behind `self` would be loaded again after each store.
-        let Self { masks, texts, .. } = self;
-        let (stops, spans) = (masks.stops(), self.spans.as_mut_slice());
-        let (mut at, mut step, mut seen) = (start, START, 0_u64);
-        // What is found may lie behind the record's end, but then so does the last brace.
+        let mut here = Here {
+            at: start,
+            step: START,
+            seen: 0,
+        };
         loop {
-            let guess = texts.steps[usize::from(step)].next;
-            let mut found = &texts.steps[usize::from(guess)];
-            let target;
-            if found.stands_at(data, at) {
-                (target, step, at) = (found.target, guess, at + usize::from(found.length));
-            } else {
-                (target, step, at) = texts.look_up(masks, data, text, step, at)?;
-                found = &texts.steps[usize::from(step)];
-            }
-            if target.values == Target::END.values {
+            let is_known = match self.plain_fields(data, row, &mut here) {
+                Met::End => break,
+                Met::Value => true,
+                Met::Text => false,
+            };
+            if self.field(data, text, row, &mut here, is_known)? {
                 break;
             }
-            if seen & target.bit != 0 {
-                return Err(GiveUp);
-            }
-            seen |= target.bit;
-            let place = target.values as usize + row;
-            let (value, written);
-            if found.leads_to == Leads::ToString {
-                let stop = stops.next(at);
-                if data.get(stop) == Some(&b'"') {
-                    spans[place] = span_of(at, stop);
-                    at = stop;
-                    continue;
-                }
-                let string = string(masks, &mut texts.unescaped, text, at)?;
-                (value, written) = (span_of(at, string.after - 1), string.written);
-                // The next text begins with the closing quote.
-                at = string.after - 1;
-            } else {
-                (value, written, at) = other_value(masks, &mut texts.unescaped, text, at)?;
-            }
-            spans[place] = value;
-            if written != Written::Plain && target.bit != 0 {
-                self.odd |= target.bit;
-                self.written[place] = written;
-            }
         }
-        if at != end && skip_blanks(text, at) != end {
+        if here.at != end && skip_blanks(text, here.at) != end {
             return Err(GiveUp);
         }
-        if seen != self.all {
-            self.note_missing(seen, row);
+        if here.seen != self.all {
+            self.note_missing(here.seen, row);
         }
         Ok(())
+    }
+
+    /// Walks on as long as guesses hold and lead to short strings without escapes. It calls
+    /// nothing, so that all it needs stays in registers.
+    ///
+    /// What it finds may lie behind the record's end, but then so does the brace.
+    #[inline(always)]
+    fn plain_fields(&mut self, data: &[u8], row: usize, place: &mut Here) -> Met {
+        let (steps, stops) = (&*self.texts.steps, self.masks.stops());
+        let spans = self.spans.as_mut_slice();
+        let mut here = *place;
+        let met = loop {
+            let step = steps[usize::from(here.step)].next;
+            let found = &steps[usize::from(step)];
+            if !found.text_stands_at(data, here.at) {
+                break Met::Text;
+            }
+            let (at, target) = (here.at + usize::from(found.length), found.target);
+            if found.leads_to == Leads::ToString
+                && here.seen & target.bit == 0
+                && let Some(stop) = stops.near(at)
+                && data.get(stop) == Some(&b'"')
+            {
+                spans[target.values as usize + row] = span_of(at, stop);
+                // The next text begins with the closing quote.
+                (here.at, here.step, here.seen) = (stop, step, here.seen | target.bit);
+                continue;
+            }
+            if found.leads_to == Leads::ToOther && !found.leads_to_other(data, here.at) {
+                break Met::Text;
+            }
+            (here.at, here.step) = (at, step);
+            break match found.leads_to {
+                Leads::ToEnd => Met::End,
+                _ => Met::Value,
+            };
+        };
+        *place = here;
+        met
+    }
+
+    /// Walks on by one field, whatever it is like, from its value on if its text `is_known`;
+    /// whether that was the record's brace.
+    #[inline(always)]
+    fn field(
+        &mut self,
+        data: &[u8],
+        text: &[u8],
+        row: usize,
+        here: &mut Here,
+        is_known: bool,
+    ) -> Walked<bool> {
+        let Self { masks, texts, .. } = self;
+        let mut target = texts.steps[usize::from(here.step)].target;
+        if !is_known {
+            (target, here.step, here.at) = texts.look_up(masks, data, text, here.step, here.at)?;
+        }
+        if target == Target::END {
+            return Ok(true);
+        }
+        if here.seen & target.bit != 0 {
+            return Err(GiveUp);
+        }
+        here.seen |= target.bit;
+        let at = here.at;
+        let (value, written);
+        if texts.steps[usize::from(here.step)].leads_to == Leads::ToString {
+            let string = string(masks, &mut texts.unescaped, text, at)?;
+            here.at = string.after - 1;
+            (value, written) = (span_of(at, here.at), string.written);
+        } else {
+            (value, written, here.at) = other_value(masks, &mut texts.unescaped, text, at)?;
+        }
+        let place = target.values as usize + row;
+        self.spans[place] = value;
+        if written != Written::Plain && target.bit != 0 {
+            self.odd |= target.bit;
+            self.written[place] = written;
+        }
+        Ok(false)
     }
 
     #[inline(never)]
