@@ -214,7 +214,13 @@ impl Stops<'_> {
     #[inline(always)]
     pub(super) fn near(self, start: usize) -> Option<usize> {
         let at = start - self.from;
-        let bytes = self.words.as_flattened().get(at / 8..)?.first_chunk()?;
+        let words = self.words.as_flattened();
+        // One word of zeros is always there: eight bytes from any of the others on.
+        if at / 8 >= words.len().saturating_sub(8) {
+            return None;
+        }
+        // SAFETY: eight bytes from there on are within `words`.
+        let bytes = unsafe { &*words.as_ptr().add(at / 8).cast::<[u8; 8]>() };
         // A string that crosses words is nothing unusual: no branch for it.
         let bits = u64::from_le_bytes(*bytes) >> (at % 8);
         (bits != 0).then(|| start + bits.trailing_zeros() as usize)

@@ -28,11 +28,13 @@ pub(super) struct Step {
     head: [u64; HEAD_BYTES / 8],
     mask: [u64; HEAD_BYTES / 8],
     /// The last bytes of a text that is longer than the head.
-    tail: [u64; HEAD_BYTES / 8],
+    tail: [u8; HEAD_BYTES],
     pub(super) length: u8,
     pub(super) target: Target,
     place: Place,
     pub(super) leads_to: Leads,
+    /// Whether the head is all of it, and leads to a string.
+    pub(super) is_plain: bool,
     /// The step that followed last time: its place is behind what this one leads to.
     pub(super) next: u8,
 }
@@ -268,11 +270,12 @@ impl Step {
     const NOWHERE: Self = Self {
         head: [1; HEAD_BYTES / 8],
         mask: [0; HEAD_BYTES / 8],
-        tail: [0; HEAD_BYTES / 8],
+        tail: [0; HEAD_BYTES],
         length: 0,
         target: Target::END,
         place: Place::First,
         leads_to: Leads::ToOther,
+        is_plain: false,
         next: START,
     };
 
@@ -288,11 +291,12 @@ impl Step {
         Some(Self {
             head: words(&bytes),
             mask: words(&ones),
-            tail: words(text.last_chunk().unwrap_or(&[0; HEAD_BYTES])),
+            tail: *text.last_chunk().unwrap_or(&[0; HEAD_BYTES]),
             length: text.len() as u8,
             target,
             place,
             leads_to,
+            is_plain: leads_to == Leads::ToString && text.len() <= HEAD_BYTES,
             ..Self::NOWHERE
         })
     }
@@ -302,44 +306,36 @@ impl Step {
             .is_some_and(|of| (self.length, self.head, self.tail) == (of.length, of.head, of.tail))
     }
 
-    /// Whether the text stands at `at`, and is followed by what it leads to.
+    /// Whether the text stands at `at`, and is followed by what it leads to. Says no where the
+    /// payload ends soon: then the key is read byte by byte.
     #[inline]
-    pub(super) fn stands_at(&self, data: &[u8], at: usize) -> bool {
-        self.text_stands_at(data, at)
-            && (self.leads_to != Leads::ToOther || self.leads_to_other(data, at))
+    fn stands_at(&self, data: &[u8], at: usize) -> bool {
+        self.head_stands_at(data, at) && self.rest_stands_at(data, at)
     }
 
-    /// Whether the text stands at `at`. Says no where the payload ends soon: then the key is
-    /// read byte by byte.
     #[inline(always)]
-    pub(super) fn text_stands_at(&self, data: &[u8], at: usize) -> bool {
-        if at >= data.len().saturating_sub(TEXT_BYTES) {
+    pub(super) fn head_stands_at(&self, data: &[u8], at: usize) -> bool {
+        if at >= data.len().saturating_sub(HEAD_BYTES) {
             return false;
         }
-        let bytes = |at: usize| -> [u64; HEAD_BYTES / 8] {
-            // SAFETY: `at` is followed by more than TEXT_BYTES bytes of `data`. The head begins
-            // there; the tail ends where the text does, at most TEXT_BYTES behind.
-            words(unsafe { &*data.as_ptr().add(at).cast::<[u8; HEAD_BYTES]>() })
-        };
-        // Without branches: these become vectors.
-        let head = bytes(at);
-        let differs = |i: usize| (head[i] & self.mask[i]) ^ self.head[i];
-        if (differs(0) | differs(1) | differs(2) | differs(3)) != 0 {
-            return false;
-        }
-        let length = usize::from(self.length);
-        if length <= HEAD_BYTES {
-            return true;
-        }
-        let tail = bytes(at + length - HEAD_BYTES);
-        let differs = |i: usize| tail[i] ^ self.tail[i];
+        // SAFETY: there are more than so many bytes behind `at`.
+        let bytes = unsafe { &*data.as_ptr().add(at).cast::<[u8; HEAD_BYTES]>() };
+        let bytes: [u64; HEAD_BYTES / 8] = words(bytes);
+        // Without branches: this becomes vectors.
+        let differs = |i: usize| (bytes[i] & self.mask[i]) ^ self.head[i];
         (differs(0) | differs(1) | differs(2) | differs(3)) == 0
     }
 
-    /// What is followed by a quote or by blanks is another text: it only begins like this one.
-    pub(super) fn leads_to_other(&self, data: &[u8], at: usize) -> bool {
-        let value = data.get(at + usize::from(self.length));
-        !matches!(value, Some(b'"' | b' ' | b'\t' | b'\n' | b'\r'))
+    /// What is left to compare when the head stands at `at`.
+    #[inline]
+    pub(super) fn rest_stands_at(&self, data: &[u8], at: usize) -> bool {
+        let end = at + usize::from(self.length);
+        let has_tail = usize::from(self.length) <= HEAD_BYTES
+            || data.get(end - HEAD_BYTES..end) == Some(&self.tail);
+        // What is followed by a quote or by blanks is another text: it only begins like this one.
+        has_tail
+            && (self.leads_to != Leads::ToOther
+                || !matches!(data.get(end), Some(b'"' | b' ' | b'\t' | b'\n' | b'\r')))
     }
 }
 

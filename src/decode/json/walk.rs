@@ -82,12 +82,13 @@ struct Here {
 }
 
 /// Where the quick way ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Met {
     /// Behind the record's brace.
     End,
-    /// At a value that is no plain string, or that should not be there.
+    /// At a value that is no short string, or that should not be there.
     Value,
-    /// At a text that is not the one that was guessed.
+    /// At a text that is not the one that was guessed, or within a string.
     Text,
 }
 
@@ -151,12 +152,14 @@ impl Walker {
             seen: 0,
         };
         loop {
-            let is_known = match self.plain_fields(data, row, &mut here) {
-                Met::End => break,
-                Met::Value => true,
-                Met::Text => false,
-            };
-            if self.field(data, text, row, &mut here, is_known)? {
+            let met;
+            (here, met) = self.plain_fields(data, row, here);
+            if met == Met::End {
+                break;
+            }
+            let is_end;
+            (here, is_end) = self.field(data, text, row, here, met == Met::Value)?;
+            if is_end {
                 break;
             }
         }
@@ -169,33 +172,31 @@ impl Walker {
         Ok(())
     }
 
-    /// Walks on as long as guesses hold and lead to short strings without escapes. It calls
-    /// nothing, so that all it needs stays in registers.
+    /// Walks on as long as guesses hold and lead to short strings. It calls nothing, so that all
+    /// it needs stays in registers.
     ///
-    /// What it finds may lie behind the record's end, but then so does the brace.
+    /// What it finds may lie behind the record's end, but then so does the brace. That a string
+    /// ends with a quote is seen by the next text, which begins with it.
     #[inline(always)]
-    fn plain_fields(&mut self, data: &[u8], row: usize, place: &mut Here) -> Met {
+    fn plain_fields(&mut self, data: &[u8], row: usize, mut here: Here) -> (Here, Met) {
         let (steps, stops) = (&*self.texts.steps, self.masks.stops());
-        let spans = self.spans.as_mut_slice();
-        let mut here = *place;
+        let spans = &mut self.spans[row..];
         let met = loop {
             let step = steps[usize::from(here.step)].next;
             let found = &steps[usize::from(step)];
-            if !found.text_stands_at(data, here.at) {
+            if !found.head_stands_at(data, here.at) {
                 break Met::Text;
             }
             let (at, target) = (here.at + usize::from(found.length), found.target);
-            if found.leads_to == Leads::ToString
+            if found.is_plain
                 && here.seen & target.bit == 0
                 && let Some(stop) = stops.near(at)
-                && data.get(stop) == Some(&b'"')
             {
-                spans[target.values as usize + row] = span_of(at, stop);
-                // The next text begins with the closing quote.
+                spans[target.values as usize] = span_of(at, stop);
                 (here.at, here.step, here.seen) = (stop, step, here.seen | target.bit);
                 continue;
             }
-            if found.leads_to == Leads::ToOther && !found.leads_to_other(data, here.at) {
+            if !found.rest_stands_at(data, here.at) {
                 break Met::Text;
             }
             (here.at, here.step) = (at, step);
@@ -204,49 +205,67 @@ impl Walker {
                 _ => Met::Value,
             };
         };
-        *place = here;
-        met
+        (here, met)
     }
 
     /// Walks on by one field, whatever it is like, from its value on if its text `is_known`;
-    /// whether that was the record's brace.
+    /// and whether that was the record's brace.
     #[inline(always)]
     fn field(
         &mut self,
         data: &[u8],
         text: &[u8],
         row: usize,
-        here: &mut Here,
+        mut here: Here,
         is_known: bool,
-    ) -> Walked<bool> {
+    ) -> Walked<(Here, bool)> {
         let Self { masks, texts, .. } = self;
-        let mut target = texts.steps[usize::from(here.step)].target;
+        let last = &texts.steps[usize::from(here.step)];
+        let mut target = last.target;
         if !is_known {
+            if last.leads_to == Leads::ToString && text.get(here.at) != Some(&b'"') {
+                here.at = self.escaped(text, row, target)?;
+                return Ok((here, false));
+            }
             (target, here.step, here.at) = texts.look_up(masks, data, text, here.step, here.at)?;
         }
         if target == Target::END {
-            return Ok(true);
+            return Ok((here, true));
         }
         if here.seen & target.bit != 0 {
             return Err(GiveUp);
         }
         here.seen |= target.bit;
         let at = here.at;
-        let (value, written);
         if texts.steps[usize::from(here.step)].leads_to == Leads::ToString {
-            let string = string(masks, &mut texts.unescaped, text, at)?;
-            here.at = string.after - 1;
-            (value, written) = (span_of(at, here.at), string.written);
+            here.at = masks.stops().next(at);
+            self.spans[target.values as usize + row] = span_of(at, here.at);
         } else {
-            (value, written, here.at) = other_value(masks, &mut texts.unescaped, text, at)?;
+            let (value, written, end) = other_value(masks, &mut texts.unescaped, text, at)?;
+            self.note(target, row, value, written);
+            here.at = end;
         }
+        Ok((here, false))
+    }
+
+    /// The last string goes on: it has escapes. Returns where its closing quote is.
+    #[inline(never)]
+    fn escaped(&mut self, text: &[u8], row: usize, target: Target) -> Walked<usize> {
+        let start = self.spans[target.values as usize + row].start as usize;
+        let string = string(&self.masks, &mut self.texts.unescaped, text, start)?;
+        let (end, written) = (string.after - 1, string.written);
+        self.note(target, row, span_of(start, end), written);
+        Ok(end)
+    }
+
+    #[inline(always)]
+    fn note(&mut self, target: Target, row: usize, value: Span, written: Written) {
         let place = target.values as usize + row;
         self.spans[place] = value;
         if written != Written::Plain && target.bit != 0 {
             self.odd |= target.bit;
             self.written[place] = written;
         }
-        Ok(false)
     }
 
     #[inline(never)]
