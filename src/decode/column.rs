@@ -236,16 +236,16 @@ impl Scalar {
         Ok(())
     }
 
-    /// Appends the texts at `spans` of `data`, all ASCII; `None` for types that have no quick
+    /// Appends the texts at `spans` of `data`, all UTF-8; `None` for types that have no quick
     /// way. After an error there are more slots than before.
-    pub(super) fn extend_ascii(
+    pub(super) fn extend_texts(
         &mut self,
         data: &[u8],
         spans: &[Span],
     ) -> Option<Result<(), Mismatch>> {
         let count = spans.len();
         match &mut self.values {
-            Values::String(strings) => strings.extend_ascii(data, spans),
+            Values::String(strings) => strings.extend_texts(data, spans),
             Values::Timestamp { values, minutes } => {
                 values.reserve(count);
                 for span in spans {

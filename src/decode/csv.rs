@@ -220,7 +220,7 @@ impl Decode for CsvDecoder {
         for record in range {
             let read = match text(payload, record) {
                 None => {
-                    outcomes.absent(record);
+                    outcomes.gap();
                     continue;
                 }
                 Some(Ok(text)) => self.read(record as u32, text),
@@ -233,7 +233,7 @@ impl Decode for CsvDecoder {
                     self.columns
                         .iter_mut()
                         .for_each(|column| column.values.truncate(rows));
-                    outcomes.bad(record, bad);
+                    outcomes.bad(bad);
                 }
             }
         }

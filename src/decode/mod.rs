@@ -80,22 +80,22 @@ impl Outcomes {
     }
 
     /// All `records` are rows.
-    fn rows_of(&mut self, records: Range<usize>) {
+    fn rows_of(&mut self, records: &[u32]) {
         self.rows += records.len();
         if let Some(list) = &mut self.records {
-            list.extend(records.map(|record| record as u32));
+            list.extend_from_slice(records);
         }
     }
 
-    /// `record` is a tombstone.
-    fn absent(&mut self, record: usize) {
-        // Up to here every record was a row, or `records` would be there already.
-        self.records
-            .get_or_insert_with(|| (self.start as u32..record as u32).collect());
+    /// Some record is no row. Rows before it may still follow.
+    fn gap(&mut self) {
+        // The rows so far are the first records, or `records` would be there already.
+        let first = self.start as u32..(self.start + self.rows) as u32;
+        self.records.get_or_insert_with(|| first.collect());
     }
 
-    fn bad(&mut self, record: usize, bad: Bad) {
-        self.absent(record);
+    fn bad(&mut self, bad: Bad) {
+        self.gap();
         self.bad.push(bad);
     }
 

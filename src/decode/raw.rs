@@ -54,7 +54,7 @@ impl Decode for RawDecoder {
         let mut outcomes = Outcomes::new(&range);
         for record in range {
             let Some(bytes) = payload.get(record) else {
-                outcomes.absent(record);
+                outcomes.gap();
                 continue;
             };
             let pushed = match (
@@ -74,14 +74,11 @@ impl Decode for RawDecoder {
                 Ok(()) => outcomes.row(record),
                 Err(reason) => {
                     let field = self.schema.fields().first().map(|f| f.name().clone());
-                    outcomes.bad(
-                        record,
-                        Bad {
-                            record: record as u32,
-                            field,
-                            reason,
-                        },
-                    );
+                    outcomes.bad(Bad {
+                        record: record as u32,
+                        field,
+                        reason,
+                    });
                 }
             }
         }

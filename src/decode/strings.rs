@@ -90,8 +90,8 @@ impl Strings {
         self.views.push(view);
     }
 
-    /// Appends the texts at `spans` of `data`, the payload: all are ASCII.
-    pub(super) fn extend_ascii(&mut self, data: &[u8], spans: &[Span]) {
+    /// Appends the texts at `spans` of `data`, the payload: all are UTF-8.
+    pub(super) fn extend_texts(&mut self, data: &[u8], spans: &[Span]) {
         let source = self
             .source
             .as_ref()
@@ -143,7 +143,7 @@ impl Strings {
         let mut buffers = vec![source];
         buffers.append(&mut self.full);
         buffers.push(own);
-        // SAFETY: every view was made by `push` from a `&str`. It either holds the text itself
+        // SAFETY: every view was made by `push` from a `&str` or by `extend_texts` from text. It either holds the text itself
         // or refers to bytes of that same text: in `source`, within whose bounds the text was
         // found and which nobody can change while we hold it, or in a buffer of our own, to
         // which the text was appended at that position and which only grew since. `begin`

@@ -41,10 +41,16 @@ impl Minutes {
             self.us = minute_us(minute)?;
             self.text = *minute;
         }
-        // Whole seconds in UTC, as most are.
+        // Whole seconds or milliseconds in UTC, as most are.
         if let &[b':', s1, s2] = rest {
             let second = two(s1, s2);
             return (second < 60).then_some(self.us + i64::from(second) * SECOND_US);
+        }
+        if let &[b':', s1, s2, b'.', f1, f2, f3] = rest {
+            let (second, hundredths, ms) = (two(s1, s2), two(f1, f2), digit(f3));
+            let is_time = (second < 60) & (hundredths < 100) & (ms < 10);
+            let ms = second * 1000 + hundredths * 10 + ms;
+            return is_time.then_some(self.us + i64::from(ms) * 1000);
         }
         Some(self.us + rest_us(rest)?)
     }

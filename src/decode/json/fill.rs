@@ -25,7 +25,7 @@ pub(super) fn fill(
 ) -> Result<(), Mismatch> {
     let Some(written) = written else {
         if let Kind::Scalar(scalar) = &mut node.kind
-            && let Some(filled) = scalar.extend_ascii(data, spans)
+            && let Some(filled) = scalar.extend_texts(data, spans)
         {
             return filled;
         }
@@ -43,21 +43,19 @@ fn push(
     written: Written,
     rules: Rules<'_>,
 ) -> Result<(), Mismatch> {
-    // SAFETY: the walker has found valid UTF-8 there, a whole value: ASCII, or checked as text.
+    // SAFETY: the walker has found valid UTF-8 there, a whole value: the record was checked, and
+    // a value begins and ends beside ASCII.
     let text =
         || unsafe { std::str::from_utf8_unchecked(&data[span.start as usize..span.end as usize]) };
     match (&mut node.kind, written) {
         (_, Written::Null) if node.nullable => node.push_null(),
         (_, Written::Missing) if node.nullable && !rules.fail_on_missing_field => node.push_null(),
         (Kind::Scalar(scalar), Written::Plain) => scalar.push_str(text())?,
-        (Kind::Scalar(scalar), Written::Odd) => match text().contains('\\') {
-            false => scalar.push_str(text())?,
-            true => {
-                let mut unescaped = String::new();
-                escape::unescape(text(), &mut unescaped).ok_or(Mismatch)?;
-                scalar.push_str(&unescaped)?;
-            }
-        },
+        (Kind::Scalar(scalar), Written::Escaped) => {
+            let mut unescaped = String::new();
+            escape::unescape(text(), &mut unescaped).ok_or(Mismatch)?;
+            scalar.push_str(&unescaped)?;
+        }
         (Kind::Scalar(scalar), Written::Whole) => number::push(scalar, text(), true)?,
         (Kind::Scalar(scalar), Written::Fraction) => number::push(scalar, text(), false)?,
         (Kind::Scalar(scalar), Written::True | Written::False) => match scalar.is_string() {

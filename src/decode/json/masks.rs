@@ -21,6 +21,8 @@ pub(super) enum Isa {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 impl Isa {
@@ -31,7 +33,10 @@ impl Isa {
 
     /// Those that this processor has, slowest first.
     pub(super) fn all() -> Vec<Self> {
-        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut))]
+        #[cfg_attr(
+            not(any(target_arch = "x86_64", target_arch = "aarch64")),
+            expect(unused_mut)
+        )]
         let mut all = vec![Isa::Portable];
         #[cfg(target_arch = "x86_64")]
         {
@@ -48,6 +53,8 @@ impl Isa {
                 all.push(Isa::Avx512);
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        all.push(Isa::Neon);
         all
     }
 }
@@ -63,8 +70,8 @@ pub(super) struct Masks {
     /// Little-endian, and one word of zeros behind the last: so 57 bits from any place on are one
     /// load.
     stops: Vec<[u8; 8]>,
-    /// Bytes of characters that are not ASCII.
-    high: Vec<u64>,
+    /// Bytes of characters that are not ASCII, laid out as the stops are.
+    high: Vec<[u8; 8]>,
 }
 
 impl Masks {
@@ -110,6 +117,9 @@ impl Masks {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => unsafe { self.append_avx512(blocks) },
+            // SAFETY: NEON is part of every 64-bit ARM that Rust's targets have.
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => self.append(blocks, |block| unsafe { arm::neon(block) }),
         }
         if !rest.is_empty() {
             let mut block = [0; BLOCK];
@@ -117,16 +127,17 @@ impl Masks {
             self.append(&[block], portable);
         }
         self.stops.push([0; 8]);
+        self.high.push([0; 8]);
     }
 
     #[inline(always)]
     fn append(&mut self, blocks: &[[u8; BLOCK]], masks: impl Fn(&[u8; BLOCK]) -> (u64, u64)) {
         self.stops.reserve(blocks.len() + 2);
-        self.high.reserve(blocks.len() + 1);
+        self.high.reserve(blocks.len() + 2);
         for block in blocks {
             let (stops, high) = masks(block);
             self.stops.push(stops.to_le_bytes());
-            self.high.push(high);
+            self.high.push(high.to_le_bytes());
         }
     }
 
@@ -160,24 +171,25 @@ impl Masks {
     /// Whether every byte of `start..end`, which lies in the stretch and is not empty, is ASCII.
     #[inline(always)]
     pub(super) fn is_ascii(&self, start: usize, end: usize) -> bool {
-        let (start, last) = (start - self.from, end - 1 - self.from);
-        let (head, tail) = (
-            u64::MAX << (start % BLOCK),
-            u64::MAX >> (BLOCK - 1 - last % BLOCK),
-        );
-        let (mut at, last) = (start / BLOCK, last / BLOCK);
-        if last >= self.high.len() {
-            return false;
-        }
-        let mut high = self.high[at] & head;
-        while at < last {
-            at += 1;
-            if high != 0 {
+        /// Bits that a load of eight bytes has from any bit of its first byte on.
+        const BITS: usize = 56;
+        let (mut at, end) = (start - self.from, end - self.from);
+        // How often this goes round depends on the length alone, not on where blocks end: the
+        // records of a stream are much alike.
+        loop {
+            let bytes = self.high.as_flattened().get(at / 8..);
+            let Some(bytes) = bytes.and_then(<[u8]>::first_chunk) else {
+                return false;
+            };
+            let bits = u64::from_le_bytes(*bytes) >> (at % 8);
+            if end - at <= BITS {
+                return bits & (u64::MAX >> (64 - (end - at))) == 0;
+            }
+            if bits & (u64::MAX >> (64 - BITS)) != 0 {
                 return false;
             }
-            high = self.high[at];
+            at += BITS;
         }
-        high & tail == 0
     }
 }
 
@@ -194,16 +206,24 @@ impl Stops<'_> {
     /// the stretch when there is none in it.
     #[inline(always)]
     pub(super) fn next(self, start: usize) -> usize {
+        self.near(start)
+            .unwrap_or_else(|| self.far(start - self.from))
+    }
+
+    /// The same, if it is among the 57 bytes from `start` on.
+    #[inline(always)]
+    pub(super) fn near(self, start: usize) -> Option<usize> {
         let at = start - self.from;
-        let bytes = self.words.as_flattened().get(at / 8..);
-        if let Some(bytes) = bytes.and_then(<[u8]>::first_chunk) {
-            // A string that crosses words is nothing unusual: no branch for it.
-            let bits = u64::from_le_bytes(*bytes) >> (at % 8);
-            if bits != 0 {
-                return start + bits.trailing_zeros() as usize;
-            }
+        let words = self.words.as_flattened();
+        // One word of zeros is always there: eight bytes from any of the others on.
+        if at / 8 >= words.len().saturating_sub(8) {
+            return None;
         }
-        self.far(at)
+        // SAFETY: eight bytes from there on are within `words`.
+        let bytes = unsafe { &*words.as_ptr().add(at / 8).cast::<[u8; 8]>() };
+        // A string that crosses words is nothing unusual: no branch for it.
+        let bits = u64::from_le_bytes(*bytes) >> (at % 8);
+        (bits != 0).then(|| start + bits.trailing_zeros() as usize)
     }
 
     #[inline(never)]
@@ -313,6 +333,42 @@ mod x86 {
     }
 }
 
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use super::BLOCK;
+    use std::arch::aarch64::*;
+
+    const BITS: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128];
+
+    #[inline]
+    #[target_feature(enable = "neon")]
+    pub(super) fn neon(block: &[u8; BLOCK]) -> (u64, u64) {
+        let (chunks, _) = block.as_chunks::<16>();
+        // SAFETY: each load is of an array of sixteen bytes.
+        let (bits, bytes) = unsafe {
+            let load = |i: usize| vld1q_u8(chunks[i].as_ptr());
+            (
+                vld1q_u8(BITS.as_ptr()),
+                [load(0), load(1), load(2), load(3)],
+            )
+        };
+        let is_stop = |bytes| {
+            let is_quote = vceqq_u8(bytes, vdupq_n_u8(b'"'));
+            let is_backslash = vceqq_u8(bytes, vdupq_n_u8(b'\\'));
+            let is_control = vcltq_u8(bytes, vdupq_n_u8(0x20));
+            vorrq_u8(vorrq_u8(is_quote, is_backslash), is_control)
+        };
+        let is_high = |bytes| vcgeq_u8(bytes, vdupq_n_u8(0x80));
+        // One bit of each byte; then neighbours are added until eight bytes are one.
+        let gather = |[a, b, c, d]: [uint8x16_t; 4]| {
+            let pair = |a, b| vpaddq_u8(vandq_u8(a, bits), vandq_u8(b, bits));
+            let sums = vpaddq_u8(pair(a, b), pair(c, d));
+            vgetq_lane_u64::<0>(vreinterpretq_u64_u8(vpaddq_u8(sums, sums)))
+        };
+        (gather(bytes.map(is_stop)), gather(bytes.map(is_high)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -359,7 +415,10 @@ mod tests {
                     let mut masks = Masks::new(isa);
                     masks.cover(&block, 0, BLOCK, BLOCK);
                     assert_eq!(
-                        (u64::from_le_bytes(masks.stops[0]), masks.high[0]),
+                        (
+                            u64::from_le_bytes(masks.stops[0]),
+                            u64::from_le_bytes(masks.high[0])
+                        ),
                         expected,
                         "{isa:?} {byte} {at}"
                     );

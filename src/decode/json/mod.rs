@@ -59,6 +59,8 @@ pub struct JsonDecoder {
     /// `None` when there are too many columns for it.
     walker: Option<Walker>,
     labels: Vec<Label>,
+    /// The records that were walked and are not in the columns yet.
+    group: Box<[u32; GROUP]>,
     /// Of the current record; kept for its memory.
     failures: Vec<Failure>,
 }
@@ -91,6 +93,7 @@ impl JsonDecoder {
             walker: (keys.len() <= COLUMNS_MAX).then(|| Walker::new(&keys, isa)),
             row,
             labels,
+            group: Box::new([0; GROUP]),
             failures: Vec::new(),
         })
     }
@@ -101,45 +104,43 @@ impl JsonDecoder {
         let data = payload.data.as_slice();
         let spans = &payload.spans[range.clone()];
         let limit = spans.last().map_or(0, |last| last.end as usize);
-        let (mut first, mut rows) = (range.start, 0);
+        let mut rows = 0;
         for (record, span) in range.zip(spans) {
-            if rows == GROUP {
-                self.fill(payload, first..record, outcomes);
-                (first, rows) = (record, 0);
+            if span.is_absent() {
+                outcomes.gap();
+                continue;
             }
-            // An absent span ends before it starts.
+            if rows == GROUP {
+                self.fill(payload, rows, outcomes);
+                rows = 0;
+            }
             let is_walked = match &mut self.walker {
                 Some(walker) => walker.walk(data, *span, limit, rows).is_ok(),
                 None => false,
             };
             if is_walked {
+                self.group[rows] = record as u32;
                 rows += 1;
             } else {
-                self.fill(payload, first..record, outcomes);
+                self.fill(payload, rows, outcomes);
+                rows = 0;
                 self.general(payload, record, outcomes);
-                (first, rows) = (record + 1, 0);
             }
         }
-        self.fill(payload, first..first + rows, outcomes);
+        self.fill(payload, rows, outcomes);
     }
 
-    /// Fills the columns with the records of `group`, which have just been walked, and starts the
+    /// Fills the columns with the group's `rows`, which have just been walked, and starts the
     /// next group.
-    fn fill(&mut self, payload: &Blobs, group: Range<usize>, outcomes: &mut Outcomes) {
-        self.fill_rows(payload, group.start, 0..group.len(), outcomes);
+    fn fill(&mut self, payload: &Blobs, rows: usize, outcomes: &mut Outcomes) {
+        self.fill_rows(payload, 0..rows, outcomes);
         if let Some(walker) = &mut self.walker {
             walker.start_group();
         }
     }
 
-    /// Fills the columns with rows `rows` of the group that starts with record `first`.
-    fn fill_rows(
-        &mut self,
-        payload: &Blobs,
-        first: usize,
-        rows: Range<usize>,
-        outcomes: &mut Outcomes,
-    ) {
+    /// Fills the columns with rows `rows` of the group.
+    fn fill_rows(&mut self, payload: &Blobs, rows: Range<usize>, outcomes: &mut Outcomes) {
         let (Some(walker), false) = (&self.walker, rows.is_empty()) else {
             return;
         };
@@ -154,17 +155,17 @@ impl JsonDecoder {
         });
         if filled.is_ok() {
             self.row.close_many(rows.len());
-            outcomes.rows_of(first + rows.start..first + rows.end);
+            outcomes.rows_of(&self.group[rows]);
             return;
         }
         // Some record is bad. Halves find it; why it is bad is said by the general path.
         self.row.truncate(outcomes.rows());
         if rows.len() == 1 {
-            return self.general(payload, first + rows.start, outcomes);
+            return self.general(payload, self.group[rows.start] as usize, outcomes);
         }
         let middle = rows.start + rows.len() / 2;
-        self.fill_rows(payload, first, rows.start..middle, outcomes);
-        self.fill_rows(payload, first, middle..rows.end, outcomes);
+        self.fill_rows(payload, rows.start..middle, outcomes);
+        self.fill_rows(payload, middle..rows.end, outcomes);
     }
 
     /// The same, compiled for the vectors and bit operations of newer processors.
@@ -174,11 +175,11 @@ impl JsonDecoder {
         self.records(payload, range, outcomes);
     }
 
-    /// What the fast path leaves: tombstones, bad records, and rows that are unusual.
+    /// What the fast path leaves: bad records, and rows that are unusual.
     #[inline(never)]
     fn general(&mut self, payload: &Blobs, record: usize, outcomes: &mut Outcomes) {
         let read = match text(payload, record) {
-            None => return outcomes.absent(record),
+            None => return outcomes.gap(),
             Some(Ok(text)) => self.read(record as u32, text),
             Some(Err(bad)) => Err(bad),
         };
@@ -186,7 +187,7 @@ impl JsonDecoder {
             Ok(()) => outcomes.row(record),
             Err(bad) => {
                 self.row.truncate(outcomes.rows());
-                outcomes.bad(record, bad);
+                outcomes.bad(bad);
             }
         }
     }

@@ -49,9 +49,18 @@ impl Number {
     }
 }
 
-/// The end of the digits at `at`.
+/// The end of the digits at `at`, eight at a time.
 #[inline(always)]
 fn digits(record: &[u8], mut at: usize) -> usize {
+    while let Some(bytes) = record.get(at..).and_then(<[u8]>::first_chunk) {
+        let digits = u64::from_le_bytes(*bytes) ^ 0x3030_3030_3030_3030;
+        // The high bit of each byte above 9. A carry spoils bytes behind the first of these only.
+        let others = (digits | digits.wrapping_add(0x7676_7676_7676_7676)) & 0x8080_8080_8080_8080;
+        if others != 0 {
+            return at + others.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
     while record.get(at).is_some_and(u8::is_ascii_digit) {
         at += 1;
     }

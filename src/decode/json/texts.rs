@@ -5,30 +5,59 @@
 use super::masks::Masks;
 use super::value::{skip_blanks, string};
 use super::walk::{GROUP, GiveUp, Walked};
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashMap};
+use std::hash::BuildHasher;
 
 /// Bytes of the longest text between two values that is learned.
 const TEXT_BYTES: usize = 64;
 /// What is compared at once.
 const HEAD_BYTES: usize = 32;
-/// Such texts that are remembered; later ones are read each time.
+/// Such texts that are remembered.
 const STEPS: usize = 256;
+/// Texts of which it is known that they were met. A power of two.
+const MET: usize = 1024;
+/// After so many texts without room what was learned is forgotten, and learned anew.
+const LEFT_OUT_MAX: usize = 4096;
 
-/// What stands between two values, and what it leads to.
+/// What stands between two values, and what it leads to. The quotes of strings belong to it: so
+/// they are compared with the rest, and one that leads to a string says that one follows.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(128))]
 pub(super) struct Step {
     /// The text's first bytes, zeros behind them, and ones where the text has bytes.
     head: [u64; HEAD_BYTES / 8],
     mask: [u64; HEAD_BYTES / 8],
-    /// The bytes behind the head.
-    tail: [u8; TEXT_BYTES - HEAD_BYTES],
+    /// The last bytes of a text that is longer than the head.
+    tail: [u8; HEAD_BYTES],
     pub(super) length: u8,
     pub(super) target: Target,
-    /// Whether it begins the record. What does stands nowhere else, and the other way round.
-    first: bool,
-    /// The step that followed last time.
+    place: Place,
+    pub(super) leads_to: Leads,
+    /// Whether the head is all of it, and leads to a string.
+    pub(super) is_plain: bool,
+    /// The step that followed last time: its place is behind what this one leads to.
     pub(super) next: u8,
+}
+
+/// Where a text stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// At the record's start.
+    First,
+    /// From a string's closing quote on.
+    AtQuote,
+    /// Behind a value.
+    Behind,
+}
+
+/// What a text is followed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leads {
+    /// A string: its opening quote is the text's last byte.
+    ToString,
+    /// Any other value.
+    ToOther,
+    ToEnd,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +92,7 @@ impl Target {
 
 /// Before the record's opening brace.
 pub(super) const START: u8 = 0;
-/// After a text that was not learned.
+/// After a text that was not learned. The value behind it is read as any other, quotes included.
 const UNKNOWN: u8 = 1;
 
 /// The texts of one stream of records.
@@ -73,11 +102,30 @@ pub(super) struct Texts {
     unwanted: Target,
     pub(super) steps: Box<[Step; STEPS]>,
     known: usize,
-    /// From a hash of a text's first eight bytes to the step met last with it.
-    by_head: Box<[u8; 256]>,
-    by_text: HashMap<Box<[u8]>, u8>,
+    /// From a hash of a text's first eight bytes to the two steps met last with it.
+    by_head: Box<[[u8; 2]; 256]>,
+    /// From a hash of the whole text. What is met once is only noted: keys may be data.
+    by_text: Box<[Met; MET]>,
+    hasher: DefaultHashBuilder,
+    /// Texts met more than once for which there was no room.
+    left_out: usize,
     /// The last string that was written with escapes.
     pub(super) unescaped: String,
+}
+
+/// A text that was met.
+#[derive(Debug, Clone, Copy)]
+struct Met {
+    hash: u64,
+    /// [`UNKNOWN`] until it is met again.
+    step: u8,
+}
+
+impl Met {
+    const NOTHING: Self = Self {
+        hash: 0,
+        step: UNKNOWN,
+    };
 }
 
 impl Texts {
@@ -90,10 +138,23 @@ impl Texts {
             // The first two, and those that are not known yet, stand nowhere.
             steps: Box::new([Step::NOWHERE; STEPS]),
             known: 2,
-            by_head: Box::new([START; 256]),
-            by_text: HashMap::new(),
+            by_head: Box::new([[START; 2]; 256]),
+            by_text: Box::new([Met::NOTHING; MET]),
+            hasher: DefaultHashBuilder::default(),
+            left_out: 0,
             unescaped: String::new(),
         }
+    }
+
+    /// To be called between two records, now and then: what was learned may be out of use.
+    pub(super) fn make_room(&mut self) {
+        if self.left_out < LEFT_OUT_MAX {
+            return;
+        }
+        self.steps.fill(Step::NOWHERE);
+        self.by_head.fill([START; 2]);
+        self.by_text.fill(Met::NOTHING);
+        (self.known, self.left_out) = (2, 0);
     }
 
     /// What comes after step `step`, which ended at `at`, when it is not what came last time:
@@ -107,53 +168,82 @@ impl Texts {
         step: u8,
         at: usize,
     ) -> Walked<(Target, u8, usize)> {
+        let place = match self.steps[usize::from(step)].leads_to {
+            _ if step == START => Place::First,
+            Leads::ToString => Place::AtQuote,
+            _ => Place::Behind,
+        };
         let head = head(data, at);
-        let guess = self.by_head[head];
-        let found = &self.steps[usize::from(guess)];
-        let first = step == START;
-        if found.first == first && found.stands_at(data, at) {
-            let known = (found.target, guess, at + usize::from(found.length));
-            self.steps[usize::from(step)].next = guess;
-            return Ok(known);
+        for i in 0..2 {
+            let guess = self.by_head[head][i];
+            let found = &self.steps[usize::from(guess)];
+            if found.place == place && found.stands_at(data, at) {
+                let known = (found.target, guess, at + usize::from(found.length));
+                self.remember(head, guess);
+                self.steps[usize::from(step)].next = guess;
+                return Ok(known);
+            }
         }
-        let (target, after) = self.key(masks, record, first, at)?;
-        let learned = self.learn(&record[at..after], target, first);
-        if learned != UNKNOWN {
-            self.by_head[head] = learned;
-        }
-        if step != UNKNOWN {
-            self.steps[usize::from(step)].next = learned;
-        }
-        Ok((target, learned, after))
+        let (target, value) = self.key(masks, record, place, at)?;
+        let leads_to = match record.get(value) {
+            _ if target == Target::END => Leads::ToEnd,
+            Some(b'"') => Leads::ToString,
+            _ => Leads::ToOther,
+        };
+        let end = value + usize::from(leads_to == Leads::ToString);
+        let Some(learned) = self.learn(&record[at..end], target, place, leads_to) else {
+            return Ok((target, UNKNOWN, value));
+        };
+        self.remember(head, learned);
+        self.steps[usize::from(step)].next = learned;
+        Ok((target, learned, end))
     }
 
-    /// The step of a text; [`UNKNOWN`] when there is no room for it.
-    fn learn(&mut self, text: &[u8], target: Target, first: bool) -> u8 {
-        if let Some(known) = self.by_text.get(text) {
-            return *known;
+    fn remember(&mut self, head: usize, step: u8) {
+        let [first, second] = &mut self.by_head[head];
+        if *first != step {
+            (*first, *second) = (step, *first);
+        }
+    }
+
+    /// The step of a text, unless it is met for the first time or there is no room for it.
+    fn learn(&mut self, text: &[u8], target: Target, place: Place, leads_to: Leads) -> Option<u8> {
+        let hash = self.hasher.hash_one(text);
+        let met = &mut self.by_text[hash as usize % MET];
+        if met.hash != hash {
+            *met = Met {
+                hash,
+                step: UNKNOWN,
+            };
+            return None;
+        }
+        if met.step != UNKNOWN {
+            return self.steps[usize::from(met.step)]
+                .is(text)
+                .then_some(met.step);
         }
         if self.known == STEPS {
-            return UNKNOWN;
+            self.left_out += 1;
+            return None;
         }
-        let Some(new) = Step::new(text, target, first) else {
-            return UNKNOWN;
-        };
-        let index = self.known as u8;
+        let new = Step::new(text, target, place, leads_to)?;
+        met.step = self.known as u8;
         self.steps[self.known] = new;
         self.known += 1;
-        self.by_text.insert(text.into(), index);
-        index
+        Some(met.step)
     }
 
-    /// Reads `{"key":` or `,"key":`, or the closing brace, whatever blanks there are.
+    /// Reads `{"key":` or `,"key":`, or the closing brace, whatever blanks there are. Returns
+    /// where the value starts.
     fn key(
         &mut self,
         masks: &Masks,
         record: &[u8],
-        first: bool,
+        place: Place,
         at: usize,
     ) -> Walked<(Target, usize)> {
-        let mut at = skip_blanks(record, at);
+        let first = place == Place::First;
+        let mut at = skip_blanks(record, at + usize::from(place == Place::AtQuote));
         let opened = if first { b'{' } else { b',' };
         match record.get(at) {
             Some(b'}') if !first => return Ok((Target::END, at + 1)),
@@ -180,76 +270,72 @@ impl Step {
     const NOWHERE: Self = Self {
         head: [1; HEAD_BYTES / 8],
         mask: [0; HEAD_BYTES / 8],
-        tail: [0; TEXT_BYTES - HEAD_BYTES],
+        tail: [0; HEAD_BYTES],
         length: 0,
         target: Target::END,
-        first: false,
+        place: Place::First,
+        leads_to: Leads::ToOther,
+        is_plain: false,
         next: START,
     };
 
     /// `None` for a text that is too long.
-    fn new(text: &[u8], target: Target, first: bool) -> Option<Self> {
-        let (head, tail) = text.split_at(text.len().min(HEAD_BYTES));
+    fn new(text: &[u8], target: Target, place: Place, leads_to: Leads) -> Option<Self> {
+        if text.len() > TEXT_BYTES {
+            return None;
+        }
+        let head = &text[..text.len().min(HEAD_BYTES)];
         let (mut bytes, mut ones) = ([0; HEAD_BYTES], [0; HEAD_BYTES]);
         bytes[..head.len()].copy_from_slice(head);
         ones[..head.len()].fill(0xff);
-        let mut step = Self {
+        Some(Self {
             head: words(&bytes),
             mask: words(&ones),
-            length: u8::try_from(text.len()).ok()?,
+            tail: *text.last_chunk().unwrap_or(&[0; HEAD_BYTES]),
+            length: text.len() as u8,
             target,
-            first,
+            place,
+            leads_to,
+            is_plain: leads_to == Leads::ToString && text.len() <= HEAD_BYTES,
             ..Self::NOWHERE
-        };
-        step.tail.get_mut(..tail.len())?.copy_from_slice(tail);
-        Some(step)
+        })
     }
 
-    /// Whether the text stands at `at`. Says no where the payload ends soon: then the key is
-    /// read byte by byte.
+    fn is(&self, text: &[u8]) -> bool {
+        Self::new(text, self.target, self.place, self.leads_to)
+            .is_some_and(|of| (self.length, self.head, self.tail) == (of.length, of.head, of.tail))
+    }
+
+    /// Whether the text stands at `at`, and is followed by what it leads to. Says no where the
+    /// payload ends soon: then the key is read byte by byte.
+    #[inline]
+    fn stands_at(&self, data: &[u8], at: usize) -> bool {
+        self.head_stands_at(data, at) && self.rest_stands_at(data, at)
+    }
+
     #[inline(always)]
-    pub(super) fn stands_at(&self, data: &[u8], at: usize) -> bool {
+    pub(super) fn head_stands_at(&self, data: &[u8], at: usize) -> bool {
         if at >= data.len().saturating_sub(HEAD_BYTES) {
             return false;
         }
         // SAFETY: there are more than so many bytes behind `at`.
         let bytes = unsafe { &*data.as_ptr().add(at).cast::<[u8; HEAD_BYTES]>() };
-        self.is_head_of(bytes)
-            && (usize::from(self.length) <= HEAD_BYTES || self.tail_stands_at(data, at))
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    fn is_head_of(&self, bytes: &[u8; HEAD_BYTES]) -> bool {
-        use std::arch::x86_64::*;
-        const HALF: usize = HEAD_BYTES / 2;
-        // SAFETY: SSE2 is part of every x86-64; each pointer is to an array of two vectors, and
-        // the loads need no alignment.
-        unsafe {
-            let load = |from: *const u8, half: usize| _mm_loadu_si128(from.add(half * HALF).cast());
-            let differs = |half| {
-                let bytes = load(bytes.as_ptr(), half);
-                let masked = _mm_and_si128(bytes, load(self.mask.as_ptr().cast(), half));
-                _mm_xor_si128(masked, load(self.head.as_ptr().cast(), half))
-            };
-            let differs = _mm_or_si128(differs(0), differs(1));
-            let is_equal = _mm_cmpeq_epi8(differs, _mm_setzero_si128());
-            _mm_movemask_epi8(is_equal) == 0xffff
-        }
-    }
-
-    #[cfg(not(target_arch = "x86_64"))]
-    #[inline(always)]
-    fn is_head_of(&self, bytes: &[u8; HEAD_BYTES]) -> bool {
         let bytes: [u64; HEAD_BYTES / 8] = words(bytes);
-        (0..bytes.len()).all(|i| bytes[i] & self.mask[i] == self.head[i])
+        // Without branches: this becomes vectors.
+        let differs = |i: usize| (bytes[i] & self.mask[i]) ^ self.head[i];
+        (differs(0) | differs(1) | differs(2) | differs(3)) == 0
     }
 
-    #[inline(never)]
-    fn tail_stands_at(&self, data: &[u8], at: usize) -> bool {
-        let tail = usize::from(self.length) - HEAD_BYTES;
-        data.get(at + HEAD_BYTES..)
-            .is_some_and(|rest| rest.starts_with(&self.tail[..tail]))
+    /// What is left to compare when the head stands at `at`.
+    #[inline]
+    pub(super) fn rest_stands_at(&self, data: &[u8], at: usize) -> bool {
+        let end = at + usize::from(self.length);
+        let has_tail = usize::from(self.length) <= HEAD_BYTES
+            || data.get(end - HEAD_BYTES..end) == Some(&self.tail);
+        // What is followed by a quote or by blanks is another text: it only begins like this one.
+        has_tail
+            && (self.leads_to != Leads::ToOther
+                || !matches!(data.get(end), Some(b'"' | b' ' | b'\t' | b'\n' | b'\r')))
     }
 }
 

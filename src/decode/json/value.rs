@@ -17,7 +17,6 @@ pub(super) fn other_value(
     record: &[u8],
     at: usize,
 ) -> Walked<(Span, Written, usize)> {
-    let at = skip_blanks(record, at);
     let first = *record.get(at).ok_or(GiveUp)?;
     let (written, after) = match first {
         b'"' => {
@@ -145,7 +144,7 @@ pub(super) fn string<'a>(
         }
     };
     let (text, after) = (&record[start..end], end + 1);
-    if !has_escapes && (text.is_empty() || masks.is_ascii(start, end)) {
+    if !has_escapes {
         let written = Written::Plain;
         return Ok(Text {
             text,
@@ -153,19 +152,12 @@ pub(super) fn string<'a>(
             after,
         });
     }
-    let (mut text, written) = (
-        simdutf8::basic::from_utf8(text).map_err(|_| GiveUp)?,
-        Written::Odd,
-    );
-    if has_escapes {
-        unescaped.clear();
-        escape::unescape(text, unescaped).ok_or(GiveUp)?;
-        text = unescaped;
-    }
-    let text = text.as_bytes();
+    unescaped.clear();
+    let text = simdutf8::basic::from_utf8(text).map_err(|_| GiveUp)?;
+    escape::unescape(text, unescaped).ok_or(GiveUp)?;
     Ok(Text {
-        text,
-        written,
+        text: unescaped.as_bytes(),
+        written: Written::Escaped,
         after,
     })
 }

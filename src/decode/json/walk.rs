@@ -11,8 +11,8 @@
 //! the values fit their columns is not its concern: see [`super::fill`].
 
 use super::masks::{Isa, Masks};
-use super::texts::{START, Target, Texts};
-use super::value::{other_value, skip_blanks, span_of};
+use super::texts::{Leads, START, Target, Texts};
+use super::value::{other_value, skip_blanks, span_of, string};
 use crate::source::Span;
 use std::ops::Range;
 
@@ -25,10 +25,10 @@ pub(super) type Walked<T> = Result<T, GiveUp>;
 /// What a value is, as it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Written {
-    /// A string of ASCII without escapes. Its span is what stands between the quotes.
+    /// A string without escapes. Its span is what stands between the quotes: UTF-8.
     Plain,
-    /// A string with escapes or other characters, valid UTF-8. Its span as above.
-    Odd,
+    /// A string with escapes. Its span as above.
+    Escaped,
     /// Without point and exponent.
     Whole,
     Fraction,
@@ -71,6 +71,27 @@ pub(super) struct Walker {
     odd: u64,
 }
 
+/// A place in a record, between two values.
+#[derive(Debug, Clone, Copy)]
+struct Here {
+    at: usize,
+    /// The text before the last value.
+    step: u8,
+    /// Bits of the columns that have a value.
+    seen: u64,
+}
+
+/// Where the quick way ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Met {
+    /// Behind the record's brace.
+    End,
+    /// At a value that is no short string, or that should not be there.
+    Value,
+    /// At a text that is not the one that was guessed, or within a string.
+    Text,
+}
+
 impl Walker {
     /// For objects whose wanted values stand under `keys`, in the order of the columns: at most
     /// [`COLUMNS_MAX`].
@@ -89,6 +110,7 @@ impl Walker {
     /// To be called before the first record of another payload.
     pub(super) fn begin(&mut self) {
         self.masks.clear();
+        self.texts.make_room();
     }
 
     /// The values that rows `rows` of the group have for a column.
@@ -121,52 +143,129 @@ impl Walker {
         }
         let text = data.get(..end).ok_or(GiveUp)?;
         self.masks.cover(data, start, end, limit);
-        let is_ascii = self.masks.is_ascii(start, end);
-        // Locals: what is behind `self` would be loaded again after each store.
-        let Self { masks, texts, .. } = self;
-        let (stops, spans) = (masks.stops(), self.spans.as_mut_slice());
-        let (mut at, mut step, mut seen) = (start, START, 0_u64);
-        loop {
-            let guess = texts.steps[usize::from(step)].next;
-            let found = &texts.steps[usize::from(guess)];
-            let target;
-            if found.stands_at(data, at) {
-                (target, step, at) = (found.target, guess, at + usize::from(found.length));
-            } else {
-                (target, step, at) = texts.look_up(masks, data, text, step, at)?;
-            }
-            if target.values == Target::END.values {
-                break;
-            }
-            if seen & target.bit != 0 {
-                return Err(GiveUp);
-            }
-            seen |= target.bit;
-            let place = target.values as usize + row;
-            if text.get(at) == Some(&b'"') {
-                let stop = stops.next(at + 1);
-                let is_plain = is_ascii || stop > at + 1 && masks.is_ascii(at + 1, stop);
-                if is_plain && text.get(stop) == Some(&b'"') {
-                    spans[place] = span_of(at + 1, stop);
-                    at = stop + 1;
-                    continue;
-                }
-            }
-            let (value, written, after) = other_value(masks, &mut texts.unescaped, text, at)?;
-            spans[place] = value;
-            if written != Written::Plain && target.bit != 0 {
-                self.odd |= target.bit;
-                self.written[place] = written;
-            }
-            at = after;
-        }
-        if at != end && skip_blanks(text, at) != end {
+        if !self.masks.is_ascii(start, end) && simdutf8::basic::from_utf8(&text[start..]).is_err() {
             return Err(GiveUp);
         }
-        if seen != self.all {
-            self.note_missing(seen, row);
+        let mut here = Here {
+            at: start,
+            step: START,
+            seen: 0,
+        };
+        loop {
+            let met;
+            (here, met) = self.plain_fields(data, row, here);
+            if met == Met::End {
+                break;
+            }
+            let is_end;
+            (here, is_end) = self.field(data, text, row, here, met == Met::Value)?;
+            if is_end {
+                break;
+            }
+        }
+        if here.at != end && skip_blanks(text, here.at) != end {
+            return Err(GiveUp);
+        }
+        if here.seen != self.all {
+            self.note_missing(here.seen, row);
         }
         Ok(())
+    }
+
+    /// Walks on as long as guesses hold and lead to short strings. It calls nothing, so that all
+    /// it needs stays in registers.
+    ///
+    /// What it finds may lie behind the record's end, but then so does the brace. That a string
+    /// ends with a quote is seen by the next text, which begins with it.
+    #[inline(always)]
+    fn plain_fields(&mut self, data: &[u8], row: usize, mut here: Here) -> (Here, Met) {
+        let (steps, stops) = (&*self.texts.steps, self.masks.stops());
+        let spans = &mut self.spans[row..];
+        let met = loop {
+            let step = steps[usize::from(here.step)].next;
+            let found = &steps[usize::from(step)];
+            if !found.head_stands_at(data, here.at) {
+                break Met::Text;
+            }
+            let (at, target) = (here.at + usize::from(found.length), found.target);
+            if found.is_plain
+                && here.seen & target.bit == 0
+                && let Some(stop) = stops.near(at)
+            {
+                spans[target.values as usize] = span_of(at, stop);
+                (here.at, here.step, here.seen) = (stop, step, here.seen | target.bit);
+                continue;
+            }
+            if !found.rest_stands_at(data, here.at) {
+                break Met::Text;
+            }
+            (here.at, here.step) = (at, step);
+            break match found.leads_to {
+                Leads::ToEnd => Met::End,
+                _ => Met::Value,
+            };
+        };
+        (here, met)
+    }
+
+    /// Walks on by one field, whatever it is like, from its value on if its text `is_known`;
+    /// and whether that was the record's brace.
+    #[inline(always)]
+    fn field(
+        &mut self,
+        data: &[u8],
+        text: &[u8],
+        row: usize,
+        mut here: Here,
+        is_known: bool,
+    ) -> Walked<(Here, bool)> {
+        let Self { masks, texts, .. } = self;
+        let last = &texts.steps[usize::from(here.step)];
+        let mut target = last.target;
+        if !is_known {
+            if last.leads_to == Leads::ToString && text.get(here.at) != Some(&b'"') {
+                here.at = self.escaped(text, row, target)?;
+                return Ok((here, false));
+            }
+            (target, here.step, here.at) = texts.look_up(masks, data, text, here.step, here.at)?;
+        }
+        if target == Target::END {
+            return Ok((here, true));
+        }
+        if here.seen & target.bit != 0 {
+            return Err(GiveUp);
+        }
+        here.seen |= target.bit;
+        let at = here.at;
+        if texts.steps[usize::from(here.step)].leads_to == Leads::ToString {
+            here.at = masks.stops().next(at);
+            self.spans[target.values as usize + row] = span_of(at, here.at);
+        } else {
+            let (value, written, end) = other_value(masks, &mut texts.unescaped, text, at)?;
+            self.note(target, row, value, written);
+            here.at = end;
+        }
+        Ok((here, false))
+    }
+
+    /// The last string goes on: it has escapes. Returns where its closing quote is.
+    #[inline(never)]
+    fn escaped(&mut self, text: &[u8], row: usize, target: Target) -> Walked<usize> {
+        let start = self.spans[target.values as usize + row].start as usize;
+        let string = string(&self.masks, &mut self.texts.unescaped, text, start)?;
+        let (end, written) = (string.after - 1, string.written);
+        self.note(target, row, span_of(start, end), written);
+        Ok(end)
+    }
+
+    #[inline(always)]
+    fn note(&mut self, target: Target, row: usize, value: Span, written: Written) {
+        let place = target.values as usize + row;
+        self.spans[place] = value;
+        if written != Written::Plain && target.bit != 0 {
+            self.odd |= target.bit;
+            self.written[place] = written;
+        }
     }
 
     #[inline(never)]
