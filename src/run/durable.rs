@@ -10,7 +10,6 @@ use crate::state::store::LocalStore;
 use crate::state::{PartitionSnapshot, Snapshot};
 use crate::table::TableDef;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,7 +71,7 @@ impl Durable {
         let Some(folder) = &settings.checkpoint_dir else {
             return Ok(None);
         };
-        let store = LocalStore::open(&PathBuf::from(local(folder)?))?;
+        let store = LocalStore::open(local(folder)?)?;
         let retained = settings.checkpoints_retained.unwrap_or(RETAINED);
         let mut checkpoints = Checkpoints::open(Box::new(store), retained, &new_job())?;
         let job = checkpoints.job().to_string();

@@ -157,8 +157,11 @@ pub(super) struct Checkpoints<'a> {
     /// Something else has failed: there will be no further checkpoint.
     pub failed: Arc<AtomicBool>,
     /// Is given the sources' positions that a checkpoint has made durable.
-    pub commit: Box<dyn FnMut(&[Vec<PartitionSnapshot>]) + Send + 'a>,
+    pub commit: Box<CommitPositions<'a>>,
 }
+
+/// By source: where its partitions stand.
+pub(super) type CommitPositions<'a> = dyn FnMut(&[Vec<PartitionSnapshot>]) + Send + 'a;
 
 impl Checkpoints<'_> {
     /// Asks for checkpoints at the interval and makes them, until the last one is published or the

@@ -7,7 +7,7 @@ use super::{AggregateSnapshot, Checkpoints, Snapshot};
 use crate::error::{Error, Result};
 use crate::window::assign::NEVER;
 use arrow::array::{ArrayRef, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use std::collections::HashSet;
 use std::path::Path;
@@ -84,10 +84,13 @@ impl Look {
     }
 }
 
+/// A table's name, schema and rows.
+pub type Table = (String, SchemaRef, Vec<RecordBatch>);
+
 /// The state of each aggregate as a table, named by its query (`views`, `views_2` …): the pane's
 /// start, the end of the first window that takes the row (NULL: there is no window), keys, and the
 /// state columns of the functions.
-pub fn tables(snapshot: &Snapshot) -> Result<Vec<(String, Arc<Schema>, Vec<RecordBatch>)>> {
+pub fn tables(snapshot: &Snapshot) -> Result<Vec<Table>> {
     let mut tables = Vec::new();
     for query in &snapshot.queries {
         for (i, aggregate) in query.aggregates.iter().enumerate() {
