@@ -49,8 +49,11 @@ impl Minutes {
         if let &[b':', s1, s2, b'.', f1, f2, f3] = rest {
             let (second, hundredths, ms) = (two(s1, s2), two(f1, f2), digit(f3));
             let is_time = (second < 60) & (hundredths < 100) & (ms < 10);
-            let ms = second * 1000 + hundredths * 10 + ms;
-            return is_time.then_some(self.us + i64::from(ms) * 1000);
+            // Otherwise it may still be a zone: `:00.25Z` is as long.
+            if is_time {
+                let ms = second * 1000 + hundredths * 10 + ms;
+                return Some(self.us + i64::from(ms) * 1000);
+            }
         }
         Some(self.us + rest_us(rest)?)
     }
@@ -332,6 +335,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn times_of_a_stream_are_read_like_single_ones(
+            texts in prop::collection::vec("2022-01-01[T ]12:0[01]:[0-7:][0-9:](\\.[0-9:]{0,4})?Z?", 1..20),
+        ) {
+            let mut minutes = Minutes::default();
+            for text in texts {
+                prop_assert_eq!(minutes.parse_us(text.as_bytes()), us(&text), "{}", text);
+            }
+        }
+
         #[test]
         fn written_times_are_read_back(us in -62_167_219_200_000_000_i64..253_402_300_800_000_000, t: bool, offset_minutes in -1080_i32..=1080) {
             let blank = if t { "T" } else { " " };

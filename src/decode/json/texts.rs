@@ -355,3 +355,44 @@ fn head(data: &[u8], at: usize) -> usize {
         None => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::masks::Isa;
+    use super::*;
+
+    /// The step of the text that begins an object with `key`, which is met `times` times.
+    fn met(texts: &mut Texts, key: &str, times: usize) -> u8 {
+        let record = format!("{{\"{key}\":\"x\"}}{}", " ".repeat(TEXT_BYTES));
+        let mut masks = Masks::new(Isa::detect());
+        masks.cover(record.as_bytes(), 0, record.len(), record.len());
+        let data = record.as_bytes();
+        let met = (0..times).map(|_| texts.look_up(&masks, data, data, START, 0).unwrap().1);
+        met.last().unwrap()
+    }
+
+    /// A stream whose first texts were never seen again once learned nothing later.
+    #[test]
+    fn texts_that_are_met_once_take_no_room() {
+        let mut texts = Texts::new(&["a"]);
+        for i in 0..1000 {
+            assert_eq!(met(&mut texts, &format!("key {i}"), 1), UNKNOWN);
+        }
+        assert_eq!(texts.known, 2);
+        assert_ne!(met(&mut texts, "a", 2), UNKNOWN);
+    }
+
+    #[test]
+    fn texts_of_another_stream_are_learned_in_time() {
+        let mut texts = Texts::new(&["a"]);
+        for i in 0..300 {
+            met(&mut texts, &format!("key {i}"), 2);
+        }
+        assert_eq!(texts.known, STEPS);
+        assert_eq!(met(&mut texts, "a", 2), UNKNOWN);
+        texts.make_room();
+        assert_eq!(met(&mut texts, "a", LEFT_OUT_MAX), UNKNOWN);
+        texts.make_room();
+        assert_ne!(met(&mut texts, "a", 2), UNKNOWN);
+    }
+}

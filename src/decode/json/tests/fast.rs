@@ -392,3 +392,39 @@ fn generated_streams_are_good_and_bad() {
         "{good} of {all}"
     );
 }
+
+/// Each text after it was learned in another place, and beside those that begin like it.
+#[test]
+fn texts_that_begin_alike_are_told_apart() {
+    let long = "k".repeat(40);
+    let good = [
+        r#"{"a":"x","b":"y","c":"z"}"#.to_string(),
+        r#"{"a":1,"b":2,"c":3}"#.into(),
+        r#"{"a":null,"b":"y","c":null}"#.into(),
+        r#"{"a": "x", "b": 2, "c": "z"}"#.into(),
+        r#"{"a":"","b":"\n","c":"ü"}"#.into(),
+        format!(r#"{{"a":"x","{long}":"y","c":"z"}}"#),
+        format!(r#"{{"a":"x","{long}l":1,"c":"z"}}"#),
+        format!(r#"{{"a":1,"{long}m":"{long}{long}","c":"z"}}"#),
+    ];
+    let bad = [
+        r#"{"a":1","b":"y","c":"z"}"#,
+        r#"{"a":1"b":"y","c":"z"}"#,
+        r#"{"a":"x,"b":"y","c":"z"}"#,
+        r#"{"a":"x"","b":"y","c":"z"}"#,
+        r#"{"a":"x","b":"y","c":"z"#,
+        r#"{"a":"x","b":"y","a":"z"}"#,
+        r#"{"a":"x","b":"y","c":3"}"#,
+        r#"{"a":"x\","b":"y","c":"z"}"#,
+        "{\"a\":\"x\n\",\"b\":\"y\",\"c\":\"z\"}",
+    ];
+    let fields = || ["a", "b", "c"].map(|name| nullable(name, DataType::Utf8View));
+    for before in &good {
+        for after in good.iter().map(String::as_str).chain(bad) {
+            let mut records = vec![before.as_str(); 3];
+            records.extend([after, before, after]);
+            records.extend([before.as_str(); 3]);
+            agree_on(fields().into(), &records);
+        }
+    }
+}
