@@ -294,8 +294,8 @@ impl Sim {
             sink,
             late,
         )?;
-        if self.way.seed.is_multiple_of(3) {
-            // Every segment is spilled.
+        if self.way.seed.is_multiple_of(20) {
+            // Every segment is spilled. (64 parts of a few rows each take their time.)
             let name = format!("sim-{}-{q}", segment_id());
             merge.limit(0, Box::new(SpillFile::new(std::env::temp_dir(), &name)));
         }
