@@ -54,10 +54,10 @@ enum Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leads {
     /// A string: its opening quote is the text's last byte.
-    ToString,
+    Text,
     /// Any other value.
-    ToOther,
-    ToEnd,
+    Other,
+    End,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,7 +170,7 @@ impl Texts {
     ) -> Walked<(Target, u8, usize)> {
         let place = match self.steps[usize::from(step)].leads_to {
             _ if step == START => Place::First,
-            Leads::ToString => Place::AtQuote,
+            Leads::Text => Place::AtQuote,
             _ => Place::Behind,
         };
         let head = head(data, at);
@@ -186,11 +186,11 @@ impl Texts {
         }
         let (target, value) = self.key(masks, record, place, at)?;
         let leads_to = match record.get(value) {
-            _ if target == Target::END => Leads::ToEnd,
-            Some(b'"') => Leads::ToString,
-            _ => Leads::ToOther,
+            _ if target == Target::END => Leads::End,
+            Some(b'"') => Leads::Text,
+            _ => Leads::Other,
         };
-        let end = value + usize::from(leads_to == Leads::ToString);
+        let end = value + usize::from(leads_to == Leads::Text);
         let Some(learned) = self.learn(&record[at..end], target, place, leads_to) else {
             return Ok((target, UNKNOWN, value));
         };
@@ -274,7 +274,7 @@ impl Step {
         length: 0,
         target: Target::END,
         place: Place::First,
-        leads_to: Leads::ToOther,
+        leads_to: Leads::Other,
         is_plain: false,
         next: START,
     };
@@ -296,7 +296,7 @@ impl Step {
             target,
             place,
             leads_to,
-            is_plain: leads_to == Leads::ToString && text.len() <= HEAD_BYTES,
+            is_plain: leads_to == Leads::Text && text.len() <= HEAD_BYTES,
             ..Self::NOWHERE
         })
     }
@@ -334,7 +334,7 @@ impl Step {
             || data.get(end - HEAD_BYTES..end) == Some(&self.tail);
         // What is followed by a quote or by blanks is another text: it only begins like this one.
         has_tail
-            && (self.leads_to != Leads::ToOther
+            && (self.leads_to != Leads::Other
                 || !matches!(data.get(end), Some(b'"' | b' ' | b'\t' | b'\n' | b'\r')))
     }
 }

@@ -201,7 +201,7 @@ impl Walker {
             }
             (here.at, here.step) = (at, step);
             break match found.leads_to {
-                Leads::ToEnd => Met::End,
+                Leads::End => Met::End,
                 _ => Met::Value,
             };
         };
@@ -223,7 +223,7 @@ impl Walker {
         let last = &texts.steps[usize::from(here.step)];
         let mut target = last.target;
         if !is_known {
-            if last.leads_to == Leads::ToString && text.get(here.at) != Some(&b'"') {
+            if last.leads_to == Leads::Text && text.get(here.at) != Some(&b'"') {
                 here.at = self.escaped(text, row, target)?;
                 return Ok((here, false));
             }
@@ -237,7 +237,7 @@ impl Walker {
         }
         here.seen |= target.bit;
         let at = here.at;
-        if texts.steps[usize::from(here.step)].leads_to == Leads::ToString {
+        if texts.steps[usize::from(here.step)].leads_to == Leads::Text {
             here.at = masks.stops().next(at);
             self.spans[target.values as usize + row] = span_of(at, here.at);
         } else {
