@@ -24,6 +24,8 @@ pub(super) struct Durable {
     /// Taken by the thread that makes checkpoints.
     pub checkpointer: Option<Checkpointer>,
     pub interval: Duration,
+    /// The interval is the default.
+    pub sooner: bool,
     pub job: String,
     pub transaction: Option<Arc<Transaction>>,
     pub recovery: Recovery,
@@ -101,6 +103,7 @@ impl Durable {
         Ok(Some(Self {
             checkpointer: Some(Checkpointer::new(checkpoints, decision, names, of)),
             interval,
+            sooner: settings.checkpoint_interval.is_none(),
             job,
             transaction,
             recovery,

@@ -107,13 +107,14 @@ impl<'a> Engine<'a> {
         };
         let (clock, stats) = (self.options.clock.clone(), self.running.stats.clone());
         let (opened, failed, halt) = (self.opened, self.failed.clone(), self.halt.clone());
-        let interval = durable.interval;
+        let (interval, sooner) = (durable.interval, durable.sooner);
         std::thread::scope(|scope| {
             let thread = start_scoped(scope, "checkpoints", move || {
                 let result = Checkpoints {
                     events: lines.events,
                     leave: lines.leave,
                     interval,
+                    sooner,
                     clock,
                     stats,
                     failed: failed.clone(),

@@ -146,12 +146,18 @@ fn publish(merge: &mut Merge, part: Box<Part>, line: &Line) -> Result<bool> {
     Ok(true)
 }
 
+/// The shortest pause between checkpoints when nobody has asked for another.
+const YOUNG: Duration = Duration::from_secs(1);
+
 /// What the thread that makes checkpoints works with.
 pub(super) struct Checkpoints<'a> {
     pub events: Receiver<Event>,
     /// By query: leave to publish.
     pub leave: Vec<Sender<()>>,
     pub interval: Duration,
+    /// Nobody has asked for that interval: in a young run checkpoints come sooner, so that one
+    /// that is killed again and again gets on.
+    pub sooner: bool,
     pub clock: Arc<dyn Clock>,
     pub stats: Arc<Stats>,
     /// Something else has failed: there will be no further checkpoint.
@@ -164,11 +170,20 @@ pub(super) struct Checkpoints<'a> {
 pub(super) type CommitPositions<'a> = dyn FnMut(&[Vec<PartitionSnapshot>]) + Send + 'a;
 
 impl Checkpoints<'_> {
+    /// From one checkpoint to the next, in a run of this age.
+    fn pause(&self, age: Duration) -> Duration {
+        match self.sooner {
+            true => self.interval.min(age.max(YOUNG)),
+            false => self.interval,
+        }
+    }
+
     /// Asks for checkpoints at the interval and makes them, until the last one is published or the
     /// run has failed.
     pub fn run(&mut self, checkpointer: &mut Checkpointer) -> Result<()> {
         // The first one at once: it says where the run began.
-        let mut due = self.clock.now();
+        let begun = self.clock.now();
+        let mut due = begun;
         loop {
             let now = self.clock.now();
             if now >= due {
@@ -190,7 +205,7 @@ impl Checkpoints<'_> {
                         if published.last {
                             return Ok(());
                         }
-                        due = self.clock.now() + self.interval;
+                        due = self.clock.now() + self.pause(self.clock.now().saturating_sub(begun));
                     }
                 }
                 Received::TimedOut => {}
@@ -199,9 +214,9 @@ impl Checkpoints<'_> {
                     return Ok(());
                 }
             }
-            let begun = self.clock.now();
+            let started = self.clock.now();
             if let Some(written) = checkpointer.complete(self.clock.wall_us() / 1000)? {
-                let took = self.clock.now().saturating_sub(begun);
+                let took = self.clock.now().saturating_sub(started);
                 tracing::debug!(
                     "checkpoint {}: {} bytes in {took:?}",
                     checkpointer.number(),

@@ -1,0 +1,207 @@
+//! What a query shows: windows that have closed, groups that have changed.
+
+use super::{Merge, Windows};
+use crate::error::Result;
+use crate::plan::Trigger;
+use crate::sink::OutputMode;
+use crate::watermark::NONE;
+use crate::window::Assign;
+use crate::window::assign::NEVER;
+use crate::window::merge::{Scope, WindowMerge, WindowResult};
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::Relaxed;
+
+impl Merge {
+    /// Finishes the windows that the workers' watermarks have closed.
+    pub(super) fn advance(&mut self) -> Result<()> {
+        // All idle: nobody says how far time has come, so it stays.
+        let watermark = self
+            .workers
+            .iter()
+            .filter_map(|w| w.watermark)
+            .min()
+            .unwrap_or(NONE);
+        let all_idle_or_ended =
+            watermark == NEVER && self.workers.iter().any(|w| w.watermark.is_none());
+        if watermark <= self.stats().watermark.load(Relaxed) || all_idle_or_ended {
+            return Ok(());
+        }
+        if self
+            .windows
+            .as_ref()
+            .is_none_or(|w| w.assign == Assign::Global)
+        {
+            return Ok(());
+        }
+        if self.query.mode == OutputMode::Complete {
+            // Nothing is ever final: the whole result is shown at each trigger.
+            return Ok(());
+        }
+        // Rows that arrive from now on for these windows are late.
+        self.stats().watermark.store(watermark, Relaxed);
+        let Some(windows) = &mut self.windows else {
+            return Ok(());
+        };
+        let ends: BTreeSet<i64> = match self.query.mode {
+            OutputMode::Append => windows
+                .merges
+                .iter()
+                .flat_map(|m| m.due(watermark))
+                .collect(),
+            _ => windows
+                .merges
+                .iter()
+                .flat_map(|m| m.changed())
+                .filter(|e| *e <= watermark)
+                .collect(),
+        };
+        let scope = if self.query.mode == OutputMode::Append {
+            Scope::All
+        } else {
+            Scope::Changed
+        };
+        for end in ends {
+            self.final_end = self.final_end.max(end);
+            self.finish_window(end, scope)?;
+        }
+        if watermark != NEVER {
+            self.final_end = self.final_end.max(watermark);
+        }
+        let Some(windows) = &mut self.windows else {
+            return Ok(());
+        };
+        for merge in &mut windows.merges {
+            merge.finalise(watermark);
+        }
+        let open = windows.merges.iter().map(|m| m.open_windows() as u64).sum();
+        self.stats().open_windows.store(open, Relaxed);
+        if self.trigger == Trigger::WindowClose {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    fn finish_window(&mut self, end: i64, scope: Scope) -> Result<()> {
+        let Some(mut windows) = self.windows.take() else {
+            return Ok(());
+        };
+        let result = self.finish_windows(&mut windows, &[end], scope);
+        self.windows = Some(windows);
+        result
+    }
+
+    /// Finishes the windows with these ends together.
+    fn finish_windows(&mut self, windows: &mut Windows, ends: &[i64], scope: Scope) -> Result<()> {
+        if let ([merge], true) = (&mut windows.merges[..], windows.finish.is_row_wise()) {
+            // Each piece by itself: a window of any size in the memory of its largest piece.
+            for end in ends {
+                merge.evaluate_each(*end, scope, &mut |piece| {
+                    for batch in windows.finish.run(&[vec![piece]])? {
+                        self.write(&batch)?;
+                    }
+                    Ok(())
+                })?;
+            }
+            return Ok(());
+        }
+        let mut results = Vec::with_capacity(windows.merges.len());
+        for merge in &mut windows.merges {
+            let mut pieces: Vec<WindowResult> = Vec::new();
+            for end in ends {
+                merge.evaluate_each(*end, scope, &mut |piece| {
+                    pieces.push(piece);
+                    Ok(())
+                })?;
+            }
+            results.push(pieces);
+        }
+        for batch in windows.finish.run(&results)? {
+            self.write(&batch)?;
+        }
+        Ok(())
+    }
+
+    /// Moves state out of memory when it is over its budget; `came` bytes are new.
+    pub(super) fn limit_memory(&mut self, came: usize) -> Result<()> {
+        let (Some(windows), Some((budget, spill))) = (&mut self.windows, &mut self.memory) else {
+            return Ok(());
+        };
+        windows.came += came;
+        if windows.came < *budget / 8 {
+            return Ok(());
+        }
+        windows.came = 0;
+        let held: usize = windows.merges.iter().map(WindowMerge::bytes).sum();
+        if held > *budget {
+            let each = *budget / 2 / windows.merges.len();
+            for merge in &mut windows.merges {
+                merge.spill(each, spill.as_mut())?;
+            }
+            let left: usize = windows.merges.iter().map(WindowMerge::bytes).sum();
+            let name = &self.query.name;
+            tracing::debug!(
+                "{name}: {held} bytes of state are over the budget of {budget}; {left} stay in memory"
+            );
+        }
+        Ok(())
+    }
+
+    /// Output modes update (changed groups) and complete (everything, if anything changed).
+    pub(super) fn emit_changes(&mut self) -> Result<()> {
+        let Some(windows) = &mut self.windows else {
+            return Ok(());
+        };
+        let changed: BTreeSet<i64> = windows.merges.iter().flat_map(|m| m.changed()).collect();
+        if changed.is_empty() || self.query.mode == OutputMode::Append {
+            return Ok(());
+        }
+        if self.query.mode == OutputMode::Update {
+            for end in changed {
+                self.finish_window(end, Scope::Changed)?;
+            }
+        } else if let Some(mut windows) = self.windows.take() {
+            let ends: BTreeSet<i64> = windows.merges.iter().flat_map(|m| m.pending()).collect();
+            let ends: Vec<i64> = ends.into_iter().collect();
+            let result = self.finish_windows(&mut windows, &ends, Scope::All);
+            self.windows = Some(windows);
+            result?;
+            // The whole result is shown even when HAVING leaves nothing of it.
+            self.dirty = true;
+        }
+        let Some(windows) = &mut self.windows else {
+            return Ok(());
+        };
+        for merge in &mut windows.merges {
+            merge.settle()?;
+        }
+        Ok(())
+    }
+
+    /// An aggregate without keys over no rows at all has one row (`count(*)` is 0).
+    pub(super) fn empty_result(&mut self) -> Result<()> {
+        let Some(windows) = &mut self.windows else {
+            return Ok(());
+        };
+        if windows.assign != Assign::Global
+            || windows.merges.iter().any(|m| !m.pending().is_empty())
+        {
+            return Ok(());
+        }
+        let mut results = Vec::new();
+        for factory in &windows.factories {
+            let mut rows = Vec::new();
+            if factory.is_keyless() {
+                rows.push(WindowResult {
+                    start: 0,
+                    end: NEVER,
+                    batch: factory.store()?.evaluate()?,
+                });
+            }
+            results.push(rows);
+        }
+        for batch in windows.finish.run(&results)? {
+            self.write(&batch)?;
+        }
+        Ok(())
+    }
+}
