@@ -4,6 +4,7 @@
 //! Each case is one seed: `SIM_SEED=n SIM_COUNT=1 cargo test --release crashes_change_nothing`
 //! runs it alone.
 
+use crate::support::Dice;
 use crate::support::sim::{Commit, Matrix, Row, Sim};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -55,19 +56,6 @@ const KINDS: &[(&str, Shown)] = &[
         Shown::Complete,
     ),
 ];
-
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        // splitmix64 (Steele, Lea, Flood 2014)
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % n
-    }
-}
 
 /// For each partition its records: times that mostly grow, some late, some bad.
 fn records(dice: &mut Dice) -> Vec<Vec<Vec<u8>>> {

@@ -4,7 +4,7 @@
 //!
 //! The long form: `TORTURE_KILLS=50 TORTURE_SEED=7 cargo test --release torture`.
 
-use crate::support::{Broker, client};
+use crate::support::{Broker, Dice, client};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,19 +12,6 @@ use std::time::{Duration, Instant};
 
 const PARTITIONS: i32 = 4;
 const DELAY_S: i64 = 5;
-
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        // splitmix64 (Steele, Lea, Flood 2014)
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % n
-    }
-}
 
 /// Event time in seconds, key, value.
 type Event = (i64, u64, i64);

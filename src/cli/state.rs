@@ -126,14 +126,8 @@ pub fn compare(args: &PlanArgs) -> Result<(), Failure> {
     let source = read(&args.file.file)?;
     let result = plan(&source, &args.file, &Settings::default()).and_then(|job| {
         let snapshot = Look::at(&args.checkpoint)?.snapshot(None)?;
-        let all: Vec<Vec<Shape>> = (job.queries.iter())
-            .map(|q| shapes(q, &job.sources[q.source]))
-            .collect();
-        let names: Vec<(&str, &[Shape])> = (job.queries.iter().zip(&all))
-            .map(|(q, s)| (q.name.as_str(), s.as_slice()))
-            .collect();
         let mut out = format!("from checkpoint {}\n", snapshot.number);
-        let changes = evolve::compare(&snapshot.queries, &names);
+        let changes = evolve::compare(&snapshot.queries, &shapes(&job.queries, &job.sources));
         for change in &changes {
             out += &format!("  {change}\n");
         }

@@ -3,10 +3,10 @@
 
 use super::errors::internal;
 use crate::error::Result;
-use crate::window::{Aggregate, Input, Store};
+use crate::window::{Aggregate, Input, Store, segment_batch};
 use arrow::array::ArrayRef;
-use arrow::datatypes::{Field, Schema, SchemaRef};
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, SchemaRef};
+use arrow::record_batch::RecordBatch;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::GroupsAccumulatorAdapter;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
@@ -189,7 +189,7 @@ impl Store for GroupStore {
             columns.extend(accumulator.state(EmitTo::All).map_err(internal)?);
         }
         self.accumulators = self.spec.accumulators()?;
-        batch_of(columns, rows)
+        segment_batch(columns, rows)
     }
 
     fn evaluate(&mut self) -> Result<RecordBatch> {
@@ -200,7 +200,7 @@ impl Store for GroupStore {
             columns.push(accumulator.evaluate(EmitTo::All).map_err(internal)?);
         }
         self.accumulators = self.spec.accumulators()?;
-        batch_of(columns, rows)
+        segment_batch(columns, rows)
     }
 
     fn groups(&self) -> usize {
@@ -211,19 +211,4 @@ impl Store for GroupStore {
         self.groups.as_ref().map_or(0, |g| g.size())
             + self.accumulators.iter().map(|a| a.size()).sum::<usize>()
     }
-}
-
-/// Columns by number; the row count is explicit because there may be no column at all.
-fn batch_of(columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
-    let fields: Vec<Field> = columns
-        .iter()
-        .enumerate()
-        .map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true))
-        .collect();
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(
-        Arc::new(Schema::new(fields)),
-        columns,
-        &options,
-    )?)
 }

@@ -99,6 +99,10 @@ impl Settings {
                 .or_at(at)
                 .with_hint(format!("it takes {expected}"))
         };
+        let count = || {
+            let number = value.parse().ok().filter(|n| *n > 0);
+            number.ok_or_else(|| bad("a whole number from 1"))
+        };
         match key {
             "output.mode" => {
                 self.output_mode = Some(
@@ -110,24 +114,8 @@ impl Settings {
                     bad("a time like '10 seconds', available-now or window-close")
                 })?)
             }
-            "parallelism.default" => {
-                self.workers = Some(
-                    value
-                        .parse()
-                        .ok()
-                        .filter(|n| *n > 0)
-                        .ok_or_else(|| bad("a whole number from 1"))?,
-                )
-            }
-            "execution.batch-rows" => {
-                self.batch_rows = Some(
-                    value
-                        .parse()
-                        .ok()
-                        .filter(|n| *n > 0)
-                        .ok_or_else(|| bad("a whole number from 1"))?,
-                )
-            }
+            "parallelism.default" => self.workers = Some(count()?),
+            "execution.batch-rows" => self.batch_rows = Some(count()?),
             "execution.runtime-mode" => match value.to_lowercase().as_str() {
                 "streaming" => {}
                 "batch" => self.until_end = true,
@@ -153,15 +141,7 @@ impl Settings {
                         .ok_or_else(|| bad("a duration like '10 s'"))?,
                 )
             }
-            "state.checkpoints.num-retained" => {
-                self.checkpoints_retained = Some(
-                    value
-                        .parse()
-                        .ok()
-                        .filter(|n| *n > 0)
-                        .ok_or_else(|| bad("a whole number from 1"))?,
-                )
-            }
+            "state.checkpoints.num-retained" => self.checkpoints_retained = Some(count()?),
             "table.exec.state.ttl" => {
                 self.notices.push(format!(
                     "SET '{key}' has no effect yet: groups without a window are kept for ever"

@@ -7,9 +7,21 @@ use super::query::{Body, QueryPlan, SourcePlan};
 use super::stages::Stage;
 use crate::state::{FunctionShape, Shape};
 use datafusion::physical_plan::displayable;
+use std::borrow::Borrow;
 
-/// One for each aggregate of the query. Names of columns count, their places do not.
-pub fn shapes(query: &QueryPlan, source: &SourcePlan) -> Vec<Shape> {
+/// Each query's name, and a shape for each of its aggregates. Names of columns count, their places
+/// do not.
+pub fn shapes<Q: Borrow<QueryPlan>, S: Borrow<SourcePlan>>(
+    queries: &[Q],
+    sources: &[S],
+) -> Vec<(String, Vec<Shape>)> {
+    let queries = queries.iter().map(Borrow::borrow);
+    queries
+        .map(|q| (q.name.clone(), of_query(q, sources[q.source].borrow())))
+        .collect()
+}
+
+fn of_query(query: &QueryPlan, source: &SourcePlan) -> Vec<Shape> {
     match &query.body {
         Body::Stateless(_) => Vec::new(),
         Body::Windowed(plan) => (plan.aggregates.iter())

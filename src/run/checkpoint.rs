@@ -119,21 +119,25 @@ impl Checkpointer {
         Ok(Some(written))
     }
 
-    fn snapshot(&self) -> Snapshot {
+    fn sources(&self) -> Vec<SourceSnapshot> {
         let position = |source: usize| {
             let of_source = |q: &&Part| self.queries[q.query] == source;
             let part = self.parts.iter().flatten().find(of_source);
             part.map(|p| p.positions.clone()).unwrap_or_default()
         };
         let sources = self.sources.iter().enumerate();
+        sources
+            .map(|(s, name)| SourceSnapshot {
+                name: name.clone(),
+                partitions: position(s),
+            })
+            .collect()
+    }
+
+    fn snapshot(&self) -> Snapshot {
         Snapshot {
             number: self.number,
-            sources: sources
-                .map(|(s, name)| SourceSnapshot {
-                    name: name.clone(),
-                    partitions: position(s),
-                })
-                .collect(),
+            sources: self.sources(),
             queries: (self.parts.iter().flatten())
                 .map(|part| part.state.clone())
                 .collect(),
@@ -155,7 +159,7 @@ impl Checkpointer {
         if self.unpublished.iter().any(|u| *u) {
             return None;
         }
-        let positions = self.snapshot().sources;
+        let positions = self.sources();
         for (part, over) in self.parts.iter_mut().zip(&mut self.over) {
             match part {
                 Some(last) if last.last => {

@@ -7,9 +7,8 @@ use crate::kafka::transaction::{GroupOffsets, Transaction};
 use crate::plan::{QueryPlan, QuerySink, Settings, SourcePlan};
 use crate::state::Checkpoints;
 use crate::state::store::LocalStore;
-use crate::state::{PartitionSnapshot, Snapshot};
+use crate::state::{PartitionSnapshot, Snapshot, random_id};
 use crate::table::TableDef;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,7 +74,7 @@ impl Durable {
         };
         let store = LocalStore::open(local(folder)?)?;
         let retained = settings.checkpoints_retained.unwrap_or(RETAINED);
-        let mut checkpoints = Checkpoints::open(Box::new(store), retained, &new_job())?;
+        let mut checkpoints = Checkpoints::open(Box::new(store), retained, &random_id())?;
         let job = checkpoints.job().to_string();
         let interval = settings.checkpoint_interval.unwrap_or(INTERVAL);
         let transaction = open_transaction(queries, &job, interval, wait)?;
@@ -129,12 +128,6 @@ fn local(folder: &str) -> Result<&str> {
     }
 }
 
-/// Sixteen hexadecimal digits that differ from job to job.
-fn new_job() -> String {
-    // The standard library seeds its hash maps from the operating system's randomness.
-    format!("{:016x}", RandomState::new().build_hasher().finish())
-}
-
 /// The consumer group of a source whose offsets can go into a transaction on `bootstrap`.
 fn group(def: &TableDef, bootstrap: &str) -> Option<String> {
     let here = def.options.get("properties.bootstrap.servers") == Some(bootstrap);
@@ -158,7 +151,7 @@ fn open_transaction(
             .chain(q.late.as_ref().map(|late| &late.def))
     });
     let wanted: Vec<&TableDef> = sinks
-        .filter(|def| def.connector() == "kafka" && super::sinks::is_exactly_once(def))
+        .filter(|def| def.connector() == "kafka" && crate::sink::is_exactly_once(def))
         .collect();
     let Some(first) = wanted.first() else {
         return Ok(None);

@@ -98,7 +98,7 @@ impl<'a> Engine<'a> {
     ) -> Result<Summary> {
         let Some(durable) = durable else {
             self.start(None)?;
-            return std::thread::scope(|_| self.wait(None, observer));
+            return self.wait(None, observer);
         };
         let lines = self.start(Some(durable))?;
         let checkpointer = durable.checkpointer.take();

@@ -295,7 +295,8 @@ impl Merge {
         self.workers.iter().all(|w| w.ended == Some(true))
     }
 
-    fn close(&mut self) -> Result<()> {
+    /// All is written and published: the query is over.
+    pub fn close(&mut self) -> Result<()> {
         self.sink.close()?;
         match &mut self.late {
             Some(late) => late.close(),

@@ -32,26 +32,21 @@ impl Recovery {
         accepted: bool,
     ) -> Result<Self> {
         let snapshot = load(checkpoints, decision)?;
-        let shapes: Vec<Vec<Shape>> = (queries.iter())
-            .map(|q| shapes(q, &sources[q.source]))
-            .collect();
-        let names: Vec<(&str, &[Shape])> = (queries.iter().zip(&shapes))
-            .map(|(q, s)| (q.name.as_str(), s.as_slice()))
-            .collect();
+        let shapes = shapes(queries, sources);
         let mut states = vec![None; queries.len()];
         if let Some(snapshot) = &snapshot {
-            let changes = evolve::compare(&snapshot.queries, &names);
+            let changes = evolve::compare(&snapshot.queries, &shapes);
             if changes.iter().any(Change::loses) && !accepted {
                 return Err(refusal(snapshot.number, &changes));
             }
             for change in changes.iter().filter(|c| !matches!(c, Change::Kept { .. })) {
                 tracing::warn!("{change}");
             }
-            states = evolve::adapt(&snapshot.queries, &names)?;
+            states = evolve::adapt(&snapshot.queries, &shapes)?;
         }
         Ok(Self {
             number: snapshot.as_ref().map_or(0, |s| s.number),
-            shapes,
+            shapes: shapes.into_iter().map(|(_, shapes)| shapes).collect(),
             snapshot,
             states,
         })

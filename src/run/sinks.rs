@@ -10,7 +10,7 @@ use crate::sink::blackhole::BlackholeSink;
 use crate::sink::console::{ConsoleOptions, ConsoleSink, LinesSink};
 use crate::sink::files::FileSink;
 use crate::sink::print::PrintSink;
-use crate::sink::{OutputMode, Sink};
+use crate::sink::{OutputMode, Sink, is_exactly_once, refuse_exactly_once};
 use crate::source::datagen::DatagenSource;
 use crate::source::files::FilesSource;
 use crate::source::{ReadRequest, Source};
@@ -65,12 +65,6 @@ pub struct Durability {
     pub transaction: Option<Arc<Transaction>>,
 }
 
-/// Whether the table asks for exactly-once.
-pub fn is_exactly_once(def: &TableDef) -> bool {
-    let guarantee = def.options.get("sink.delivery-guarantee");
-    guarantee.is_some_and(|g| g.eq_ignore_ascii_case("exactly-once"))
-}
-
 pub fn open_query_sink(
     query: &QueryPlan,
     format: Format,
@@ -91,18 +85,15 @@ pub fn open_sink(
     output: &Output,
     durability: Option<&Durability>,
 ) -> Result<Box<dyn Sink>> {
-    if is_exactly_once(def) && durability.is_none() {
-        return Err(def
-            .options
-            .invalid("sink.delivery-guarantee", "exactly-once needs checkpoints")
-            .with_hint("run with --checkpoint DIR, or SET 'state.checkpoints.dir' = 'DIR'"));
-    }
     let transaction = durability.and_then(|d| d.transaction.clone());
     match def.connector() {
-        "kafka" => Ok(Box::new(KafkaSink::new(
-            def,
-            transaction.filter(|_| is_exactly_once(def)),
-        )?)),
+        "kafka" => {
+            if durability.is_none() {
+                refuse_exactly_once(def)?;
+            }
+            let transaction = transaction.filter(|_| is_exactly_once(def));
+            Ok(Box::new(KafkaSink::new(def, transaction)?))
+        }
         "filesystem" => Ok(Box::new(FileSink::new(
             def,
             name,

@@ -140,7 +140,7 @@ fn publish(merge: &mut Merge, part: Box<Part>, line: &Line) -> Result<bool> {
     }
     merge.publish()?;
     if last {
-        merge.end()?;
+        merge.close()?;
     }
     let _over = line.events.send(Event::Published(line.query), 0);
     Ok(true)

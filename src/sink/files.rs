@@ -23,11 +23,11 @@ mod partition;
 mod twophase;
 mod writer;
 
-use super::Sink;
+use super::{Sink, refuse_exactly_once};
 use crate::encode::text::counted;
 use crate::error::{Error, Result};
 use crate::source::files::local_path;
-use crate::state::Prepared;
+use crate::state::{Prepared, random_id};
 use crate::table::{Column, TableDef};
 use arrow::array::UInt32Array;
 use arrow::compute::take_record_batch;
@@ -35,7 +35,6 @@ use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use partition::Partitioner;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -97,11 +96,8 @@ impl FileSink {
         clock: fn() -> Instant,
     ) -> Result<FileSink> {
         let options = &def.options;
-        let guarantee = options.get("sink.delivery-guarantee").unwrap_or("");
-        if checkpoint.is_none() && guarantee.eq_ignore_ascii_case("exactly-once") {
-            return Err(options
-                .invalid("sink.delivery-guarantee", "needs checkpoints")
-                .with_hint("run with --checkpoint DIR, or SET 'state.checkpoints.dir' = 'DIR'"));
+        if checkpoint.is_none() {
+            refuse_exactly_once(def)?;
         }
         let columns: Vec<&Column> = def.sink_columns().collect();
         let partitioner = Partitioner::new(def, &columns)?;
@@ -113,7 +109,7 @@ impl FileSink {
         Ok(FileSink {
             root,
             format: FileFormat::new(def, &file_columns)?,
-            stem: format!("part-{}-{}", file_name_part(query), run_id()),
+            stem: format!("part-{}-{}", file_name_part(query), random_id()),
             two_phase: two_phase.transpose()?,
             partitioner,
             file_bytes: options
@@ -353,12 +349,6 @@ fn make_root(root: &Path, def: &TableDef) -> Result<()> {
             }
         })
         .try_for_each(sync_folder)
-}
-
-/// Sixteen hexadecimal digits that differ from run to run.
-fn run_id() -> String {
-    // The standard library seeds its hash maps from the operating system's randomness.
-    format!("{:016x}", RandomState::new().build_hasher().finish())
 }
 
 /// `query` with only those characters that are safe in every file name.

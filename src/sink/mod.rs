@@ -15,6 +15,7 @@ pub mod print;
 
 use crate::error::Result;
 use crate::state::Prepared;
+use crate::table::TableDef;
 use arrow::record_batch::RecordBatch;
 
 /// How a result reaches its sink (Spark's names).
@@ -26,6 +27,23 @@ pub enum OutputMode {
     Update,
     /// The whole result at each trigger.
     Complete,
+}
+
+/// Whether the table asks for exactly-once.
+pub fn is_exactly_once(def: &TableDef) -> bool {
+    let guarantee = def.options.get("sink.delivery-guarantee");
+    guarantee.is_some_and(|g| g.eq_ignore_ascii_case("exactly-once"))
+}
+
+/// An error when a table of a run without checkpoints asks for exactly-once.
+pub fn refuse_exactly_once(def: &TableDef) -> Result<()> {
+    if !is_exactly_once(def) {
+        return Ok(());
+    }
+    Err(def
+        .options
+        .invalid("sink.delivery-guarantee", "exactly-once needs checkpoints")
+        .with_hint("run with --checkpoint DIR, or SET 'state.checkpoints.dir' = 'DIR'"))
 }
 
 /// Where result rows go. Owned by the thread that merges one query.

@@ -6,12 +6,8 @@
 
 use super::{AggregateSnapshot, QuerySnapshot, Shape};
 use crate::error::{Error, Result};
-use crate::window::{HeldSegment, segment_id};
-use arrow::array::ArrayRef;
-use arrow::datatypes::{Field, Schema};
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use crate::window::{segment_batch, segment_id};
 use std::fmt;
-use std::sync::Arc;
 
 /// What becomes of one query.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,10 +45,10 @@ impl fmt::Display for Change {
 }
 
 /// One change for each query of the job (name and shapes), then those that are gone.
-pub fn compare(old: &[QuerySnapshot], new: &[(&str, &[Shape])]) -> Vec<Change> {
+pub fn compare(old: &[QuerySnapshot], new: &[(String, Vec<Shape>)]) -> Vec<Change> {
     let mut changes: Vec<Change> = (new.iter())
         .map(|(name, shapes)| {
-            let query = name.to_string();
+            let query = name.clone();
             let Some(state) = old.iter().find(|q| q.name == *name) else {
                 return Change::New { query };
             };
@@ -108,7 +104,7 @@ fn lists(what: &str, old: &[String], new: &[String], reasons: &mut Vec<String>) 
 /// wanted any more are left out.
 pub fn adapt(
     old: &[QuerySnapshot],
-    new: &[(&str, &[Shape])],
+    new: &[(String, Vec<Shape>)],
 ) -> Result<Vec<Option<QuerySnapshot>>> {
     let adapted = new.iter().map(|(name, shapes)| {
         let Some(state) = old.iter().find(|q| q.name == *name) else {
@@ -120,7 +116,7 @@ pub fn adapt(
             state.aggregates.clear();
             return Ok(Some(state));
         }
-        for (aggregate, shape) in state.aggregates.iter_mut().zip(*shapes) {
+        for (aggregate, shape) in state.aggregates.iter_mut().zip(shapes) {
             project(aggregate, shape)?;
         }
         Ok(Some(state))
@@ -144,25 +140,10 @@ fn project(aggregate: &mut AggregateSnapshot, shape: &Shape) -> Result<()> {
         columns.extend(first..first + function.width);
     }
     for held in &mut aggregate.segments {
-        *held = HeldSegment {
-            id: segment_id(),
-            batch: pick(&held.batch, &columns)?,
-            ..held.clone()
-        };
+        let kept = columns.iter().map(|i| held.batch.column(*i).clone());
+        held.batch = segment_batch(kept.collect(), held.batch.num_rows())?;
+        held.id = segment_id();
     }
     aggregate.shape = shape.clone();
     Ok(())
-}
-
-/// The columns at `indices`, named by their new places.
-fn pick(batch: &RecordBatch, indices: &[usize]) -> Result<RecordBatch> {
-    let columns: Vec<ArrayRef> = indices.iter().map(|i| batch.column(*i).clone()).collect();
-    let fields: Vec<Field> = (columns.iter().enumerate())
-        .map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true))
-        .collect();
-    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    let schema = Arc::new(Schema::new(fields));
-    Ok(RecordBatch::try_new_with_options(
-        schema, columns, &options,
-    )?)
 }

@@ -29,6 +29,7 @@ mod tests;
 mod write;
 
 pub use checkpoints::Checkpoints;
+pub use names::{is_job, random_id};
 pub use store::{Fault, LocalStore, MemoryStore, Store};
 pub use write::Written;
 

@@ -1,6 +1,7 @@
 //! What the objects of a store are called.
 
 use super::manifest::{seal, unseal};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 pub(super) const MANIFEST: &str = "manifest";
 pub(super) const SEGMENTS: &str = "segments";
@@ -42,8 +43,14 @@ pub(super) fn parse(name: &str) -> Option<(&'static str, u64)> {
     (format!("{number:012}") == digits).then_some((kind, number))
 }
 
+/// Sixteen hexadecimal digits that differ from call to call: a job's id, or a run's.
+pub fn random_id() -> String {
+    // The standard library seeds its hash maps from the operating system's randomness.
+    format!("{:016x}", RandomState::new().build_hasher().finish())
+}
+
 /// Whether a text is a job's id: 16 hex digits.
-pub(super) fn is_job(text: &str) -> bool {
+pub fn is_job(text: &str) -> bool {
     text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 

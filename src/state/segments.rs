@@ -54,7 +54,7 @@ impl SegmentFile {
 
     /// Adds a batch and returns its number in the file.
     pub fn push(&mut self, batch: &RecordBatch) -> Result<usize> {
-        let columns = batch.columns().iter().map(slim).collect::<Result<_, _>>()?;
+        let columns = compact(batch)?.columns().to_vec();
         let batch = with_rows(self.schema.clone(), columns, batch.num_rows())?;
         self.writer.write(&batch)?;
         self.rows += batch.num_rows() as u64;
@@ -149,8 +149,7 @@ fn owned(data: &ArrayData) -> Result<ArrayData, ArrowError> {
 /// A batch without text that none of its views points to.
 pub(super) fn compact(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let columns = batch.columns().iter().map(slim).collect::<Result<_, _>>()?;
-    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    RecordBatch::try_new_with_options(batch.schema(), columns, &options)
+    with_rows(batch.schema(), columns, batch.num_rows())
 }
 
 /// The same values without text that no view points to: a view array keeps the buffers that its

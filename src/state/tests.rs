@@ -8,23 +8,16 @@ mod types;
 
 use super::*;
 use crate::watermark::NONE;
-use crate::window::segment_id;
+use crate::window::{segment_batch, segment_id};
 use arrow::array::{ArrayRef, Int64Array, StringViewArray};
-use arrow::datatypes::{Field, Schema};
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::record_batch::RecordBatch;
 use std::sync::Arc;
 
 const JOB: &str = "0123456789abcdef";
 
-/// Columns named as the engine names them (`batch_of` in plan/accumulate.rs).
+/// Columns named as the engine names them.
 pub(super) fn batch_of(columns: Vec<ArrayRef>, rows: usize) -> RecordBatch {
-    let fields: Vec<Field> = columns
-        .iter()
-        .enumerate()
-        .map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true))
-        .collect();
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).unwrap()
+    segment_batch(columns, rows).unwrap()
 }
 
 /// A segment of `rows` groups: a text key, a count.

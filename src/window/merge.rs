@@ -45,6 +45,8 @@ pub struct WindowMerge {
     changed: Ends,
     /// The query's watermark: windows that end at or before it are final.
     watermark: i64,
+    /// Some segment was spilled: before, no window need be searched for one.
+    has_spilled: bool,
 }
 
 /// A pane with more segments than this is compacted into one.
@@ -61,6 +63,7 @@ impl WindowMerge {
             pending: Ends::new(&assign),
             changed: Ends::new(&assign),
             watermark: NONE,
+            has_spilled: false,
         }
     }
 
@@ -209,7 +212,7 @@ impl WindowMerge {
         scope: Scope,
         each: &mut dyn FnMut(WindowResult) -> Result<()>,
     ) -> Result<()> {
-        if self.taken(end).iter().all(|h| h.spilled.is_none()) {
+        if !self.has_spilled || self.taken(end).iter().all(|h| h.spilled.is_none()) {
             return self.evaluate(end, scope)?.map_or(Ok(()), each);
         }
         self.changed.remove(end);
@@ -254,6 +257,7 @@ impl WindowMerge {
             }
             left = left.saturating_sub(held.bytes());
             held.spill(self.aggregate.as_ref(), to)?;
+            self.has_spilled = true;
         }
         if let Some(stacks) = &mut self.stacks {
             // They hold merges of what is now on disk.

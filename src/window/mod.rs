@@ -24,7 +24,9 @@ pub use assign::Assign;
 use crate::error::Result;
 use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
 use arrow::compute;
-use arrow::record_batch::RecordBatch;
+use arrow::datatypes::{Field, Schema};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What one batch of rows brings to an aggregate, already evaluated, all of length `rows`.
@@ -118,6 +120,19 @@ pub struct HeldSegment {
     /// Keys, then state columns. Empty when the rows are spilled.
     pub batch: RecordBatch,
     pub spilled: Option<spill::Spilled>,
+}
+
+/// A segment's columns, named by their numbers. The row count is explicit because there may be no
+/// column at all.
+pub fn segment_batch(columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let fields: Vec<Field> = (columns.iter().enumerate())
+        .map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true))
+        .collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    let schema = Arc::new(Schema::new(fields));
+    Ok(RecordBatch::try_new_with_options(
+        schema, columns, &options,
+    )?)
 }
 
 /// A number for a new [`HeldSegment`].

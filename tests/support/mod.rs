@@ -3,6 +3,8 @@
 
 pub mod broker;
 pub mod client;
+pub mod dice;
 pub mod sim;
 
 pub use broker::Broker;
+pub use dice::Dice;

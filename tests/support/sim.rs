@@ -482,7 +482,7 @@ impl Sim {
                 merge.over = merge.cut.take() == Some(true);
                 merge.replayed = merge.over;
                 if merge.over {
-                    merge.merge.end()?;
+                    merge.merge.close()?;
                 }
                 m.published.push_back(q);
             }

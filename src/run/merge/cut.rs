@@ -176,9 +176,4 @@ impl Merge {
             None => Ok(None),
         }
     }
-
-    /// All is written and published: the query is over.
-    pub fn end(&mut self) -> Result<()> {
-        self.close()
-    }
 }

@@ -18,7 +18,7 @@ use super::writer::{OpenFile, folders_up_to, hidden_name, sync_folder};
 use super::{file_error, file_name_part};
 use crate::encode::text::counted;
 use crate::error::{Error, Result};
-use crate::state::Prepared;
+use crate::state::{Prepared, is_job};
 use std::collections::{BTreeSet, HashSet};
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
@@ -38,7 +38,7 @@ pub(super) struct TwoPhase {
 impl TwoPhase {
     /// For a table in the folder `root`, a query, and its job's id.
     pub(super) fn new(root: &Path, query: &str, job: &str) -> Result<TwoPhase> {
-        if job.len() != 16 || !job.bytes().all(|b| b.is_ascii_hexdigit()) {
+        if !is_job(job) {
             return Err(Error::bug(format!("'{job}' is no id of a job")));
         }
         let mut name = file_name_part(query);

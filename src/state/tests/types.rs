@@ -4,7 +4,7 @@ use super::*;
 use crate::state::segments::{SegmentFile, decode};
 use arrow::array::*;
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Int32Type};
+use arrow::datatypes::{DataType, Field, Int32Type};
 use arrow::ipc::reader::FileReader;
 
 /// Columns of `rows` rows (at most 100 or so), of all kinds of types, with NULLs.
