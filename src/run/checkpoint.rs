@@ -20,7 +20,8 @@ pub trait Decision: Send + Sync {
     fn committed(&self) -> Result<Option<u64>>;
 
     /// Commits what the sinks were given for `checkpoint`, which is written but not in force yet.
-    fn commit(&self, checkpoint: &Snapshot) -> Result<()>;
+    /// By source: whether its consumer group was told the positions in the same commit.
+    fn commit(&self, checkpoint: &Snapshot) -> Result<Vec<bool>>;
 
     /// Gives up what the sinks were given since the last commit.
     fn abort(&self);
@@ -41,6 +42,8 @@ pub struct Checkpointer {
     unpublished: Vec<bool>,
     /// By query: its last part is published, it is over.
     over: Vec<bool>,
+    /// By source: its consumer group has been told the positions of what is durable.
+    told: Vec<bool>,
     number: u64,
 }
 
@@ -48,7 +51,7 @@ pub struct Checkpointer {
 #[derive(Debug)]
 pub struct Published {
     pub number: u64,
-    /// By source: where its partitions stand.
+    /// By source: where its partitions stand; empty where its consumer group has been told.
     pub positions: Vec<Vec<PartitionSnapshot>>,
     /// Every query has ended: there will be no further one.
     pub last: bool,
@@ -69,6 +72,7 @@ impl Checkpointer {
             early: Vec::new(),
             unpublished: vec![false; queries.len()],
             over: vec![false; queries.len()],
+            told: Vec::new(),
             checkpoints,
             decision,
             sources,
@@ -110,7 +114,7 @@ impl Checkpointer {
         let snapshot = self.snapshot();
         let written = self.checkpoints.write(&snapshot, now_ms)?;
         if let Some(decision) = &self.decision {
-            decision.commit(&snapshot)?;
+            self.told = decision.commit(&snapshot)?;
             self.checkpoints.confirm(self.number)?;
         }
         for (unpublished, over) in self.unpublished.iter_mut().zip(&self.over) {
@@ -159,7 +163,12 @@ impl Checkpointer {
         if self.unpublished.iter().any(|u| *u) {
             return None;
         }
-        let positions = self.sources();
+        let mut positions: Vec<_> = self.sources().into_iter().map(|s| s.partitions).collect();
+        for (positions, told) in positions.iter_mut().zip(&self.told) {
+            if *told {
+                positions.clear();
+            }
+        }
         for (part, over) in self.parts.iter_mut().zip(&mut self.over) {
             match part {
                 Some(last) if last.last => {
@@ -179,7 +188,7 @@ impl Checkpointer {
         }
         Some(Published {
             number: self.number - 1,
-            positions: positions.into_iter().map(|s| s.partitions).collect(),
+            positions,
             last: self.over.iter().all(|over| *over),
         })
     }

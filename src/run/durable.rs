@@ -42,7 +42,7 @@ impl Decision for KafkaDecision {
         self.transaction.committed()
     }
 
-    fn commit(&self, checkpoint: &Snapshot) -> Result<()> {
+    fn commit(&self, checkpoint: &Snapshot) -> Result<Vec<bool>> {
         let mut offsets: Vec<GroupOffsets> = Vec::new();
         for (source, group) in checkpoint.sources.iter().zip(&self.groups) {
             let Some(group) = group else { continue };
@@ -52,8 +52,11 @@ impl Decision for KafkaDecision {
                 positions: source.partitions.iter().map(of).collect(),
             });
         }
-        self.transaction.commit(checkpoint.number, &offsets)?;
-        Ok(())
+        // An epoch without rows commits nothing, offsets neither.
+        let committed = self.transaction.commit(checkpoint.number, &offsets)?;
+        Ok((self.groups.iter())
+            .map(|g| committed && g.is_some())
+            .collect())
     }
 
     fn abort(&self) {

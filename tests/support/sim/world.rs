@@ -162,19 +162,19 @@ impl Decision for World {
         Ok(self.0.lock().unwrap().committed)
     }
 
-    fn commit(&self, checkpoint: &Snapshot) -> Result<()> {
+    fn commit(&self, checkpoint: &Snapshot) -> Result<Vec<bool>> {
         let mut outside = self.0.lock().unwrap();
         let open = std::mem::take(&mut outside.open);
         if open.is_empty() {
             // Kafka refuses an empty transaction, so there is none: nothing is remembered.
-            return Ok(());
+            return Ok(Vec::new());
         }
         for (name, row) in open {
             let shelf = outside.shelves.entry(name).or_default();
             shelf.visible.push((checkpoint.number, row));
         }
         outside.committed = Some(checkpoint.number);
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn abort(&self) {
