@@ -47,7 +47,7 @@ pub fn state(args: &StateArgs) -> Result<(), Failure> {
         return Ok(());
     };
     let snapshot = look.snapshot(args.number)?;
-    let (schema, rows) = state::query(look::tables(&snapshot)?, sql)?;
+    let (schema, rows) = state::query(&look::tables(&snapshot)?, sql)?;
     let mut sink = standard_output(&schema, args.format.into(), Box::new(std::io::stdout()));
     for batch in rows {
         sink.write(0, &batch)?;

@@ -7,11 +7,11 @@ use crate::window::{Aggregate, Input, Store, segment_batch};
 use arrow::array::ArrayRef;
 use arrow::datatypes::{Field, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
-use datafusion::physical_expr::GroupsAccumulatorAdapter;
-use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
-use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
-use datafusion::physical_plan::aggregates::order::GroupOrdering;
+use datafusion_expr::{EmitTo, GroupsAccumulator};
+use datafusion_physical_expr::GroupsAccumulatorAdapter;
+use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion_physical_plan::aggregates::group_values::{GroupValues, new_group_values};
+use datafusion_physical_plan::aggregates::order::GroupOrdering;
 use std::sync::Arc;
 
 /// What one `GROUP BY` keeps: the key types and the aggregate functions.
@@ -63,7 +63,7 @@ impl AggregateSpec {
                     f.create_accumulator()
                 })) as _)
             })
-            .collect::<datafusion::common::Result<_>>()
+            .collect::<datafusion_common::Result<_>>()
             .map_err(internal)
     }
 }

@@ -5,7 +5,7 @@ use crate::error::{Error, Result, nearest};
 use crate::options::Options;
 use crate::table::{Column, ColumnKind, MetadataKey, TableDef, WatermarkDef};
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use std::sync::Arc;
 
 /// Parses `CREATE [TEMPORARY] TABLE [IF NOT EXISTS] t (…) [PARTITIONED BY (…)] WITH (…)`;

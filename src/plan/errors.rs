@@ -2,7 +2,7 @@
 
 use super::tokens::Tokens;
 use crate::error::{At, Error, nearest};
-use datafusion::common::{DataFusionError, SchemaError};
+use datafusion_common::{DataFusionError, SchemaError};
 
 /// A failure inside a running plan. Resources and user data surface here as well, so the
 /// message alone is kept: it names the expression.

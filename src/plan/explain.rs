@@ -9,7 +9,7 @@ use crate::sink::OutputMode;
 use crate::table::TableDef;
 use crate::time::format_us;
 use crate::window::Assign;
-use datafusion::physical_plan::displayable;
+use datafusion_physical_plan::displayable;
 use std::fmt::Write;
 
 /// The whole job as text.

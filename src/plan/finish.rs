@@ -10,16 +10,16 @@ use crate::window::merge::WindowResult;
 use arrow::array::{ArrayRef, TimestampMicrosecondArray};
 use arrow::compute;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::execution::TaskContext;
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_plan::aggregates::AggregateExec;
-use datafusion::physical_plan::collect;
-use datafusion::physical_plan::execution_plan::reset_plan_states;
-use datafusion::physical_plan::filter::FilterExec;
-use datafusion::physical_plan::joins::HashJoinExec;
-use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion_execution::TaskContext;
+use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::expressions::Column;
+use datafusion_physical_plan::aggregates::AggregateExec;
+use datafusion_physical_plan::collect;
+use datafusion_physical_plan::execution_plan::reset_plan_states;
+use datafusion_physical_plan::filter::FilterExec;
+use datafusion_physical_plan::joins::HashJoinExec;
+use datafusion_physical_plan::projection::ProjectionExec;
 use std::sync::Arc;
 
 /// Runs the plan above a query's aggregates.
@@ -260,7 +260,7 @@ fn per_window(plan: &Plan, aggregates: &[AggregatePlan], global: bool) -> Result
 
 /// `OVER (…)`: every function must be partitioned by a column of the window.
 fn over(plan: &Plan, input: &[bool]) -> Result<Vec<bool>> {
-    use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
+    use datafusion_physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
     let functions = if let Some(w) = plan.downcast_ref::<WindowAggExec>() {
         w.window_expr()
     } else if let Some(w) = plan.downcast_ref::<BoundedWindowAggExec>() {

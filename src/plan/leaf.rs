@@ -2,18 +2,17 @@
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result;
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
+use datafusion_common::Result;
+use datafusion_common::tree_node::TreeNodeRecursion;
+use datafusion_execution::{SendableRecordBatchStream, TaskContext};
+use datafusion_expr::{LogicalPlan, TableSource};
+use datafusion_physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
+use datafusion_physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion_physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion_physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions,
 };
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a leaf stands for.
@@ -114,42 +113,39 @@ impl ExecutionPlan for Leaf {
     }
 }
 
-/// A declared table for DataFusion's planner: scanning it gives a [`Leaf`] with exactly the
-/// columns that are needed.
-#[derive(Debug)]
-pub struct DeclaredTable {
+/// A table or view that the file declares, for DataFusion's planner.
+pub struct Declared {
     pub name: String,
     pub schema: SchemaRef,
+    /// Of a view: it stands for this.
+    plan: Option<LogicalPlan>,
 }
 
-#[async_trait]
-impl TableProvider for DeclaredTable {
+impl Declared {
+    /// A scan of it becomes a [`Leaf`] with exactly the columns that are needed.
+    pub fn table(name: &str, schema: SchemaRef) -> Self {
+        Self {
+            name: name.to_string(),
+            schema,
+            plan: None,
+        }
+    }
+
+    pub fn view(name: &str, plan: LogicalPlan) -> Self {
+        Self {
+            name: name.to_string(),
+            schema: plan.schema().inner().clone(),
+            plan: Some(plan),
+        }
+    }
+}
+
+impl TableSource for Declared {
     fn schema(&self) -> SchemaRef {
         self.schema.clone()
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    async fn scan(
-        &self,
-        _: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _: &[Expr],
-        _: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = match projection {
-            Some(columns) => Arc::new(self.schema.project(columns)?),
-            None => self.schema.clone(),
-        };
-        let columns = schema.fields().iter().map(|f| f.name().clone()).collect();
-        Ok(Arc::new(Leaf::new(
-            LeafKind::Scan {
-                table: self.name.clone(),
-                columns,
-            },
-            schema,
-        )))
+    fn get_logical_plan(&self) -> Option<Cow<'_, LogicalPlan>> {
+        self.plan.as_ref().map(Cow::Borrowed)
     }
 }

@@ -8,11 +8,11 @@ use arrow::compute;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
-use datafusion::common::{JoinSide, JoinType};
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::joins::HashJoinExec;
-use datafusion::physical_plan::joins::utils::JoinFilter;
+use datafusion_common::{JoinSide, JoinType};
+use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_plan::ExecutionPlan;
+use datafusion_physical_plan::joins::HashJoinExec;
+use datafusion_physical_plan::joins::utils::JoinFilter;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 

@@ -13,8 +13,8 @@ use super::settings::Settings;
 use super::tokens::{self, Tokens};
 use crate::error::{Error, Result, nearest};
 use crate::table::TableDef;
-use datafusion::common::DFSchema;
-use datafusion::sql::sqlparser::tokenizer::Token;
+use datafusion_common::DFSchema;
+use datafusion_sql::sqlparser::tokenizer::Token;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub struct Job {
     /// Texts of the file's EXPLAIN statements.
     pub explained: Vec<String>,
     tables: BTreeMap<String, TableDef>,
-    context: Option<Arc<datafusion::execution::TaskContext>>,
+    context: Option<Arc<datafusion_execution::TaskContext>>,
 }
 
 /// Plans the text of a file. `settings` are those of the command line: they win over SET.
@@ -135,16 +135,13 @@ impl Script {
     /// A constant interval in microseconds.
     fn interval_us(&self, tokens: &Tokens) -> Result<i64> {
         let text = tokens.text();
-        let state = self.session.context.state();
-        let expr = state
-            .create_logical_expr(&text, &DFSchema::empty())
-            .map_err(|e| planning(e, tokens))?;
+        let schema = DFSchema::empty();
         let physical = self
             .session
-            .context
-            .create_physical_expr(expr, &DFSchema::empty())
+            .expression(&text, &schema)
+            .and_then(|e| self.session.physical_expression(e, &schema))
             .map_err(|e| planning(e, tokens))?;
-        let literal = physical.downcast_ref::<datafusion::physical_expr::expressions::Literal>();
+        let literal = physical.downcast_ref::<datafusion_physical_expr::expressions::Literal>();
         let value = literal.map(|l| l.value().clone());
         let bad =
             || Error::sql("expected an interval like INTERVAL '5' SECOND").or_at(tokens.start());
@@ -229,6 +226,6 @@ fn statement_set(t: &Tokens) -> Tokens {
     t.slice(from, t.len())
 }
 
-fn is_zero(value: &datafusion::common::ScalarValue) -> bool {
-    matches!(value, datafusion::common::ScalarValue::IntervalMonthDayNano(Some(i)) if i.months == 0 && i.days == 0 && i.nanoseconds == 0)
+fn is_zero(value: &datafusion_common::ScalarValue) -> bool {
+    matches!(value, datafusion_common::ScalarValue::IntervalMonthDayNano(Some(i)) if i.months == 0 && i.days == 0 && i.nanoseconds == 0)
 }

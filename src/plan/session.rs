@@ -1,106 +1,121 @@
-//! DataFusion's session, set up so that a batch plan can be cut (see [`super::cut`]).
+//! DataFusion's parser, planner and rules, set up so that a batch plan can be cut (see
+//! [`super::cut`]).
 
 use super::errors::planning;
-use super::leaf::DeclaredTable;
+use super::leaf::Declared;
+use super::physical::Planner;
+use super::registry::Registry;
 use super::tokens::Tokens;
 use super::{functions, markers};
 use crate::error::{Error, Result};
-use crate::table::TableDef;
 use crate::time::{Clock, SystemClock};
-use datafusion::common::config::Dialect;
-use datafusion::execution::{SessionStateBuilder, TaskContext};
-use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
+use arrow::datatypes::{DataType, SchemaRef};
+use chrono::{DateTime, Utc};
+use datafusion_common::alias::AliasGenerator;
+use datafusion_common::config::{ConfigOptions, Dialect};
+use datafusion_common::tree_node::TreeNode;
+use datafusion_common::{DFSchema, TableReference, plan_datafusion_err};
+use datafusion_execution::TaskContext;
+use datafusion_execution::config::SessionConfig;
+use datafusion_expr::execution_props::ExecutionProps;
+use datafusion_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
+use datafusion_expr::registry::FunctionRegistry;
+use datafusion_expr::simplify::SimplifyContext;
+use datafusion_expr::{
+    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
+};
+use datafusion_optimizer::simplify_expressions::ExprSimplifier;
+use datafusion_optimizer::{Analyzer, Optimizer, OptimizerConfig};
+use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_plan::ExecutionPlan;
+use datafusion_sql::parser::{DFParserBuilder, Statement};
+use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
+use datafusion_sql::sqlparser::ast;
+use datafusion_sql::sqlparser::dialect::GenericDialect;
+use datafusion_sql::sqlparser::tokenizer::Token;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 pub struct Session {
-    pub context: SessionContext,
-    /// Planning is async in DataFusion, but never waits.
-    runtime: tokio::runtime::Runtime,
+    config: SessionConfig,
+    registry: Registry,
+    tables: HashMap<String, Arc<dyn TableSource>>,
+    analyzer: Analyzer,
+    optimizer: Optimizer,
+    props: ExecutionProps,
 }
 
-/// Rules that fight the cut: this one turns count(DISTINCT x) into two aggregates …
-const LOGICAL_RULES_OFF: [&str; 1] = ["single_distinct_aggregation_to_group_by"];
-/// … and these check or use what holds for a whole table only.
-const PHYSICAL_RULES_OFF: [&str; 3] = [
-    "SanityCheckPlan",
-    "aggregate_statistics",
-    "LimitedDistinctAggregation",
-];
+/// It turns count(DISTINCT x) into two aggregates, which fights the cut.
+const RULE_OFF: &str = "single_distinct_aggregation_to_group_by";
+
+/// Levels of nesting in a query or an expression.
+const RECURSION_MAX: usize = 256;
+
+type DfResult<T> = datafusion_common::Result<T>;
 
 impl Session {
     pub fn new() -> Result<Self> {
+        let bug = |e: datafusion_common::DataFusionError| Error::bug(e.to_string());
         let mut config = SessionConfig::new().with_target_partitions(1);
         let options = config.options_mut();
-        options.optimizer.enable_dynamic_filter_pushdown = false;
-        // One sort per window, not a heap per group.
-        options.optimizer.enable_topk_aggregation = false;
         options.sql_parser.dialect = Dialect::Generic;
         options.sql_parser.enable_ident_normalization = false;
         options.sql_parser.collect_spans = true;
         // As Flink and Spark: NULL is smaller than everything.
         options.sql_parser.default_null_ordering = "nulls_min".into();
         options.execution.time_zone = None;
-        let state = SessionStateBuilder::new()
-            .with_config(config)
-            .with_default_features()
-            .with_type_planner(Arc::new(functions::TimestampTypes))
-            .build();
-        let logical = state
-            .optimizers()
-            .iter()
-            .filter(|r| !LOGICAL_RULES_OFF.contains(&r.name()))
-            .cloned()
-            .collect();
-        let physical = state
-            .physical_optimizers()
-            .iter()
-            .filter(|r| !PHYSICAL_RULES_OFF.contains(&r.name()))
-            .cloned()
-            .collect();
-        let state = SessionStateBuilder::new_from_existing(state)
-            .with_optimizer_rules(logical)
-            .with_physical_optimizer_rules(physical)
-            .build();
-        let mut state = state;
+        // The physical planner knows joins, not plans that wait for a scalar.
+        options
+            .optimizer
+            .enable_physical_uncorrelated_scalar_subquery = false;
+        let mut registry = Registry::of_datafusion(options).map_err(bug)?;
         // NOW() and its kin; the engine's own times come from the clock of the run.
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        functions::register(&mut state, &clock).map_err(|e| Error::bug(e.to_string()))?;
-        let context = SessionContext::new_with_state(state);
+        functions::register(&mut registry, &clock).map_err(bug)?;
         for marker in markers::all() {
-            context.register_udf(marker);
+            registry.register_udf(Arc::new(marker)).map_err(bug)?;
         }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .map_err(|e| Error::bug(e.to_string()))?;
-        Ok(Self { context, runtime })
+        let mut analyzer = Analyzer::new();
+        for rewrite in &registry.rewrites {
+            analyzer.add_function_rewrite(rewrite.clone());
+        }
+        let mut optimizer = Optimizer::new();
+        optimizer.rules.retain(|rule| rule.name() != RULE_OFF);
+        let mut props = ExecutionProps::new();
+        props.query_execution_start_time = Some(Utc::now());
+        Ok(Self {
+            config,
+            registry,
+            tables: HashMap::new(),
+            analyzer,
+            optimizer,
+            props,
+        })
     }
 
     pub fn task_context(&self) -> Arc<TaskContext> {
-        self.context.task_ctx()
+        Arc::new(TaskContext::default().with_session_config(self.config.clone()))
     }
 
-    pub fn register(&self, def: &TableDef) -> Result<()> {
-        let table = DeclaredTable {
-            name: def.name.clone(),
-            schema: def.schema(),
-        };
-        let name = datafusion::common::TableReference::bare(def.name.clone());
-        self.context
-            .register_table(name, Arc::new(table))
-            .map_err(|e| Error::bug(e.to_string()))?;
-        Ok(())
+    /// Makes a table known; its scan becomes a [`super::leaf::Leaf`].
+    pub fn register(&mut self, name: &str, schema: SchemaRef) {
+        let table = Declared::table(name, schema);
+        self.tables.insert(name.to_string(), Arc::new(table));
     }
 
-    pub fn deregister(&self, name: &str) -> Result<()> {
-        let name = datafusion::common::TableReference::bare(name);
-        self.context
-            .deregister_table(name)
-            .map_err(|e| Error::bug(e.to_string()))?;
-        Ok(())
+    /// Makes a view known.
+    pub fn register_view(&mut self, name: &str, plan: LogicalPlan) {
+        let view = Declared::view(name, plan);
+        self.tables.insert(name.to_string(), Arc::new(view));
+    }
+
+    pub fn deregister(&mut self, name: &str) {
+        self.tables.remove(name);
+    }
+
+    fn sql(&self) -> SqlToRel<'_, Self> {
+        let options = ParserOptions::from(&self.config.options().sql_parser);
+        SqlToRel::new_with_options(self, options)
     }
 
     /// Parses and resolves a query of rewritten tokens.
@@ -108,12 +123,12 @@ impl Session {
         let dialect = GenericDialect {};
         let parsed = DFParserBuilder::new(tokens.list.clone())
             .with_dialect(&dialect)
-            .with_recursion_limit(256)
+            .with_recursion_limit(RECURSION_MAX)
             .build()
             .and_then(|mut p| {
                 let statement = p.parse_statement()?;
                 match p.parser.peek_token().token {
-                    datafusion::sql::sqlparser::tokenizer::Token::EOF => Ok(statement),
+                    Token::EOF => Ok(statement),
                     _ => p
                         .parser
                         .expected("the end of the statement", p.parser.peek_token())
@@ -122,35 +137,139 @@ impl Session {
             })
             .map_err(|e| parse_error(e, tokens))?;
         if let Statement::Statement(s) = &parsed
-            && !matches!(
-                s.as_ref(),
-                datafusion::sql::sqlparser::ast::Statement::Query(_)
-            )
+            && !matches!(s.as_ref(), ast::Statement::Query(_))
         {
             return Err(Error::sql("expected a query").or_at(tokens.start()));
         }
-        let state = self.context.state();
-        self.runtime
-            .block_on(state.statement_to_plan(parsed))
-            .map_err(|e| planning(e, tokens))
+        let plan = self.sql().statement_to_plan(parsed);
+        plan.map_err(|e| planning(e, tokens))
+    }
+
+    /// An expression over columns of `schema`.
+    pub fn expression(&self, text: &str, schema: &DFSchema) -> DfResult<Expr> {
+        let parsed = DFParserBuilder::new(text)
+            .with_dialect(&GenericDialect {})
+            .with_recursion_limit(RECURSION_MAX)
+            .build()?
+            .parse_into_expr()?;
+        self.sql()
+            .sql_to_expr_with_alias(parsed, schema, &mut PlannerContext::new())
+    }
+
+    /// Makes an expression ready to be evaluated over batches of `schema`.
+    pub fn physical_expression(
+        &self,
+        expr: Expr,
+        schema: &DFSchema,
+    ) -> DfResult<Arc<dyn PhysicalExpr>> {
+        let context = SimplifyContext::builder()
+            .with_schema(Arc::new(schema.clone()))
+            .with_config_options(self.config.options().clone())
+            .with_query_execution_start_time(self.props.query_execution_start_time)
+            .build();
+        let mut expr = ExprSimplifier::new(context).coerce(expr, schema)?;
+        for rewrite in &self.registry.rewrites {
+            let rewritten =
+                expr.transform_up(|e| rewrite.rewrite(e, schema, self.config.options()));
+            expr = rewritten?.data;
+        }
+        Planner::new(&self.props).expression(&expr, schema)
     }
 
     /// Optimises and makes the physical plan.
     pub fn physical(&self, plan: &LogicalPlan, tokens: &Tokens) -> Result<Arc<dyn ExecutionPlan>> {
-        let state = self.context.state();
-        let physical = self.runtime.block_on(async {
-            let optimised = state.optimize(plan)?;
-            state
-                .query_planner()
-                .create_physical_plan(&optimised, &state)
-                .await
-        });
-        physical.map_err(|e| planning(e, tokens))
+        self.optimised(plan)
+            .and_then(|plan| Planner::new(&self.props).plan(&plan))
+            .map_err(|e| planning(e, tokens))
+    }
+
+    fn optimised(&self, plan: &LogicalPlan) -> DfResult<LogicalPlan> {
+        let options = self.config.options();
+        let analysed = (self.analyzer).execute_and_check(plan.clone(), options, |_, _| {})?;
+        self.optimizer.optimize(analysed, self, |_, _| {})
+    }
+}
+
+impl OptimizerConfig for Session {
+    fn query_execution_start_time(&self) -> Option<DateTime<Utc>> {
+        self.props.query_execution_start_time
+    }
+
+    fn alias_generator(&self) -> &Arc<AliasGenerator> {
+        &self.props.alias_generator
+    }
+
+    fn options(&self) -> Arc<ConfigOptions> {
+        self.config.options().clone()
+    }
+
+    fn function_registry(&self) -> Option<&dyn FunctionRegistry> {
+        Some(&self.registry)
+    }
+}
+
+impl ContextProvider for Session {
+    fn get_table_source(&self, name: TableReference) -> DfResult<Arc<dyn TableSource>> {
+        let table = match &name {
+            TableReference::Bare { table } => self.tables.get(table.as_ref()),
+            _ => None,
+        };
+        let table = table.cloned();
+        table.ok_or_else(|| plan_datafusion_err!("table '{name}' not found"))
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        &self.registry.planners
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(functions::TimestampTypes))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.registry.scalar.get(name).cloned()
+    }
+
+    fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.registry.higher_order.get(name).cloned()
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.registry.aggregate.get(name).cloned()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.registry.window.get(name).cloned()
+    }
+
+    /// There are no variables.
+    fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        self.config.options()
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.registry.scalar.keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        self.registry.higher_order.keys().cloned().collect()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        self.registry.aggregate.keys().cloned().collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        self.registry.window.keys().cloned().collect()
     }
 }
 
 /// The parser's message ends in ` at Line: 3, Column: 7`, in the substituted text.
-fn parse_error(error: datafusion::common::DataFusionError, tokens: &Tokens) -> Error {
+fn parse_error(error: datafusion_common::DataFusionError, tokens: &Tokens) -> Error {
     let text = error.strip_backtrace();
     let text = text.lines().next().unwrap_or_default();
     let text = text

@@ -6,7 +6,7 @@ use super::explain::windows_text;
 use super::query::{Body, QueryPlan, SourcePlan};
 use super::stages::Stage;
 use crate::state::{FunctionShape, Shape};
-use datafusion::physical_plan::displayable;
+use datafusion_physical_plan::displayable;
 use std::borrow::Borrow;
 
 /// Each query's name, and a shape for each of its aggregates. Names of columns count, their places

@@ -10,7 +10,7 @@
 
 use super::tokens::{Tokens, is_word, token_at, word};
 use crate::error::{Error, Result};
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 /// Words before which no value has ended, so that what follows begins one.
 const BEFORE_A_VALUE: [&str; 18] = [

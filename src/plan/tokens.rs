@@ -1,9 +1,9 @@
 //! A SQL file as tokens with positions: substitution, splitting into statements, searching.
 
 use crate::error::{At, Error, Result};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Word};
+use datafusion_sql::sqlparser::dialect::GenericDialect;
+use datafusion_sql::sqlparser::keywords::Keyword;
+use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Word};
 use std::sync::Arc;
 
 /// Where `${NAME}` was replaced: on `line`, from column `from` (in the replaced text) on,

@@ -16,7 +16,7 @@ mod words;
 use super::markers::{Kind, Marker, Part};
 use super::tokens::{Tokens, quoted, token_at, word};
 use crate::error::{Error, Result};
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 pub use spark::SparkWatermark;
 

@@ -6,11 +6,11 @@ use crate::plan::errors::internal;
 use crate::plan::markers::{self, Marker, Part};
 use crate::window::Assign;
 use arrow::datatypes::{DataType, Schema, TimeUnit};
-use datafusion::common::ScalarValue;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
-use datafusion::physical_expr::utils::collect_columns;
-use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
+use datafusion_common::ScalarValue;
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion_physical_expr::expressions::{CastExpr, Column, Literal};
+use datafusion_physical_expr::utils::collect_columns;
+use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use std::sync::Arc;
 
 /// Which of a window's columns, the windows, and the event time's expression.
@@ -87,7 +87,7 @@ pub(super) fn in_micros(
     if expr.data_type(schema).map_err(internal)? == MICROS {
         return Ok(expr);
     }
-    datafusion::physical_expr::expressions::cast(expr, schema, MICROS).map_err(internal)
+    datafusion_physical_expr::expressions::cast(expr, schema, MICROS).map_err(internal)
 }
 
 /// When `expr` is a call of a window marker: its part, its windows and its time argument.

@@ -4,7 +4,7 @@
 use arrow::array::{ArrayRef, Date32Array, Int64Array, TimestampMicrosecondArray};
 use arrow::datatypes::DataType;
 use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveDateTime, Timelike};
-use datafusion::common::Result;
+use datafusion_common::Result;
 
 use super::udf::{Call, Column, Kind, Param, Spec, TIMESTAMP, param};
 use crate::time::{US_PER_DAY, US_PER_SECOND};

@@ -4,7 +4,7 @@
 
 use arrow::array::{ArrayRef, Date32Array, Int64Array, StringViewArray, TimestampMicrosecondArray};
 use arrow::datatypes::DataType;
-use datafusion::common::Result;
+use datafusion_common::Result;
 
 use super::parse::parse_timestamp;
 use super::pattern::Pattern;

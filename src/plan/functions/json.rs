@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, StringViewArray};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
-use datafusion::common::Result;
+use datafusion_common::Result;
 use serde::de::IgnoredAny;
 
 use super::udf::{Call, Kind, Memo, Param, Spec, param};
@@ -332,7 +332,7 @@ fn get_json_object(path: &Path, json: &str) -> Option<String> {
     }
 }
 
-fn path_error(call: &Call, message: String) -> datafusion::common::DataFusionError {
+fn path_error(call: &Call, message: String) -> datafusion_common::DataFusionError {
     call.error(1, format!("is wrong: {message}"))
 }
 

@@ -68,9 +68,9 @@ mod udf;
 
 use std::sync::Arc;
 
-use datafusion::common::Result;
-use datafusion::execution::FunctionRegistry;
-use datafusion::logical_expr::ScalarUDF;
+use datafusion_common::Result;
+use datafusion_expr::ScalarUDF;
+use datafusion_expr::registry::FunctionRegistry;
 
 use self::clock::ClockFunction;
 use self::rewrite::{If, Rewrite};

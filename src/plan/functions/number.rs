@@ -9,10 +9,10 @@ use arrow::array::{
 use arrow::compute::cast;
 use arrow::compute::kernels::numeric::rem;
 use arrow::datatypes::{DataType, Field, Float64Type};
-use datafusion::common::Result;
-use datafusion::common::config::ConfigOptions;
-use datafusion::functions::{crypto, math};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
+use datafusion_common::Result;
+use datafusion_common::config::ConfigOptions;
+use datafusion_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
+use datafusion_functions::{crypto, math};
 
 use super::udf::{Call, Kind, Param, Returns, Spec, optional, param};
 

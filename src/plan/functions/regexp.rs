@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use arrow::array::{ArrayRef, BooleanArray, StringViewArray};
 use arrow::datatypes::DataType;
-use datafusion::common::Result;
+use datafusion_common::Result;
 use regex::{Captures, Regex};
 
 use super::udf::{Call, Kind, Memo, Param, Spec, optional, param};

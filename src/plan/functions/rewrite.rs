@@ -7,13 +7,13 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::kernels::zip::zip;
 use arrow::compute::{cast, prep_null_mask_filter};
 use arrow::datatypes::{DataType, TimeUnit};
-use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::Transformed;
-use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
-use datafusion::logical_expr::expr::{Case, ScalarFunction};
-use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
-use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
-use datafusion::logical_expr::{
+use datafusion_common::config::ConfigOptions;
+use datafusion_common::tree_node::Transformed;
+use datafusion_common::{DFSchema, Result, ScalarValue, plan_err};
+use datafusion_expr::expr::{Case, ScalarFunction};
+use datafusion_expr::expr_rewriter::FunctionRewrite;
+use datafusion_expr::type_coercion::binary::type_union_resolution;
+use datafusion_expr::{
     Cast, ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
     Signature, TryCast, Volatility,
 };

@@ -8,7 +8,7 @@ use arrow::array::{
     StringViewBuilder,
 };
 use arrow::datatypes::{DataType, Field, Fields};
-use datafusion::common::Result;
+use datafusion_common::Result;
 
 use super::udf::{Call, Column, Kind, Param, Returns, Spec, optional, param};
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef};
-use datafusion::common::Result;
-use datafusion::logical_expr::planner::TypePlanner;
-use datafusion::sql::sqlparser::ast::{DataType as SqlType, TimezoneInfo};
+use datafusion_common::Result;
+use datafusion_expr::planner::TypePlanner;
+use datafusion_sql::sqlparser::ast::{DataType as SqlType, TimezoneInfo};
 
 use super::udf::TIMESTAMP;
 

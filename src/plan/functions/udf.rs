@@ -12,8 +12,8 @@ use arrow::array::{
 use arrow::datatypes::{
     DataType, Field, FieldRef, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
 };
-use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, plan_err};
-use datafusion::logical_expr::{
+use datafusion_common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, plan_err};
+use datafusion_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 

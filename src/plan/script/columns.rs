@@ -7,7 +7,7 @@ use crate::plan::query::{Computed, SourcePlan};
 use crate::plan::{spellings, tokens, windows};
 use crate::table::{ColumnKind, MetadataKey, TableDef};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use datafusion::common::{Column as DfColumn, DFSchema};
+use datafusion_common::{Column as DfColumn, DFSchema};
 use std::sync::Arc;
 
 impl Script {
@@ -56,9 +56,9 @@ impl Script {
         let (tokens, _) = windows::rewrite(&tokens).map_err(positioned)?;
         let df_schema =
             DFSchema::try_from(schema.as_ref().clone()).map_err(|e| planning(e, &tokens))?;
-        let state = self.session.context.state();
-        let logical = state
-            .create_logical_expr(&tokens.text(), &df_schema)
+        let logical = self
+            .session
+            .expression(&tokens.text(), &df_schema)
             .map_err(|e| positioned(planning(e, &tokens)))?;
         let used = logical
             .column_refs()
@@ -67,8 +67,7 @@ impl Script {
             .collect();
         let expr = self
             .session
-            .context
-            .create_physical_expr(logical, &df_schema)
+            .physical_expression(logical, &df_schema)
             .map_err(|e| positioned(planning(e, &tokens)))?;
         let data_type = match expr
             .data_type(&schema)

@@ -11,9 +11,9 @@ use crate::plan::{explain, finish, spellings, windows};
 use crate::sink::OutputMode;
 use crate::table::TableDef;
 use crate::window::Assign;
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::logical_expr::LogicalPlan;
-use datafusion::sql::sqlparser::tokenizer::Token;
+use datafusion_common::tree_node::TreeNodeRecursion;
+use datafusion_expr::LogicalPlan;
+use datafusion_sql::sqlparser::tokenizer::Token;
 use std::collections::BTreeSet;
 
 impl Script {

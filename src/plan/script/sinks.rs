@@ -9,8 +9,8 @@ use crate::sink::OutputMode;
 use crate::table::{Column, TableDef};
 use crate::window::Assign;
 use arrow::datatypes::{DataType, Field, Schema};
-use datafusion::common::Column as DfColumn;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion_common::Column as DfColumn;
+use datafusion_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use std::sync::Arc;
 
 impl Script {
@@ -79,7 +79,7 @@ pub(super) fn to_sink(
     let mut exprs = Vec::new();
     for target in &targets {
         let Some(i) = order.iter().position(|n| *n == target.name) else {
-            let null = datafusion::common::ScalarValue::try_from(&target.data_type)
+            let null = datafusion_common::ScalarValue::try_from(&target.data_type)
                 .map_err(|e| planning(e, tokens))?;
             exprs.push(Expr::Literal(null, None).alias(&target.name));
             continue;
@@ -101,7 +101,7 @@ pub(super) fn to_sink(
         let expr = if from == target.data_type {
             column
         } else {
-            datafusion::logical_expr::cast(column, target.data_type.clone())
+            datafusion_expr::cast(column, target.data_type.clone())
         };
         exprs.push(expr.alias(&target.name));
     }

@@ -6,9 +6,8 @@ use crate::plan::ddl;
 use crate::plan::errors::planning;
 use crate::plan::tokens::Tokens;
 use arrow::datatypes::DataType;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
-use datafusion::sql::sqlparser::tokenizer::Token;
-use std::sync::Arc;
+use datafusion_expr::{Expr, LogicalPlanBuilder};
+use datafusion_sql::sqlparser::tokenizer::Token;
 
 impl Script {
     pub(super) fn create(&mut self, t: &Tokens) -> Result<()> {
@@ -57,7 +56,7 @@ impl Script {
             .or_at(c.at)
             .with_hint("convert it: ts AS TO_TIMESTAMP(…), or TO_TIMESTAMP_LTZ(epoch, 0 or 3)"));
         }
-        self.session.register(&def)?;
+        self.session.register(&def.name, def.schema());
         self.tables.insert(def.name.clone(), def);
         Ok(())
     }
@@ -96,12 +95,7 @@ impl Script {
                 .and_then(|b| b.build())
                 .map_err(|e| planning(e, &tokens))?;
         }
-        let view = datafusion::datasource::ViewTable::new(plan, None);
-        let reference = datafusion::common::TableReference::bare(name.clone());
-        self.session
-            .context
-            .register_table(reference, Arc::new(view))
-            .map_err(|e| planning(e, &tokens))?;
+        self.session.register_view(&name, plan);
         self.views.insert(name);
         Ok(())
     }
@@ -121,6 +115,7 @@ impl Script {
         if !known && !tolerant {
             return Err(Error::sql(format!("there is no table or view '{name}'")).or_at(t.at(i)));
         }
-        self.session.deregister(&name)
+        self.session.deregister(&name);
+        Ok(())
     }
 }

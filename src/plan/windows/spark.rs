@@ -4,7 +4,7 @@ use super::{Block, Rewriter};
 use crate::error::{Error, Result};
 use crate::plan::markers::{Kind, Part};
 use crate::plan::tokens::{Tokens, word};
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 /// `FROM t WATERMARK ts DELAY OF INTERVAL 5 SECONDS`, taken out of the query.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,7 +4,7 @@ use super::{Block, Clause, Rewriter, part_name, unsupported};
 use crate::error::{Error, Result};
 use crate::plan::markers::{Kind, Marker, Part};
 use crate::plan::tokens::{quoted, word};
-use datafusion::sql::sqlparser::tokenizer::Token;
+use datafusion_sql::sqlparser::tokenizer::Token;
 
 impl Rewriter<'_> {
     /// `TUMBLE(TABLE t, DESCRIPTOR(ts), …)` as a derived table. Returns the index behind it.

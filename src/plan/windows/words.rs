@@ -3,7 +3,7 @@
 use super::{Block, Clause, Rewriter};
 use crate::error::Result;
 use crate::plan::tokens::quoted;
-use datafusion::sql::sqlparser::tokenizer::Token;
+use datafusion_sql::sqlparser::tokenizer::Token;
 
 impl Rewriter<'_> {
     /// Words that the parser would take for keywords, and small differences between dialects.
