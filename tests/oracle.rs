@@ -18,47 +18,90 @@ type Event = (i64, Option<u8>, Option<i64>);
 /// A windowed query for the stream, and the same over a table `w(s, e, ts, k, v)` that holds each
 /// row once for each of its windows, with the window's start and end.
 struct Case {
-    size: i64,
-    slide: i64,
+    windows: Windows,
     stream: &'static str,
     batch: &'static str,
 }
 
+/// In seconds.
+#[derive(Clone, Copy)]
+enum Windows {
+    Sliding { size: i64, slide: i64 },
+    Cumulating { size: i64, step: i64 },
+}
+
+impl Windows {
+    /// Start and end of each window that holds `ts`: straight from the definition.
+    fn of(self, ts: i64) -> Vec<(i64, i64)> {
+        match self {
+            Windows::Sliding { size, slide } => {
+                let last = ts.div_euclid(slide) * slide;
+                let starts = (0..).map(|n| last - n * slide);
+                starts
+                    .take_while(|s| s + size > ts)
+                    .map(|s| (s, s + size))
+                    .collect()
+            }
+            Windows::Cumulating { size, step } => {
+                let start = ts.div_euclid(size) * size;
+                let ends = (1..=size / step).map(|n| start + n * step);
+                ends.filter(|end| *end > ts)
+                    .map(|end| (start, end))
+                    .collect()
+            }
+        }
+    }
+}
+
 const CASES: &[Case] = &[
     Case {
-        size: 10,
-        slide: 10,
+        windows: Windows::Sliding {
+            size: 10,
+            slide: 10,
+        },
         stream: "SELECT window_start, k, count(*) c, sum(v) s, min(v) lo, max(v) hi, avg(v) a, count(DISTINCT v) d FROM TUMBLE(t, ts, INTERVAL '10' SECOND) GROUP BY window_start, window_end, k",
         batch: "SELECT s, k, count(*) c, sum(v), min(v), max(v), avg(v), count(DISTINCT v) FROM w GROUP BY s, e, k",
     },
     Case {
-        size: 12,
-        slide: 4,
+        windows: Windows::Sliding { size: 12, slide: 4 },
         stream: "SELECT window_start, k, count(*) c, sum(v) s, count(v) n, max(v) hi FROM HOP(t, ts, INTERVAL '4' SECOND, INTERVAL '12' SECOND) GROUP BY window_start, window_end, k",
         batch: "SELECT s, k, count(*), sum(v), count(v), max(v) FROM w GROUP BY s, e, k",
     },
     Case {
-        size: 10,
-        slide: 4,
+        windows: Windows::Sliding { size: 10, slide: 4 },
         stream: "SELECT window_start, window_end, count(*) c, median(v) m, count(*) FILTER (WHERE v > 0) p FROM HOP(t, ts, INTERVAL '4' SECOND, INTERVAL '10' SECOND) WHERE v IS NULL OR v <> 3 GROUP BY window_start, window_end",
         batch: "SELECT s, e, count(*), median(v), count(*) FILTER (WHERE v > 0) FROM w WHERE v IS NULL OR v <> 3 GROUP BY s, e",
     },
     // Enough slides for `window/stacks.rs`.
     Case {
-        size: 43,
-        slide: 2,
+        windows: Windows::Sliding { size: 43, slide: 2 },
         stream: "SELECT window_start, k, count(*) c, sum(v) s, min(v) lo, max(v) hi, avg(v) a, count(DISTINCT v) d FROM HOP(t, ts, INTERVAL '2' SECOND, INTERVAL '43' SECOND) GROUP BY window_start, window_end, k",
         batch: "SELECT s, k, count(*) c, sum(v), min(v), max(v), avg(v), count(DISTINCT v) FROM w GROUP BY s, e, k",
     },
     Case {
-        size: 10,
-        slide: 10,
+        windows: Windows::Cumulating { size: 15, step: 5 },
+        stream: "SELECT window_start, window_end, k, count(*) c, sum(v) s, count(DISTINCT v) d FROM CUMULATE(t, ts, INTERVAL '5' SECOND, INTERVAL '15' SECOND) GROUP BY window_start, window_end, k",
+        batch: "SELECT s, e, k, count(*) c, sum(v), count(DISTINCT v) FROM w GROUP BY s, e, k",
+    },
+    // Enough steps for `window/stacks.rs`; the second aggregate must not mix windows of one start.
+    Case {
+        windows: Windows::Cumulating { size: 24, step: 2 },
+        stream: "SELECT window_end, count(*) keys, sum(c) rows, max(hi) hi FROM (SELECT window_start, window_end, k, count(*) c, max(v) hi FROM CUMULATE(t, ts, INTERVAL '2' SECOND, INTERVAL '24' SECOND) GROUP BY window_start, window_end, k) GROUP BY window_start, window_end",
+        batch: "SELECT e, count(*), sum(c), max(hi) FROM (SELECT s, e, k, count(*) c, max(v) hi FROM w GROUP BY s, e, k) GROUP BY s, e",
+    },
+    Case {
+        windows: Windows::Sliding {
+            size: 10,
+            slide: 10,
+        },
         stream: "SELECT window_start, k, c FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY c DESC, k) r FROM (SELECT window_start, window_end, k, count(*) c FROM TUMBLE(t, ts, INTERVAL '10' SECOND) WHERE k IS NOT NULL GROUP BY window_start, window_end, k)) WHERE r <= 2",
         batch: "SELECT s, k, c FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY s ORDER BY c DESC, k) r FROM (SELECT s, k, count(*) c FROM w WHERE k IS NOT NULL GROUP BY s, k)) WHERE r <= 2",
     },
     Case {
-        size: 10,
-        slide: 10,
+        windows: Windows::Sliding {
+            size: 10,
+            slide: 10,
+        },
         stream: "SELECT window_start, count(*) keys, sum(c) rows, max(x) x FROM (SELECT window_start, window_end, k, count(*) c, sum(v) x FROM TUMBLE(t, ts, INTERVAL '10' SECOND) GROUP BY window_start, window_end, k HAVING count(*) > 1) GROUP BY window_start, window_end",
         batch: "SELECT s, count(*), sum(c), max(x) FROM (SELECT s, k, count(*) c, sum(v) x FROM w GROUP BY s, k HAVING count(*) > 1) GROUP BY s",
     },
@@ -66,19 +109,17 @@ const CASES: &[Case] = &[
 
 const SECOND: i64 = 1_000_000;
 
-/// Each row with each window it counts in: straight from the definition.
-fn windows(partitions: &[Vec<Event>], size: i64, slide: i64) -> Vec<(i64, i64, Event)> {
+/// Each row with each window it counts in.
+fn windows(partitions: &[Vec<Event>], windows: Windows) -> Vec<(i64, i64, Event)> {
     let mut out = Vec::new();
     for events in partitions {
         let mut watermark = i64::MIN;
         for event in events {
-            let mut start = event.0.div_euclid(slide) * slide;
-            while start + size > event.0 {
-                if start + size > watermark {
-                    out.push((start, start + size, *event));
-                }
-                start -= slide;
-            }
+            let open = windows
+                .of(event.0)
+                .into_iter()
+                .filter(|(_, end)| *end > watermark);
+            out.extend(open.map(|(start, end)| (start, end, *event)));
             watermark = watermark.max(event.0 - DELAY_S);
         }
     }
@@ -86,7 +127,7 @@ fn windows(partitions: &[Vec<Event>], size: i64, slide: i64) -> Vec<(i64, i64, E
 }
 
 fn batch_rows(case: &Case, partitions: &[Vec<Event>]) -> Vec<Row> {
-    let rows = windows(partitions, case.size, case.slide);
+    let rows = windows(partitions, case.windows);
     let time = |f: &dyn Fn(&(i64, i64, Event)) -> i64| -> ArrayRef {
         Arc::new(
             rows.iter()

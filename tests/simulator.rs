@@ -39,6 +39,10 @@ const KINDS: &[(&str, Shown)] = &[
         Shown::Append,
     ),
     (
+        "SELECT window_start, window_end, k, count(*) AS n, count(DISTINCT v) AS d FROM CUMULATE(t, ts, INTERVAL '4' SECOND, INTERVAL '20' SECOND) GROUP BY window_start, window_end, k",
+        Shown::Append,
+    ),
+    (
         "SELECT window_start, k, n FROM (SELECT window_start, k, n, ROW_NUMBER() OVER (PARTITION BY window_start ORDER BY n DESC, k) AS r FROM (SELECT window_start, window_end, k, count(*) AS n FROM TUMBLE(t, ts, INTERVAL '10' SECOND) GROUP BY window_start, window_end, k)) WHERE r <= 2",
         Shown::Append,
     ),

@@ -136,12 +136,20 @@ pub(super) fn windows_text(assign: &Assign) -> String {
                     duration(pane)
                 )
             };
-            if offset == 0 {
-                kind
-            } else {
-                format!("{kind}, offset {}", duration(offset))
-            }
+            with_offset(kind, offset)
         }
+        Assign::Cumulating { size, step, offset } => {
+            let (size, step) = (duration(size), duration(step));
+            with_offset(format!("windows that grow by {step} up to {size}"), offset)
+        }
+    }
+}
+
+fn with_offset(kind: String, offset: i64) -> String {
+    if offset == 0 {
+        kind
+    } else {
+        format!("{kind}, offset {}", duration(offset))
     }
 }
 

@@ -3,6 +3,7 @@
 use super::cut::{AggregatePlan, Plan};
 use super::errors::internal;
 use super::leaf::{Leaf, LeafKind};
+use super::markers::Part;
 use crate::error::{Error, Result};
 use crate::sink::OutputMode;
 use crate::window::Assign;
@@ -183,11 +184,10 @@ fn per_window(plan: &Plan, aggregates: &[AggregatePlan], global: bool) -> Result
     }) = plan.downcast_ref::<Leaf>()
     {
         let aggregate = &aggregates[*i];
-        let mut columns: Vec<bool> = aggregate
-            .group_columns
-            .iter()
-            .map(|c| c.is_some())
-            .collect();
+        // Windows that begin together are told apart by their ends alone.
+        let tells = |part: &Part| *part != Part::Start || !aggregate.assign.share_starts();
+        let columns = aggregate.group_columns.iter();
+        let mut columns: Vec<bool> = columns.map(|c| c.as_ref().is_some_and(tells)).collect();
         columns.resize(aggregate.schema.fields().len(), false);
         return Ok(columns);
     }

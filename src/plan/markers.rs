@@ -33,6 +33,8 @@ pub enum Kind {
     Hop,
     /// size, slide, offset? (Spark)
     SparkHop,
+    /// step, size, offset?
+    Cumulate,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -51,6 +53,7 @@ impl Marker {
             Kind::Tumble => "tumble",
             Kind::Hop => "hop",
             Kind::SparkHop => "spark_hop",
+            Kind::Cumulate => "cumulate",
         };
         let part = match part {
             Part::Start => "start",
@@ -77,7 +80,7 @@ impl Marker {
 
 /// All markers, to be registered.
 pub fn all() -> impl Iterator<Item = ScalarUDF> {
-    let kinds = [Kind::Tumble, Kind::Hop, Kind::SparkHop];
+    let kinds = [Kind::Tumble, Kind::Hop, Kind::SparkHop, Kind::Cumulate];
     let parts = [Part::Start, Part::End, Part::Time];
     kinds.into_iter().flat_map(move |k| {
         parts
@@ -168,6 +171,8 @@ pub fn assign(kind: Kind, args: &[ScalarValue]) -> Result<Assign> {
     let (size, slide, offset) = match (kind, us.as_slice()) {
         (Kind::Tumble, [size]) => (*size, *size, 0),
         (Kind::Tumble, [size, offset]) => (*size, *size, *offset),
+        (Kind::Cumulate, [step, size]) => return cumulating(*size, *step, 0),
+        (Kind::Cumulate, [step, size, offset]) => return cumulating(*size, *step, *offset),
         (Kind::Hop, [slide, size]) => (*size, *slide, 0),
         (Kind::Hop, [slide, size, offset]) => (*size, *slide, *offset),
         (Kind::SparkHop, [size]) => (*size, *size, 0),
@@ -181,6 +186,11 @@ pub fn assign(kind: Kind, args: &[ScalarValue]) -> Result<Assign> {
         (Kind::Hop, _) => {
             return plan_err!(
                 "HOP takes a table, DESCRIPTOR(time), slide, size and an optional offset"
+            );
+        }
+        (Kind::Cumulate, _) => {
+            return plan_err!(
+                "CUMULATE takes a table, DESCRIPTOR(time), step, size and an optional offset"
             );
         }
         (Kind::SparkHop, _) => {
@@ -199,6 +209,18 @@ pub fn assign(kind: Kind, args: &[ScalarValue]) -> Result<Assign> {
         }
         None => plan_err!(
             "the slide of a window must not be longer than its size; HOP takes (slide, size), window() takes (time, size, slide)"
+        ),
+    }
+}
+
+fn cumulating(size: i64, step: i64, offset: i64) -> Result<Assign> {
+    if size <= 0 || step <= 0 {
+        return plan_err!("the step and the size of a window must be longer than 0");
+    }
+    match Assign::cumulating(size, step, offset) {
+        Some(assign) => Ok(assign),
+        None => plan_err!(
+            "the size of CUMULATE must be a multiple of its step; it takes (step, size), in this order"
         ),
     }
 }

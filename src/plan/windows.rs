@@ -163,7 +163,7 @@ impl Rewriter<'_> {
                 self.three_markers(kind, i, (i + 2, close))?;
                 return Ok(Some(close + 1));
             }
-            if matches!(upper, "SESSION" | "CUMULATE" | "SESSION_WINDOW") {
+            if matches!(upper, "SESSION" | "SESSION_WINDOW") {
                 return Err(unsupported(upper).or_at(self.t.at(i)));
             }
         }
@@ -253,6 +253,7 @@ fn group_function(upper: &str) -> Result<Option<Kind>> {
     Ok(match upper {
         "TUMBLE" => Some(Kind::Tumble),
         "HOP" => Some(Kind::Hop),
+        "CUMULATE" => Some(Kind::Cumulate),
         _ => None,
     })
 }
@@ -265,6 +266,7 @@ fn auxiliary(upper: &str) -> Result<Option<(Kind, Part)>> {
     let kind = match function {
         "TUMBLE" => Kind::Tumble,
         "HOP" => Kind::Hop,
+        "CUMULATE" => Kind::Cumulate,
         "SESSION" if matches!(part, "START" | "END" | "ROWTIME" | "PROCTIME") => {
             return Err(unsupported("SESSION"));
         }
@@ -283,9 +285,8 @@ fn auxiliary(upper: &str) -> Result<Option<(Kind, Part)>> {
 }
 
 fn unsupported(name: &str) -> Error {
-    Error::sql(format!("{name} windows are not supported yet")).with_hint(
-        "TUMBLE and HOP are; a cumulating window is a HOP of its step, summed up by the reader",
-    )
+    Error::sql(format!("{name} windows are not supported yet"))
+        .with_hint("TUMBLE, HOP and CUMULATE are")
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! Which windows a time belongs to.
 
-/// Tumbling and sliding windows, or none. All times in microseconds since the epoch.
+/// Tumbling, sliding and cumulating windows, or none. All times in microseconds since the epoch.
 ///
 /// Windows are `[k * slide + offset, k * slide + offset + size)` for every whole `k`, negative
-/// ones too. A tumbling window slides by its size.
+/// ones too. A tumbling window slides by its size. Cumulating windows are
+/// `[k * size + offset, k * size + offset + n * step)` for `n` from 1 to `size / step`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Assign {
     /// No window: one group of rows that lasts for ever.
@@ -15,6 +16,8 @@ pub enum Assign {
         /// Length of a pane: the greatest common divisor of size and slide.
         pane: i64,
     },
+    /// Windows that begin together and end one step after the other. A pane is a step.
+    Cumulating { size: i64, step: i64, offset: i64 },
 }
 
 /// The end of the window that never ends.
@@ -22,6 +25,15 @@ pub const NEVER: i64 = i64::MAX;
 
 fn gcd(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// The greatest `k * step + offset` that is at most `ts`.
+#[inline]
+fn floor(ts: i64, step: i64, offset: i64) -> i64 {
+    let shifted = ts.saturating_sub(offset);
+    shifted
+        .saturating_sub(shifted.rem_euclid(step))
+        .saturating_add(offset)
 }
 
 impl Assign {
@@ -38,11 +50,21 @@ impl Assign {
         })
     }
 
+    /// `None` unless `0 < step` and the size is a multiple of it. The offset may be any number.
+    pub fn cumulating(size: i64, step: i64, offset: i64) -> Option<Assign> {
+        (step > 0 && size > 0 && size % step == 0).then(|| Assign::Cumulating {
+            size,
+            step,
+            offset: offset.rem_euclid(size),
+        })
+    }
+
     /// Length of a pane.
     pub fn pane_size(&self) -> i64 {
         match *self {
             Assign::Global => NEVER,
             Assign::Fixed { pane, .. } => pane,
+            Assign::Cumulating { step, .. } => step,
         }
     }
 
@@ -51,12 +73,8 @@ impl Assign {
     pub fn pane_of(&self, ts: i64) -> i64 {
         match *self {
             Assign::Global => 0,
-            Assign::Fixed { offset, pane, .. } => {
-                let shifted = ts.saturating_sub(offset);
-                shifted
-                    .saturating_sub(shifted.rem_euclid(pane))
-                    .saturating_add(offset)
-            }
+            Assign::Fixed { offset, pane, .. } => floor(ts, pane, offset),
+            Assign::Cumulating { step, offset, .. } => floor(ts, step, offset),
         }
     }
 
@@ -68,18 +86,22 @@ impl Assign {
     /// End of the first window that holds `pane` and ends after `after`; `None` when there is
     /// none, that is, when a row of this pane is late for a watermark of `after`.
     pub fn next_end(&self, pane: i64, after: i64) -> Option<i64> {
-        let Assign::Fixed {
-            size,
-            slide,
-            offset,
-            ..
-        } = *self
-        else {
-            return Some(NEVER);
-        };
         let earliest = pane
             .saturating_add(self.pane_size())
             .max(after.saturating_add(1));
+        let (size, slide, offset) = match *self {
+            Assign::Global => return Some(NEVER),
+            Assign::Fixed {
+                size,
+                slide,
+                offset,
+                ..
+            } => (size, slide, offset),
+            Assign::Cumulating { step, offset, .. } => {
+                let end = floor(earliest.saturating_add(step - 1), step, offset);
+                return (end <= self.last_end(pane)).then_some(end);
+            }
+        };
         // Ends are `offset + size` plus multiples of the slide; round up to the next.
         let above = earliest.saturating_sub(offset).saturating_sub(size);
         let end = (above.div_euclid(slide) + i64::from(above.rem_euclid(slide) != 0))
@@ -98,12 +120,9 @@ impl Assign {
                 slide,
                 offset,
                 ..
-            } => {
-                let shifted = pane.saturating_sub(offset);
-                shifted
-                    .saturating_sub(shifted.rem_euclid(slide))
-                    .saturating_add(offset)
-                    .saturating_add(size)
+            } => floor(pane, slide, offset).saturating_add(size),
+            Assign::Cumulating { size, offset, .. } => {
+                floor(pane, size, offset).saturating_add(size)
             }
         }
     }
@@ -113,6 +132,7 @@ impl Assign {
         match *self {
             Assign::Global => 0,
             Assign::Fixed { size, .. } => end.saturating_sub(size),
+            Assign::Cumulating { size, offset, .. } => floor(end.saturating_sub(1), size, offset),
         }
     }
 
@@ -121,7 +141,13 @@ impl Assign {
         match *self {
             Assign::Global => NEVER,
             Assign::Fixed { slide, .. } => slide,
+            Assign::Cumulating { step, .. } => step,
         }
+    }
+
+    /// True when windows that differ begin together: only their ends tell them apart.
+    pub fn share_starts(&self) -> bool {
+        matches!(self, Assign::Cumulating { .. })
     }
 
     /// True when each row is in exactly one window.
@@ -153,13 +179,25 @@ mod tests {
     }
 
     #[test]
+    fn a_step_must_divide_the_size_of_cumulating_windows() {
+        assert_eq!(Assign::cumulating(10, 3, 0), None);
+        assert_eq!(Assign::cumulating(10, 20, 0), None);
+        assert_eq!(Assign::cumulating(10, 0, 0), None);
+        assert_eq!(Assign::cumulating(0, 1, 0), None);
+        assert!(Assign::cumulating(10, 10, 0).is_some());
+    }
+
+    #[test]
     fn extreme_times_do_not_overflow() {
-        let a = Assign::fixed(60_000_000, 10_000_000, 0).unwrap();
+        let sliding = Assign::fixed(60_000_000, 10_000_000, 0).unwrap();
+        let cumulating = Assign::cumulating(60_000_000, 10_000_000, 7).unwrap();
         for ts in [i64::MIN, i64::MIN + 1, i64::MAX, i64::MAX - 1] {
-            let pane = a.pane_of(ts);
-            a.next_end(pane, i64::MIN);
-            a.next_end(pane, ts);
-            a.last_end(pane);
+            for a in [sliding, cumulating] {
+                let pane = a.pane_of(ts);
+                a.next_end(pane, i64::MIN);
+                a.next_end(pane, ts);
+                a.start_of(a.last_end(pane));
+            }
         }
     }
 
@@ -169,22 +207,44 @@ mod tests {
         fn equals_the_definition(size in 1i64..40, slide in 1i64..40, offset in -50i64..50, ts in -200i64..200, wm in -250i64..250) {
             prop_assume!(slide <= size);
             let a = Assign::fixed(size, slide, offset).unwrap();
-            let ends: Vec<i64> = (-400..400)
-                .map(|k| k * slide + offset)
-                .filter(|start| *start <= ts && ts < start + size)
-                .map(|start| start + size)
-                .collect();
-            let pane = a.pane_of(ts);
-            prop_assert!(pane <= ts && ts < pane + a.pane_size());
-            let mut got = Vec::new();
-            let mut after = i64::MIN;
-            while let Some(end) = a.next_end(pane, after) {
-                got.push(end);
-                after = end;
-            }
-            prop_assert_eq!(&got, &ends);
-            prop_assert_eq!(Some(a.last_end(pane)), ends.last().copied());
-            prop_assert_eq!(a.next_end(pane, wm), ends.iter().copied().find(|e| *e > wm));
+            let windows = (-400..400).map(|k| (k * slide + offset, k * slide + offset + size));
+            check(a, windows, ts, wm)?;
         }
+
+        #[test]
+        fn cumulating_windows_equal_the_definition(step in 1i64..12, steps in 1i64..9, offset in -50i64..50, ts in -200i64..200, wm in -250i64..250) {
+            let size = step * steps;
+            let a = Assign::cumulating(size, step, offset).unwrap();
+            let windows = (-400..400).flat_map(|k| {
+                let start = k * size + offset;
+                (1..=steps).map(move |n| (start, start + n * step))
+            });
+            check(a, windows, ts, wm)?;
+        }
+    }
+
+    fn check(
+        a: Assign,
+        windows: impl Iterator<Item = (i64, i64)>,
+        ts: i64,
+        wm: i64,
+    ) -> Result<(), TestCaseError> {
+        let holding: Vec<(i64, i64)> = windows.filter(|(s, e)| *s <= ts && ts < *e).collect();
+        let ends: Vec<i64> = holding.iter().map(|(_, end)| *end).collect();
+        for (start, end) in holding {
+            prop_assert_eq!(a.start_of(end), start);
+        }
+        let pane = a.pane_of(ts);
+        prop_assert!(pane <= ts && ts < pane + a.pane_size());
+        let mut got = Vec::new();
+        let mut after = i64::MIN;
+        while let Some(end) = a.next_end(pane, after) {
+            got.push(end);
+            after = end;
+        }
+        prop_assert_eq!(&got, &ends);
+        prop_assert_eq!(Some(a.last_end(pane)), ends.last().copied());
+        prop_assert_eq!(a.next_end(pane, wm), ends.iter().copied().find(|e| *e > wm));
+        Ok(())
     }
 }

@@ -160,7 +160,7 @@ impl WindowMerge {
     fn taken(&self, end: i64) -> Vec<&HeldSegment> {
         let range = match self.assign {
             Assign::Global => i64::MIN..i64::MAX,
-            Assign::Fixed { .. } => self.assign.start_of(end)..end,
+            Assign::Fixed { .. } | Assign::Cumulating { .. } => self.assign.start_of(end)..end,
         };
         self.panes
             .range(range)

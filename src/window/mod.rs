@@ -4,7 +4,7 @@
 //!
 //! **Pane.** Windows of one query overlap when they slide; the smallest span that every window
 //! either holds wholly or not at all is a pane (gcd of size and slide). A row is added once, to
-//! one pane; a window is the merge of its panes. Windows that overlap a lot share merges of many panes
+//! one pane; a window is the merge of its panes. (Of cumulating windows a pane is a step.) Windows that overlap a lot share merges of many panes
 //! (`stacks`), so that a result costs the same however small the slide is.
 //!
 //! **Segment.** State can be taken out of an accumulator but not copied. So a pane's store is

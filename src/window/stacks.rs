@@ -6,6 +6,9 @@
 //! does; older ones are dropped. Panes from `mid` on go to the **back**, one batch that grows. A
 //! window is front, then back. When a window begins at `mid` or later, the queue flips again.
 //!
+//! Cumulating windows need no front: all that begin together take panes from their start on, so the
+//! queue flips there, and the back is what the next of them goes on from.
+//!
 //! Two things differ from the textbook:
 //!
 //! - **Memory.** A suffix has up to all groups of a window. So a flip does not make all n of them
@@ -31,6 +34,9 @@ pub(super) type Panes = BTreeMap<i64, Vec<HeldSegment>>;
 /// Windows with fewer slides than this cost no more when their panes are merged one by one.
 const SLIDES_MIN: i64 = 20;
 
+/// The same for the steps of cumulating windows: their back costs one more merge of what is new.
+const STEPS_MIN: i64 = 4;
+
 struct Suffix {
     start: i64,
     /// `None`: no data from `start` to `mid`.
@@ -38,7 +44,7 @@ struct Suffix {
 }
 
 pub(super) struct TwoStacks {
-    size: i64,
+    assign: Assign,
     slide: i64,
     /// The front holds what is before it, the back what is at it or after.
     mid: i64,
@@ -60,12 +66,14 @@ pub(super) struct TwoStacks {
 impl TwoStacks {
     /// `None` when windows are better merged pane by pane.
     pub fn new(assign: &Assign) -> Option<Self> {
-        let Assign::Fixed { size, slide, .. } = *assign else {
-            return None;
+        let serves = match *assign {
+            Assign::Global => false,
+            Assign::Fixed { size, slide, .. } => size / slide >= SLIDES_MIN,
+            Assign::Cumulating { size, step, .. } => size / step >= STEPS_MIN,
         };
-        (size / slide >= SLIDES_MIN).then(|| Self {
-            size,
-            slide,
+        serves.then(|| Self {
+            assign: *assign,
+            slide: assign.slide(),
             mid: i64::MIN,
             end: i64::MIN,
             front: Vec::new(),
@@ -100,8 +108,10 @@ impl TwoStacks {
         entering: &BTreeSet<(i64, i64)>,
         aggregate: &dyn Aggregate,
     ) -> Result<Option<RecordBatch>> {
-        let start = end.saturating_sub(self.size);
-        if start >= self.mid || end <= self.end || self.straggler_rows > self.flip_rows {
+        let start = self.assign.start_of(end);
+        if self.assign.share_starts() {
+            self.cumulate(start, end, panes, entering);
+        } else if start >= self.mid || end <= self.end || self.straggler_rows > self.flip_rows {
             self.flip(end);
             self.end = end;
             self.flip_rows = self.extend_front(start, panes, aggregate)?;
@@ -129,6 +139,19 @@ impl TwoStacks {
             store.merge(part)?;
         }
         store.map(|mut s| s.evaluate()).transpose()
+    }
+
+    /// The back from `start` on, where all windows begin that end up to the next start.
+    fn cumulate(&mut self, start: i64, end: i64, panes: &Panes, entering: &BTreeSet<(i64, i64)>) {
+        if start == self.mid && end > self.end {
+            self.enter(start, end, panes, entering);
+        } else {
+            self.flip(start);
+            let held = panes.range(start..end).flat_map(|(_, held)| held);
+            let taken = held.filter(|h| h.from_end <= end);
+            self.recent.extend(taken.map(|h| h.batch.clone()));
+        }
+        self.end = end;
     }
 
     /// Empties both stacks; the front may then be filled with what is before `mid`.

@@ -320,9 +320,13 @@ impl Pair {
 }
 
 fn assigns() -> impl Strategy<Value = Assign> {
-    (1i64..60, 1i64..6, -20i64..20, 0i64..5).prop_map(|(slides, slide, offset, more)| {
-        Assign::fixed(slides * slide + more, slide, offset).unwrap()
-    })
+    let sliding =
+        (1i64..60, 1i64..6, -20i64..20, 0i64..5).prop_map(|(slides, slide, offset, more)| {
+            Assign::fixed(slides * slide + more, slide, offset).unwrap()
+        });
+    let cumulating = (1i64..30, 1i64..6, -20i64..20)
+        .prop_map(|(steps, step, offset)| Assign::cumulating(steps * step, step, offset).unwrap());
+    prop_oneof![2 => sliding, 1 => cumulating]
 }
 
 proptest! {

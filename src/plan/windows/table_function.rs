@@ -1,4 +1,4 @@
-//! `TUMBLE(TABLE t, DESCRIPTOR(ts), size)` and `HOP(…)`, Flink's functions over a table.
+//! `TUMBLE(TABLE t, DESCRIPTOR(ts), size)`, `HOP(…)` and `CUMULATE(…)`, Flink's functions over a table.
 
 use super::{Block, Clause, Rewriter, part_name, unsupported};
 use crate::error::{Error, Result};
@@ -13,22 +13,25 @@ impl Rewriter<'_> {
         let kind = match name.as_str() {
             "TUMBLE" => Kind::Tumble,
             "HOP" => Kind::Hop,
+            "CUMULATE" => Kind::Cumulate,
             _ => return Err(unsupported(&name).or_at(self.t.at(i))),
         };
         let close = self.t.close(i + 1)?;
         let args = self.arguments(kind, i + 2, close)?;
         let too_few = || {
-            let form = if kind == Kind::Tumble {
-                "TUMBLE(TABLE t, DESCRIPTOR(ts), size)"
-            } else {
-                "HOP(TABLE t, DESCRIPTOR(ts), slide, size)"
+            let form = match kind {
+                Kind::Tumble => "TUMBLE(TABLE t, DESCRIPTOR(ts), size)",
+                Kind::Cumulate => "CUMULATE(TABLE t, DESCRIPTOR(ts), step, size)",
+                Kind::Hop | Kind::SparkHop => "HOP(TABLE t, DESCRIPTOR(ts), slide, size)",
             };
             Error::sql(format!("{name} lacks an argument"))
                 .or_at(self.t.at(i))
                 .with_hint(format!("write {form}"))
         };
         let (table, time) = match args.as_slice() {
-            [table, time, _, ..] => (*table, self.descriptor(*time)?),
+            [table, time, _, ..] if kind == Kind::Tumble || args.len() > 3 => {
+                (*table, self.descriptor(*time)?)
+            }
             _ => return Err(too_few()),
         };
         let constants = &args[2..];
@@ -68,7 +71,8 @@ impl Rewriter<'_> {
         }
         let order: &[&str] = match kind {
             Kind::Tumble => &["DATA", "TIMECOL", "SIZE", "OFFSET"],
-            _ => &["DATA", "TIMECOL", "SLIDE", "SIZE", "OFFSET"],
+            Kind::Cumulate => &["DATA", "TIMECOL", "STEP", "SIZE", "OFFSET"],
+            Kind::Hop | Kind::SparkHop => &["DATA", "TIMECOL", "SLIDE", "SIZE", "OFFSET"],
         };
         let mut named = vec![None; order.len()];
         for (a, b) in parts {

@@ -78,3 +78,22 @@ fn keywords_as_columns() {
         "SELECT \"user\" , t . \"end\" , CASE WHEN a THEN 1 END , \"timestamp\" FROM t WHERE \"timestamp\" > TIMESTAMP '2022-01-01 00:00:00'"
     );
 }
+
+#[test]
+fn all_spellings_of_a_cumulating_window_are_one() {
+    let spellings = [
+        "SELECT window_end, count(*) FROM TABLE(CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR, INTERVAL '1' DAY)) GROUP BY window_start, window_end",
+        "SELECT window_end, count(*) FROM CUMULATE(t, ts, INTERVAL '1' HOUR, INTERVAL '1' DAY) GROUP BY window_start, window_end",
+        "SELECT window_end, count(*) FROM TABLE(CUMULATE(DATA => TABLE t, TIMECOL => DESCRIPTOR(ts), STEP => INTERVAL '1' HOUR, SIZE => INTERVAL '1' DAY)) GROUP BY window_start, window_end",
+    ];
+    let first = rewritten(spellings[0]);
+    assert!(
+        first.contains(
+            "__window_cumulate_end ( ts , INTERVAL '1' HOUR , INTERVAL '1' DAY ) AS \"window_end\""
+        ),
+        "{first}"
+    );
+    for s in &spellings[1..] {
+        assert_eq!(rewritten(s), first);
+    }
+}
