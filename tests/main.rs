@@ -3,6 +3,7 @@
 mod cli;
 mod golden_slt;
 mod kafka;
+mod memory;
 mod oracle;
 mod queries;
 mod simulator;

@@ -428,5 +428,14 @@ pub fn counted(count: u64, noun: &str) -> String {
     )
 }
 
+/// Bytes for people, in the units of `--memory`: `512.0 MB`, `1.5 GB`.
+pub fn bytes_text(bytes: usize) -> String {
+    match bytes {
+        0..0x10_0000 => format!("{:.1} kB", bytes as f64 / 1024.0),
+        0x10_0000..0x4000_0000 => format!("{:.1} MB", bytes as f64 / 1_048_576.0),
+        _ => format!("{:.1} GB", bytes as f64 / 1_073_741_824.0),
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -153,6 +153,11 @@ impl Merge {
 
     /// State beyond so many bytes is spilled.
     pub fn limit(&mut self, bytes: usize, spill: Box<dyn SpillTo>) {
+        // Half of the whole budget: the quarter of the merges, and the same again while one of
+        // them finishes a window.
+        for merge in self.windows.iter_mut().flat_map(|w| &mut w.merges) {
+            merge.limit(bytes.saturating_mul(2));
+        }
         self.memory = Some((bytes, spill));
     }
 

@@ -5,10 +5,11 @@
 //! one of its panes has changed.
 
 use super::ends::Ends;
+use super::largest::{too_large, window_text};
 use super::spill::{PARTS, SpillTo, split};
 use super::stacks::{Panes, TwoStacks, merge_all};
 use super::{Aggregate, Assign, HeldSegment, Segment, segment_id};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::watermark::NONE;
 use arrow::record_batch::RecordBatch;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,8 @@ pub struct WindowMerge {
     watermark: i64,
     /// Some segment was spilled: before, no window need be searched for one.
     has_spilled: bool,
+    /// Bytes that one part of a window with spilled segments may have.
+    part_max: usize,
 }
 
 /// A pane with more segments than this is compacted into one.
@@ -64,7 +67,13 @@ impl WindowMerge {
             changed: Ends::new(&assign),
             watermark: NONE,
             has_spilled: false,
+            part_max: usize::MAX,
         }
+    }
+
+    /// A window that needs more memory at once is an error.
+    pub fn limit(&mut self, bytes: usize) {
+        self.part_max = bytes;
     }
 
     /// Takes a segment. Returns the number of its rows that came too late: all of them when
@@ -236,6 +245,13 @@ impl WindowMerge {
                     batches.push((held.fresh, batch));
                 }
             }
+            let bytes: usize = batches.iter().map(|(_, b)| b.get_array_memory_size()).sum();
+            if bytes > self.part_max {
+                let batches: Vec<&RecordBatch> = batches.iter().map(|(_, b)| b).collect();
+                let what = window_text(start, end);
+                let keys = self.aggregate.keys();
+                return Err(too_large(&what, &batches, keys, self.part_max));
+            }
             let held: Vec<(bool, &RecordBatch)> = batches.iter().map(|(f, b)| (*f, b)).collect();
             if let Some(batch) = self.merge_batches(&held, scope)? {
                 each(WindowResult { start, end, batch })?;
@@ -296,6 +312,13 @@ impl WindowMerge {
             }
             entry.remove();
         }
+    }
+
+    /// Why this state cannot be held in `limit` bytes.
+    pub fn too_large(&self, limit: usize) -> Error {
+        let held = self.panes.values().flatten().map(|held| &held.batch);
+        let held: Vec<&RecordBatch> = held.collect();
+        too_large("the query", &held, self.aggregate.keys(), limit)
     }
 
     pub fn watermark(&self) -> i64 {

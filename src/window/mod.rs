@@ -12,6 +12,7 @@
 
 pub mod assign;
 mod ends;
+pub mod largest;
 pub mod merge;
 pub mod spill;
 mod stacks;

@@ -7,6 +7,7 @@ use crate::sink::OutputMode;
 use crate::watermark::NONE;
 use crate::window::Assign;
 use crate::window::assign::NEVER;
+use crate::window::largest::{too_large, window_text};
 use crate::window::merge::{Scope, WindowMerge, WindowResult};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
@@ -104,13 +105,25 @@ impl Merge {
             }
             return Ok(());
         }
+        let limit = self
+            .memory
+            .as_ref()
+            .map_or(usize::MAX, |(b, _)| b.saturating_mul(2));
+        let mut bytes = 0usize;
         let mut results = Vec::with_capacity(windows.merges.len());
-        for merge in &mut windows.merges {
+        for (merge, factory) in windows.merges.iter_mut().zip(&windows.factories) {
             let mut pieces: Vec<WindowResult> = Vec::new();
             for end in ends {
                 merge.evaluate_each(*end, scope, &mut |piece| {
+                    bytes += piece.batch.get_array_memory_size();
                     pieces.push(piece);
-                    Ok(())
+                    if bytes <= limit {
+                        return Ok(());
+                    }
+                    let rows: Vec<_> = pieces.iter().map(|p| &p.batch).collect();
+                    let what =
+                        format!("{} (all of it at once)", window_text(pieces[0].start, *end));
+                    Err(too_large(&what, &rows, factory.keys(), limit))
                 })?;
             }
             results.push(pieces);
@@ -138,6 +151,13 @@ impl Merge {
                 merge.spill(each, spill.as_mut())?;
             }
             let left: usize = windows.merges.iter().map(WindowMerge::bytes).sum();
+            let limit = budget.saturating_mul(2);
+            if left > limit
+                && let Some(largest) = windows.merges.iter().max_by_key(|m| m.bytes())
+            {
+                // One group alone, or an aggregate without keys: there is nothing to divide.
+                return Err(largest.too_large(limit));
+            }
             let name = &self.query.name;
             tracing::debug!(
                 "{name}: {held} bytes of state are over the budget of {budget}; {left} stay in memory"
