@@ -151,7 +151,7 @@ impl<'a> Cursor<'a> {
     /// A zigzag number of up to 64 bits. Nearly all have one or two bytes.
     #[inline(always)]
     fn varint(&mut self) -> Result<i64> {
-        let zigzag = match self.bytes.get(self.position..) {
+        let folded = match self.bytes.get(self.position..) {
             Some([a, ..]) if *a < 0x80 => {
                 self.position += 1;
                 u64::from(*a)
@@ -162,7 +162,7 @@ impl<'a> Cursor<'a> {
             }
             _ => self.long_varint()?,
         };
-        Ok((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64))
+        Ok(zigzag(folded))
     }
 
     #[inline(never)]
@@ -231,59 +231,207 @@ impl Rows {
         if count > place.len() / SMALLEST_RECORD {
             return Err(Reason::Corrupt("it counts more records than it can hold"));
         }
-        self.offsets.reserve(count);
-        self.timestamps_ms.reserve(count);
-        self.values.reserve(count);
-        self.walk(header, place, count, wanted)
+        let first = self.offsets.len();
+        self.walk(header, place, count)?;
+        self.keep(first, wanted);
+        Ok(())
     }
 
-    fn walk(
-        &mut self,
-        header: &Header,
-        place: Range<usize>,
-        count: usize,
-        wanted: &Range<i64>,
-    ) -> Result<()> {
+    /// Appends all records of a batch.
+    fn walk(&mut self, header: &Header, place: Range<usize>, count: usize) -> Result<()> {
         let bytes = &self.arena.bytes[..place.end];
+        let rows = self.offsets.len();
+        self.offsets.resize(rows + count, 0);
+        self.timestamps_ms.resize(rows + count, 0);
+        self.values.resize(rows + count, Span::ABSENT);
+        let places = (self.offsets[rows..].iter_mut())
+            .zip(&mut self.timestamps_ms[rows..])
+            .zip(&mut self.values[rows..]);
+        // The broker's time of a whole batch stands in for those of its records.
+        let (time, own) = match header.is_log_append_time() {
+            true => (header.max_timestamp, 0),
+            false => (header.base_timestamp, -1),
+        };
+        let extras = self.keys.is_some() || self.headers.is_some();
         let mut cursor = Cursor::new(bytes, place.start);
-        let append_time = header.is_log_append_time().then_some(header.max_timestamp);
         let mut previous = -1;
-        for _ in 0..count {
-            let length = cursor.varint()?;
-            let left = bytes.len() - cursor.position.min(bytes.len());
-            let end = match usize::try_from(length) {
-                Ok(length) if length <= left => cursor.position + length,
-                _ => return Err(CUT),
+        for ((offset, timestamp), value) in places {
+            let record = match Record::usual(bytes, cursor.position) {
+                Some(record) => record,
+                None => Record::any(&mut cursor)?,
             };
-            cursor.skip(1)?; // attributes: none are defined
-            let timestamp_delta = cursor.varint()?;
-            let offset_delta = cursor.varint()?;
-            if offset_delta <= previous || offset_delta > i64::from(header.last_offset_delta) {
+            let delta = record.offset_delta;
+            if delta <= previous || delta > i64::from(header.last_offset_delta) {
                 return Err(Reason::Corrupt("its records are not in order"));
             }
-            previous = offset_delta;
-            let key = cursor.span(end)?;
-            let value = cursor.span(end)?;
-            let offset = header.base_offset + offset_delta;
-            if wanted.contains(&offset) {
-                self.offsets.push(offset);
-                let created = header.base_timestamp.wrapping_add(timestamp_delta);
-                self.timestamps_ms.push(append_time.unwrap_or(created));
-                self.values.push(value);
+            previous = delta;
+            *offset = header.base_offset + delta;
+            *timestamp = time.wrapping_add(record.timestamp_delta & own);
+            *value = record.value;
+            if extras {
                 if let Some(keys) = &mut self.keys {
-                    keys.push(key);
+                    keys.push(record.key);
                 }
                 if let Some(headers) = &mut self.headers {
-                    headers.push(read_headers(&mut cursor, end)?);
+                    cursor.position = record.headers;
+                    headers.push(read_headers(&mut cursor, record.end)?);
                 }
             }
-            cursor.position = end;
+            cursor.position = record.end;
         }
         match cursor.position == bytes.len() {
             true => Ok(()),
             false => Err(Reason::Corrupt("it holds more than its records")),
         }
     }
+
+    /// Of the rows from `first` on, whose offsets grow, leaves those in `wanted`.
+    fn keep(&mut self, first: usize, wanted: &Range<i64>) {
+        let offsets = &self.offsets[first..];
+        let from = first + offsets.partition_point(|offset| *offset < wanted.start);
+        let to = first + offsets.partition_point(|offset| *offset < wanted.end);
+        if from == first && to == self.offsets.len() {
+            return;
+        }
+        fn cut<T>(rows: &mut Vec<T>, first: usize, from: usize, to: usize) {
+            rows.truncate(to);
+            rows.drain(first..from.min(to));
+        }
+        cut(&mut self.offsets, first, from, to);
+        cut(&mut self.timestamps_ms, first, from, to);
+        cut(&mut self.values, first, from, to);
+        if let Some(keys) = &mut self.keys {
+            cut(keys, first, from, to);
+        }
+        if let Some(headers) = &mut self.headers {
+            cut(headers, first, from, to);
+        }
+    }
+}
+
+/// A record, as places in its batch.
+#[cfg_attr(test, derive(Debug, PartialEq, Eq))]
+struct Record {
+    timestamp_delta: i64,
+    offset_delta: i64,
+    key: Span,
+    value: Span,
+    /// Where the headers begin.
+    headers: usize,
+    /// Behind the record.
+    end: usize,
+}
+
+impl Record {
+    /// Any record.
+    #[inline(never)]
+    fn any(cursor: &mut Cursor) -> Result<Self> {
+        let length = cursor.varint()?;
+        let left = cursor.bytes.len() - cursor.position.min(cursor.bytes.len());
+        let end = match usize::try_from(length) {
+            Ok(length) if length <= left => cursor.position + length,
+            _ => return Err(CUT),
+        };
+        cursor.skip(1)?; // attributes: none are defined
+        Ok(Self {
+            timestamp_delta: cursor.varint()?,
+            offset_delta: cursor.varint()?,
+            key: cursor.span(end)?,
+            value: cursor.span(end)?,
+            headers: cursor.position,
+            end,
+        })
+    }
+
+    /// Nearly all: numbers of at most three bytes, more bytes behind them. They are cut out of
+    /// words of eight, so that a record costs a check of bounds or three. `None`: not one of these,
+    /// or a broken one; [`Record::any`] says which.
+    #[inline(always)]
+    fn usual(bytes: &[u8], at: usize) -> Option<Self> {
+        let first = word(bytes, at)?;
+        let (length, bits) = short(first)?;
+        let end = at + bits / 8 + length_of(length)?;
+        // A byte of attributes stands between.
+        let (timestamp, more) = short(first >> bits >> 8)?;
+        let at = at + (bits + more) / 8 + 1;
+
+        let second = word(bytes, at)?;
+        let (offset, bits) = short(second)?;
+        let (key, more) = short(second >> bits)?;
+        let at = at + (bits + more) / 8;
+        let (key, at, third) = if key == ABSENT {
+            (Span::ABSENT, at, second >> bits >> more)
+        } else {
+            let (key, at) = span(at, length_of(key)?);
+            (key, at, word(bytes, at)?)
+        };
+
+        let (value, bits) = short(third)?;
+        let at = at + bits / 8;
+        let (value, at) = if value == ABSENT {
+            (Span::ABSENT, at)
+        } else {
+            span(at, length_of(value)?)
+        };
+        (at <= end && end <= bytes.len()).then_some(Self {
+            timestamp_delta: zigzag(timestamp),
+            offset_delta: length_of(offset)? as i64,
+            key,
+            value,
+            headers: at,
+            end,
+        })
+    }
+}
+
+/// The length -1, before it is unfolded.
+const ABSENT: u64 = 1;
+
+/// The eight bytes from `at` on.
+#[inline(always)]
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes
+        .get(at..)?
+        .first_chunk()
+        .copied()
+        .map(u64::from_le_bytes)
+}
+
+/// The number of at most three bytes that a word begins with, folded, and how many bits it takes.
+#[inline(always)]
+fn short(word: u64) -> Option<(u64, usize)> {
+    if word & 0x80 == 0 {
+        Some((word & 0x7f, 8))
+    } else if word & 0x8000 == 0 {
+        Some((word & 0x7f | word >> 1 & 0x3f80, 16))
+    } else if word & 0x80_0000 == 0 {
+        let low = word & 0x7f | word >> 1 & 0x3f80;
+        Some((low | word >> 2 & 0x1f_c000, 24))
+    } else {
+        None
+    }
+}
+
+#[inline(always)]
+fn zigzag(folded: u64) -> i64 {
+    (folded >> 1) as i64 ^ -((folded & 1) as i64)
+}
+
+/// A length that is not negative.
+#[inline(always)]
+fn length_of(folded: u64) -> Option<usize> {
+    (folded & 1 == 0).then_some((folded >> 1) as usize)
+}
+
+/// A span (of bytes below 4 GB, see [`Rows::append`]) and its end.
+#[inline(always)]
+fn span(start: usize, length: usize) -> (Span, usize) {
+    let end = start + length;
+    let span = Span {
+        start: start as u32,
+        end: end as u32,
+    };
+    (span, end)
 }
 
 #[cold]
@@ -305,4 +453,61 @@ fn read_headers(cursor: &mut Cursor, end: usize) -> Result<Headers> {
         headers.push((name, value));
     }
     Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        /// Whatever the bytes are, the quick way reads what the slow one reads, or leaves it to it.
+        #[test]
+        fn the_usual_record_is_any_record(
+            bytes in prop::collection::vec(prop_oneof![3 => 0u8..24, 1 => any::<u8>()], 0..80),
+            at in 0usize..4,
+        ) {
+            if let Some(usual) = Record::usual(&bytes, at) {
+                prop_assert_eq!(usual, Record::any(&mut Cursor::new(&bytes, at)).unwrap());
+            }
+        }
+
+        #[test]
+        fn nearly_all_records_are_usual(
+            timestamp in -1_000_000i64..1_000_000,
+            offset in 0i64..1_000_000,
+            key in prop::option::of(0usize..9000),
+            value in prop::option::of(0usize..9000),
+        ) {
+            let mut body = vec![0];
+            put(&mut body, timestamp);
+            put(&mut body, offset);
+            for part in [key, value] {
+                put(&mut body, part.map_or(-1, |n| n as i64));
+                body.resize(body.len() + part.unwrap_or(0), b'x');
+            }
+            body.push(0);
+            let mut bytes = Vec::new();
+            put(&mut bytes, body.len() as i64);
+            let end = bytes.len() + body.len();
+            bytes.extend(body);
+            // What follows is another record.
+            bytes.extend([0xff; 8]);
+            let usual = Record::usual(&bytes, 0).unwrap();
+            prop_assert_eq!(&usual, &Record::any(&mut Cursor::new(&bytes, 0)).unwrap());
+            prop_assert_eq!((usual.end, usual.headers), (end, end - 1));
+            prop_assert_eq!((usual.timestamp_delta, usual.offset_delta), (timestamp, offset));
+        }
+    }
+
+    fn put(bytes: &mut Vec<u8>, number: i64) {
+        let mut folded = (number << 1 ^ number >> 63) as u64;
+        while folded >= 0x80 {
+            bytes.push(folded as u8 | 0x80);
+            folded >>= 7;
+        }
+        bytes.push(folded as u8);
+    }
 }
