@@ -2,6 +2,7 @@
 
 use crate::error::{At, Error, Result, nearest};
 use crate::options::{parse_duration, parse_size};
+use crate::remote::Keys;
 use crate::sink::OutputMode;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct Settings {
     /// Folder of checkpoints.
     pub checkpoint_dir: Option<String>,
     pub checkpoint_interval: Option<Duration>,
+    /// Address and key of S3.
+    pub keys: Keys,
     /// Newest checkpoints that are kept.
     pub checkpoints_retained: Option<usize>,
     /// Bytes of memory for state and what goes with it.
@@ -54,6 +57,11 @@ const KEYS: &[&str] = &[
     "memory.limit",
     "state.checkpoints.dir",
     "state.checkpoints.num-retained",
+    "s3.endpoint",
+    "s3.access-key",
+    "s3.secret-key",
+    "s3.region",
+    "s3.path.style.access",
     "table.exec.state.ttl",
     "sql-client.execution.result-mode",
     "table.dml-sync",
@@ -142,6 +150,17 @@ impl Settings {
                 )
             }
             "state.checkpoints.num-retained" => self.checkpoints_retained = Some(count()?),
+            "s3.endpoint" => self.keys.endpoint = Some(value.to_string()),
+            "s3.access-key" => self.keys.access_key = Some(value.to_string()),
+            "s3.secret-key" => self.keys.secret_key = Some(value.to_string()),
+            "s3.region" => self.keys.region = Some(value.to_string()),
+            "s3.path.style.access" => {
+                self.keys.path_style = Some(match value.to_lowercase().as_str() {
+                    "true" => true,
+                    "false" => false,
+                    _ => return Err(bad("true or false")),
+                });
+            }
             "table.exec.state.ttl" => {
                 self.notices.push(format!(
                     "SET '{key}' has no effect yet: groups without a window are kept for ever"
