@@ -335,7 +335,7 @@ fn check(
     );
 
     // The group is where the last checkpoint is, whether its epoch had rows or not: no lag.
-    let read = client::committed(&bootstrap, "once", "once-in", PARTITIONS);
+    let read = client::committed(&broker.bootstrap(), prefix, &input.topic, PARTITIONS);
     let ends = input.events.iter().map(|e| Some(e.len() as i64));
     assert_eq!(read, ends.collect::<Vec<_>>(), "seed {seed}");
 

@@ -150,17 +150,11 @@ impl Settings {
                 )
             }
             "state.checkpoints.num-retained" => self.checkpoints_retained = Some(count()?),
-            "s3.endpoint" => self.keys.endpoint = Some(value.to_string()),
-            "s3.access-key" => self.keys.access_key = Some(value.to_string()),
-            "s3.secret-key" => self.keys.secret_key = Some(value.to_string()),
-            "s3.region" => self.keys.region = Some(value.to_string()),
             "s3.path.style.access" => {
-                self.keys.path_style = Some(match value.to_lowercase().as_str() {
-                    "true" => true,
-                    "false" => false,
-                    _ => return Err(bad("true or false")),
-                });
+                let path_style = value.to_lowercase().parse();
+                self.keys.path_style = Some(path_style.map_err(|_| bad("true or false"))?);
             }
+            _ if self.keys.set(key, value) => {}
             "table.exec.state.ttl" => {
                 self.notices.push(format!(
                     "SET '{key}' has no effect yet: groups without a window are kept for ever"

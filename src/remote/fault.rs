@@ -48,7 +48,8 @@ pub(super) fn is_passing(e: &StoreError) -> bool {
         return false;
     }
     match status(&text) {
-        Some(status) => matches!(status, 408 | 429 | 500..),
+        // 501: it does not know what was asked, and will not learn it.
+        Some(status) => matches!(status, 408 | 429 | 500 | 502..),
         None => {
             let http = chain(e).find_map(|e| e.downcast_ref::<HttpError>());
             // A body that was cut off is reported as one that cannot be decoded.

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 
 /// How long an operation is repeated while the store is away.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -32,12 +33,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// Larger objects travel in parts of this size, several at once. Every store takes such parts, and
 /// a slow line (300 kB/s) moves one within a request's time-out.
 const PART: usize = 8 << 20;
+/// An object up to this size travels in one request.
+const ONE_REQUEST: u64 = 2 * PART as u64;
 /// Parts of one object under way.
-const PARTS_AT_ONCE: usize = 8;
+const PARTS_AT_ONCE: usize = 4;
 /// Objects under way.
 const OBJECTS_AT_ONCE: usize = 16;
-/// Files that are being uploaded, each with its parts in memory.
-const UPLOADS_AT_ONCE: usize = 4;
+/// Memory for parts of files that are being uploaded.
+const UPLOAD_MEMORY_MB: usize = 128;
 
 type Answer<T> = object_store::Result<T>;
 
@@ -160,22 +163,40 @@ impl Remote {
     pub fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let (path, bytes) = (self.path(name), Bytes::copy_from_slice(bytes));
         self.runtime.block_on(self.patiently(async || {
-            if bytes.len() <= 2 * PART {
-                self.store.put(&path, bytes.clone().into()).await?;
-                return Ok(());
-            }
-            let mut parts = self.in_parts(&path).await?;
-            for at in (0..bytes.len()).step_by(PART) {
-                parts.wait_for_capacity(PARTS_AT_ONCE).await?;
-                parts.put(bytes.slice(at..bytes.len().min(at + PART)));
-            }
-            parts.finish().await.map(drop)
+            let mut rest = bytes.clone();
+            let read = |size| Ok(rest.split_to(rest.len().min(size)));
+            self.send(&path, bytes.len() as u64, read).await
         }))
     }
 
-    async fn in_parts(&self, path: &Path) -> Answer<WriteMultipart> {
+    /// Writes an object of `length` bytes, which `read` gives one after the other.
+    async fn send(
+        &self,
+        path: &Path,
+        length: u64,
+        mut read: impl FnMut(usize) -> Answer<Bytes>,
+    ) -> Answer<()> {
+        if length <= ONE_REQUEST {
+            let whole = read(length as usize)?;
+            return self.store.put(path, whole.into()).await.map(drop);
+        }
         let upload = self.store.put_multipart(path).await?;
-        Ok(WriteMultipart::new_with_chunk_size(upload, PART))
+        let mut parts = WriteMultipart::new_with_chunk_size(upload, PART);
+        loop {
+            let part = match parts.wait_for_capacity(PARTS_AT_ONCE).await {
+                Ok(()) => read(PART),
+                Err(e) => Err(e),
+            };
+            match part {
+                Ok(part) if part.is_empty() => return parts.finish().await.map(drop),
+                Ok(part) => parts.put(part),
+                Err(e) => {
+                    // The store would keep the parts. If it is away now, it does.
+                    parts.abort().await.ok();
+                    return Err(e);
+                }
+            }
+        }
     }
 
     /// Writes an object that is not there; [`ErrorKind::AlreadyExists`] when it is. The store decides
@@ -211,7 +232,7 @@ impl Remote {
         let bytes = self.patiently(async || {
             let answer = self.store.get(&path).await?;
             let size = answer.meta.size;
-            if size <= 2 * PART as u64 {
+            if size <= ONE_REQUEST {
                 return Ok(answer.bytes().await?.into());
             }
             // One connection is slow: the rest of this answer is given up for several.
@@ -288,38 +309,27 @@ impl Remote {
 
     /// Writes whole files as objects, or replaces these.
     pub fn upload_all(&self, files: &[(String, File)]) -> io::Result<()> {
+        let memory = Semaphore::new(UPLOAD_MEMORY_MB);
         let all = stream::iter(files).map(|(name, file)| async {
-            let path = self.path(name);
-            self.patiently(async || self.upload(&path, file).await)
+            let (path, length) = (self.path(name), file.metadata()?.len());
+            let needs = length.min((PARTS_AT_ONCE * PART) as u64).div_ceil(1 << 20);
+            // It is never closed.
+            let _memory = memory.acquire_many(needs as u32).await;
+            self.patiently(async || self.upload(&path, file, length).await)
                 .await
         });
-        let all = all.buffer_unordered(UPLOADS_AT_ONCE).try_collect();
+        let all = all.buffer_unordered(OBJECTS_AT_ONCE).try_collect();
         self.runtime.block_on(all)
     }
 
-    async fn upload(&self, path: &Path, mut file: &File) -> Answer<()> {
-        let length = file.metadata().map_err(fault::of_disk)?.len();
+    async fn upload(&self, path: &Path, mut file: &File, length: u64) -> Answer<()> {
         file.seek(SeekFrom::Start(0)).map_err(fault::of_disk)?;
-        let read = |size: u64| -> Answer<Bytes> {
-            let mut part = Vec::with_capacity(size as usize);
-            file.take(size)
-                .read_to_end(&mut part)
-                .map_err(fault::of_disk)?;
+        let read = |size: usize| {
+            let mut part = Vec::with_capacity(size);
+            let read = file.take(size as u64).read_to_end(&mut part);
+            read.map_err(fault::of_disk)?;
             Ok(part.into())
         };
-        if length <= 2 * PART as u64 {
-            let whole = read(length)?;
-            self.store.put(path, whole.into()).await?;
-            return Ok(());
-        }
-        let mut parts = self.in_parts(path).await?;
-        loop {
-            let part = read(PART as u64)?;
-            if part.is_empty() {
-                return parts.finish().await.map(drop);
-            }
-            parts.wait_for_capacity(PARTS_AT_ONCE).await?;
-            parts.put(part);
-        }
+        self.send(path, length, read).await
     }
 }

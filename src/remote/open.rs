@@ -20,6 +20,21 @@ pub struct Keys {
     pub path_style: Option<bool>,
 }
 
+impl Keys {
+    /// Takes a setting by Flink's name for it; false when it is none of these.
+    pub fn set(&mut self, name: &str, value: &str) -> bool {
+        let place = match name {
+            "s3.endpoint" => &mut self.endpoint,
+            "s3.access-key" => &mut self.access_key,
+            "s3.secret-key" => &mut self.secret_key,
+            "s3.region" => &mut self.region,
+            _ => return false,
+        };
+        *place = Some(value.to_string());
+        true
+    }
+}
+
 impl fmt::Debug for Keys {
     /// No secret is ever printed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -30,6 +30,8 @@ pub(crate) struct Wavering {
     luck: Arc<Mutex<Vec<Luck>>>,
     /// Whether every request is lost now.
     gone: Arc<AtomicBool>,
+    /// It does not know conditional puts.
+    old: Arc<AtomicBool>,
 }
 
 impl Wavering {
@@ -38,6 +40,7 @@ impl Wavering {
             inner: Arc::new(InMemory::new()),
             luck: Arc::default(),
             gone: Arc::default(),
+            old: Arc::default(),
         }
     }
 
@@ -48,6 +51,10 @@ impl Wavering {
 
     pub fn set_gone(&self, gone: bool) {
         self.gone.store(gone, Relaxed);
+    }
+
+    pub fn set_old(&self) {
+        self.old.store(true, Relaxed);
     }
 
     /// A store over it, with little patience.
@@ -103,6 +110,10 @@ impl fmt::Display for Wavering {
 #[async_trait]
 impl ObjectStore for Wavering {
     async fn put_opts(&self, path: &Path, bytes: PutPayload, o: PutOptions) -> Answer<PutResult> {
+        let o = match self.old.load(Relaxed) {
+            true => PutOptions::default(),
+            false => o,
+        };
         self.ask(self.inner.put_opts(path, bytes, o)).await
     }
 
@@ -292,4 +303,61 @@ fn addresses_that_make_no_sense() {
     assert!(is_url("s3://b/x") && !is_url("file:///x") && !is_url("/x"));
     let (_, prefix) = open::store("s3://bucket/a/b/", &none).unwrap();
     assert_eq!(prefix.as_ref(), "a/b");
+}
+
+/// What stores answer, as the crate words it.
+#[test]
+fn answers_in_words() {
+    let told = |url: &str, text: &str| {
+        let e = object_store::Error::Generic {
+            store: "S3",
+            source: text.to_string().into(),
+        };
+        let passing = is_passing(&e);
+        let e = io::Error::from(Fault::new(url, Duration::from_secs(61), &e));
+        (
+            passing,
+            e.kind(),
+            format!("{e} | {}", hint(&e).unwrap_or("")),
+        )
+    };
+    let status = "Error performing list request: Server returned non-2xx status code: ";
+    let (passing, kind, text) = told(
+        "s3://b/x",
+        &format!(
+            "{status}403 Forbidden: <Error><Code>AccessDenied</Code><Message>No.</Message><StringToSign>x</StringToSign></Error>"
+        ),
+    );
+    assert_eq!((passing, kind), (false, ErrorKind::PermissionDenied));
+    assert!(
+        text.starts_with("AccessDenied: No. | set AWS_ACCESS_KEY_ID"),
+        "{text}"
+    );
+    let (_, _, text) = told("gs://b/x", &format!("{status}401 Unauthorized: "));
+    assert!(text.contains("GOOGLE_SERVICE_ACCOUNT"), "{text}");
+    let (_, _, text) = told("az://b/x", &format!("{status}403 Forbidden: "));
+    assert!(text.contains("AZURE_STORAGE_ACCOUNT_NAME"), "{text}");
+    let (passing, kind, text) = told(
+        "s3://b/x",
+        &format!("{status}404 Not Found: <Code>NoSuchBucket</Code>"),
+    );
+    assert_eq!((passing, kind), (false, ErrorKind::Other));
+    assert!(text.contains("create it"), "{text}");
+    for busy in [
+        "429 Too Many Requests",
+        "500 Internal Server Error",
+        "503 Slow Down",
+    ] {
+        let (passing, _, text) = told("s3://b/x", &format!("{status}{busy}: "));
+        assert!(passing && text.contains("(tried for 61 seconds)"), "{text}");
+        assert!(text.contains("start again"), "{text}");
+    }
+    let (passing, _, text) = told("s3://b/x", &format!("{status}301 Moved: "));
+    assert!(!passing && text.contains("AWS_REGION"), "{text}");
+    let no_key = "Error performing PUT http://169.254.169.254/latest/api/token in 3s";
+    let (passing, _, text) = told("s3://b/x", no_key);
+    assert!(
+        !passing && text.contains("there are no credentials"),
+        "{text}"
+    );
 }

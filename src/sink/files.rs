@@ -16,6 +16,9 @@
 //! JSON and CSV, no rows for Parquet, whose index comes last). With `'0 s'` as the interval
 //! each commit finishes its files, and what has been committed is always safe and visible.
 //!
+//! In an object store (`'path' = 's3://…'`, see `files/folder.rs`) the same holds, but a file that is not
+//! finished is on this machine, without a name, and goes with a process that is killed.
+//!
 //! Names are `part-<query>-<run>-<number>.<format>`, where `<run>` differs from run to run: no
 //! run ever touches a file of another one.
 

@@ -41,13 +41,30 @@ impl Checkpoints {
                 Ok(()) => {
                     self.highest = number;
                     self.claims.push(number);
-                    return Ok(());
+                    return self.check_store(&name);
                 }
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => self.refresh()?,
                 Err(e) => return Err(self.failed("write", &name, &e)),
             }
         }
         Err(self.taken_over())
+    }
+
+    /// There are stores that do not know what is asked of them, and overwrite.
+    fn check_store(&self, claimed: &str) -> Result<()> {
+        match self.store.create(claimed, &claim("a second time")) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
+            Err(e) => Err(self.failed("write", claimed, &e)),
+            Ok(()) => Err(Error::env(format!(
+                "{} cannot hold checkpoints: the store replaces objects that are there though it \
+                 is asked not to (If-None-Match)",
+                self.store.describe()
+            ))
+            .with_hint(
+                "two processes could not be kept apart: use a store that knows conditional writes \
+                 (a newer version may), or a local folder",
+            )),
+        }
     }
 
     /// Tells claims from checkpoints, where there may be some.

@@ -183,3 +183,13 @@ fn a_damaged_checkpoint_falls_back() {
     shut_out(&mut first);
     assert!(write(&mut second).unwrap() > two);
 }
+
+#[test]
+fn a_store_that_overwrites_is_refused() {
+    let store = Wavering::new();
+    store.set_old();
+    let mut checkpoints = Checkpoints::open(Box::new(store.remote()), 2, JOB).unwrap();
+    let e = checkpoints.claim("first").unwrap_err();
+    assert!(e.to_string().contains("If-None-Match"), "{e}");
+    assert_eq!(e.exit_code(), 1);
+}
