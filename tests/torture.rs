@@ -168,7 +168,8 @@ fn log_of(file: &Path) -> String {
     lines[lines.len().saturating_sub(40)..].join("\n")
 }
 
-/// Runs, produces and kills, then lets a last run read to the end.
+/// Runs, produces and kills, then lets a last run read to the end. `trouble` comes over a run while it
+/// is at work, and it must live through it.
 fn torture(
     name: &str,
     broker: &mut Broker,
@@ -176,6 +177,7 @@ fn torture(
     sql: &str,
     place: &Place,
     dice: &mut Dice,
+    trouble: &mut dyn FnMut(&mut Dice),
 ) {
     let number = |name: &str, default| std::env::var(name).map_or(default, |v| v.parse().unwrap());
     let kills: u64 = number("TORTURE_KILLS", 8);
@@ -186,6 +188,7 @@ fn torture(
         for _ in 0..1 + dice.below(4) {
             input.produce(&broker.bootstrap(), dice);
             std::thread::sleep(Duration::from_millis(dice.below(700)));
+            trouble(dice);
         }
         if let Some(status) = child.try_wait().unwrap() {
             panic!(
@@ -298,7 +301,15 @@ fn killed_runs_write_each_row_once() {
     let files = folder.path().to_str().unwrap();
     let text = sql(&bootstrap, &input, "once", files);
     let place = Place::local(folder.path(), "once");
-    torture("once", &mut broker, &mut input, &text, &place, &mut dice);
+    torture(
+        "once",
+        &mut broker,
+        &mut input,
+        &text,
+        &place,
+        &mut dice,
+        &mut |_| {},
+    );
     let folder = |name| {
         let files = visible(&folder.path().join(name)).into_iter();
         files.map(|f| std::fs::read(f).unwrap()).collect()
@@ -389,7 +400,15 @@ fn killed_runs_keep_their_totals() {
     let mut input = Input::new(&bootstrap, "kept-in");
     let text = totals_sql(&bootstrap, &input, "kept");
     let place = Place::local(folder.path(), "kept");
-    torture("kept", &mut broker, &mut input, &text, &place, &mut dice);
+    torture(
+        "kept",
+        &mut broker,
+        &mut input,
+        &text,
+        &place,
+        &mut dice,
+        &mut |_| {},
+    );
 
     let mut totals: BTreeMap<String, (i64, i64)> = BTreeMap::new();
     for (_, k, v) in input.events.iter().flatten() {
