@@ -10,6 +10,7 @@ pub mod error;
 pub mod kafka;
 pub mod options;
 pub mod plan;
+pub mod remote;
 pub mod run;
 pub mod sink;
 pub mod source;

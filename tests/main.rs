@@ -6,6 +6,7 @@ mod kafka;
 mod memory;
 mod oracle;
 mod queries;
+mod s3;
 mod simulator;
 mod support;
 mod tidy;

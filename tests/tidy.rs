@@ -66,6 +66,11 @@ fn rdkafka_is_named_in_kafka_only() {
 }
 
 #[test]
+fn object_stores_are_named_in_remote_only() {
+    nowhere_else("object_store::", &["remote/"]);
+}
+
+#[test]
 fn unsafe_stands_in_named_files_only() {
     nowhere_else(
         "unsafe ",
@@ -91,6 +96,7 @@ fn the_clock_is_read_where_a_clock_is_made() {
         "kafka/direct/",
         "kafka/producer.rs",
         "kafka/transaction.rs",
+        "remote/",
         "sink/files.rs",
         "cli/",
     ];

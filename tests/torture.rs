@@ -10,11 +10,31 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+mod s3;
+
 const PARTITIONS: i32 = 4;
 const DELAY_S: i64 = 5;
 
 /// Event time in seconds, key, value.
 type Event = (i64, u64, i64);
+
+/// Where a run keeps what it has, and what its environment says beside ours.
+struct Place {
+    folder: std::path::PathBuf,
+    checkpoints: String,
+    environment: Vec<(&'static str, String)>,
+}
+
+impl Place {
+    fn local(folder: &Path, name: &str) -> Self {
+        let checkpoints = folder.join(format!("{name}-checkpoints"));
+        Self {
+            folder: folder.into(),
+            checkpoints: checkpoints.to_str().unwrap().into(),
+            environment: Vec::new(),
+        }
+    }
+}
 
 /// What is produced, and where each partition's clock is.
 struct Input {
@@ -77,12 +97,11 @@ fn time(s: i64) -> String {
     windrow::time::format_us(s * 1_000_000).replace('T', " ")
 }
 
-fn sql(bootstrap: &str, input: &Input, prefix: &str, files: &Path) -> String {
+fn sql(bootstrap: &str, input: &Input, prefix: &str, files: &str) -> String {
     let kafka = format!(
         "'connector' = 'kafka', 'properties.bootstrap.servers' = '{bootstrap}', 'format' = 'json'"
     );
     let once = "'sink.delivery-guarantee' = 'exactly-once'";
-    let files = files.display();
     let topic = &input.topic;
     format!(
         "SET 'execution.checkpointing.interval' = '300 ms';
@@ -118,7 +137,7 @@ fn totals_sql(bootstrap: &str, input: &Input, prefix: &str) -> String {
     )
 }
 
-fn start(file: &Path, checkpoints: &Path, dice: &mut Dice, more: &[&str]) -> Child {
+fn start(file: &Path, place: &Place, dice: &mut Dice, more: &[&str]) -> Child {
     let clients = ["direct", "librdkafka"];
     let log = std::fs::File::options()
         .create(true)
@@ -128,7 +147,8 @@ fn start(file: &Path, checkpoints: &Path, dice: &mut Dice, more: &[&str]) -> Chi
         .arg("run")
         .arg(file)
         .arg("--checkpoint")
-        .arg(checkpoints)
+        .arg(&place.checkpoints)
+        .envs(place.environment.iter().map(|(k, v)| (k, v)))
         .args(["--workers", &(1 + dice.below(4)).to_string()])
         .args([
             "--set",
@@ -148,25 +168,27 @@ fn log_of(file: &Path) -> String {
     lines[lines.len().saturating_sub(40)..].join("\n")
 }
 
-/// Runs, produces and kills, then lets a last run read to the end.
+/// Runs, produces and kills, then lets a last run read to the end. `trouble` comes over a run while it
+/// is at work, and it must live through it.
 fn torture(
     name: &str,
     broker: &mut Broker,
     input: &mut Input,
     sql: &str,
-    folder: &Path,
+    place: &Place,
     dice: &mut Dice,
+    trouble: &mut dyn FnMut(&mut Dice),
 ) {
     let number = |name: &str, default| std::env::var(name).map_or(default, |v| v.parse().unwrap());
     let kills: u64 = number("TORTURE_KILLS", 8);
-    let file = folder.join(format!("{name}.sql"));
-    let checkpoints = folder.join(format!("{name}-checkpoints"));
+    let file = place.folder.join(format!("{name}.sql"));
     std::fs::write(&file, sql).unwrap();
     for kill in 0..kills {
-        let mut child = start(&file, &checkpoints, dice, &[]);
+        let mut child = start(&file, place, dice, &[]);
         for _ in 0..1 + dice.below(4) {
             input.produce(&broker.bootstrap(), dice);
             std::thread::sleep(Duration::from_millis(dice.below(700)));
+            trouble(dice);
         }
         if let Some(status) = child.try_wait().unwrap() {
             panic!(
@@ -189,9 +211,7 @@ fn torture(
             }
         }
     }
-    let status = start(&file, &checkpoints, dice, &["--until-end"])
-        .wait()
-        .unwrap();
+    let status = start(&file, place, dice, &["--until-end"]).wait().unwrap();
     assert!(status.success(), "{name}: {status}\n{}", log_of(&file));
 }
 
@@ -238,10 +258,8 @@ fn visible(folder: &Path) -> Vec<std::path::PathBuf> {
         .collect()
 }
 
-fn json_rows(folder: &Path) -> Vec<serde_json::Value> {
-    let texts = visible(folder)
-        .into_iter()
-        .map(|f| std::fs::read_to_string(f).unwrap());
+fn json_rows(files: Vec<Vec<u8>>) -> Vec<serde_json::Value> {
+    let texts = files.into_iter().map(|f| String::from_utf8(f).unwrap());
     let rows = texts.flat_map(|t| {
         t.lines()
             .map(|l| serde_json::from_str(l).unwrap())
@@ -250,10 +268,10 @@ fn json_rows(folder: &Path) -> Vec<serde_json::Value> {
     sorted(rows.collect())
 }
 
-fn parquet_rows(folder: &Path) -> Vec<serde_json::Value> {
+fn parquet_rows(files: Vec<Vec<u8>>) -> Vec<serde_json::Value> {
     let mut rows = Vec::new();
-    for file in visible(folder) {
-        let file = std::fs::File::open(file).unwrap();
+    for file in files {
+        let file = bytes::Bytes::from(file);
         let builder =
             parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
         for batch in builder.build().unwrap() {
@@ -280,16 +298,41 @@ fn killed_runs_write_each_row_once() {
         client::create_topic(&bootstrap, topic, 2);
     }
     let mut input = Input::new(&bootstrap, "once-in");
-    let text = sql(&bootstrap, &input, "once", folder.path());
+    let files = folder.path().to_str().unwrap();
+    let text = sql(&bootstrap, &input, "once", files);
+    let place = Place::local(folder.path(), "once");
     torture(
         "once",
         &mut broker,
         &mut input,
         &text,
-        folder.path(),
+        &place,
         &mut dice,
+        &mut |_| {},
     );
+    let folder = |name| {
+        let files = visible(&folder.path().join(name)).into_iter();
+        files.map(|f| std::fs::read(f).unwrap()).collect()
+    };
+    check(
+        &broker,
+        &input,
+        "once",
+        folder("slid"),
+        folder("best"),
+        seed,
+    );
+}
 
+/// The rows of all sinks, against those of an undisturbed run. `slid`, `best`: contents of files.
+fn check(
+    broker: &Broker,
+    input: &Input,
+    prefix: &str,
+    slid_files: Vec<Vec<u8>>,
+    best_files: Vec<Vec<u8>>,
+    seed: u64,
+) {
     let mut counts: BTreeMap<(i64, u64), (i64, i64)> = BTreeMap::new();
     for (end, (_, k, v)) in input.windows(10, 10) {
         let (n, total) = counts.entry((end - 10, *k)).or_default();
@@ -297,20 +340,20 @@ fn killed_runs_write_each_row_once() {
     }
     let count = |((start, k), (n, total)): (&(i64, u64), &(i64, i64))| serde_json::json!({"s": time(*start), "k": format!("k{k}"), "n": n, "total": total});
     assert_eq!(
-        topic_rows(&broker, "once-counts"),
+        topic_rows(broker, &format!("{prefix}-counts")),
         sorted(counts.iter().map(count).collect()),
         "seed {seed}"
     );
 
     // The group is where the last checkpoint is, whether its epoch had rows or not: no lag.
-    let read = client::committed(&bootstrap, "once", "once-in", PARTITIONS);
+    let read = client::committed(&broker.bootstrap(), prefix, &input.topic, PARTITIONS);
     let ends = input.events.iter().map(|e| Some(e.len() as i64));
     assert_eq!(read, ends.collect::<Vec<_>>(), "seed {seed}");
 
     let passed = input.events.iter().flatten().filter(|e| e.2 > 6);
     let passed = passed.map(|(_, k, v)| serde_json::json!({"k": format!("k{k}"), "v": v}));
     assert_eq!(
-        topic_rows(&broker, "once-passed"),
+        topic_rows(broker, &format!("{prefix}-passed")),
         sorted(passed.collect()),
         "seed {seed}"
     );
@@ -325,7 +368,7 @@ fn killed_runs_write_each_row_once() {
         .iter()
         .map(|(end, (n, ks))| serde_json::json!({"e": time(*end), "n": n, "ks": ks.len()}));
     assert_eq!(
-        json_rows(&folder.path().join("slid")),
+        json_rows(slid_files),
         sorted(slide.collect()),
         "seed {seed}"
     );
@@ -343,11 +386,7 @@ fn killed_runs_write_each_row_once() {
                 .map(|(n, k)| serde_json::json!({"s": time(start), "k": k, "n": -n})),
         );
     }
-    assert_eq!(
-        parquet_rows(&folder.path().join("best")),
-        sorted(best),
-        "seed {seed}"
-    );
+    assert_eq!(parquet_rows(best_files), sorted(best), "seed {seed}");
 }
 
 #[test]
@@ -360,13 +399,15 @@ fn killed_runs_keep_their_totals() {
     client::create_topic(&bootstrap, "kept-totals", 1);
     let mut input = Input::new(&bootstrap, "kept-in");
     let text = totals_sql(&bootstrap, &input, "kept");
+    let place = Place::local(folder.path(), "kept");
     torture(
         "kept",
         &mut broker,
         &mut input,
         &text,
-        folder.path(),
+        &place,
         &mut dice,
+        &mut |_| {},
     );
 
     let mut totals: BTreeMap<String, (i64, i64)> = BTreeMap::new();

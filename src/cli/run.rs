@@ -53,7 +53,8 @@ pub struct RunArgs {
     /// When results are written: '10 seconds', available-now or window-close.
     #[arg(long)]
     pub trigger: Option<String>,
-    /// Folder of checkpoints: the run goes on from the last one, and leaves its own.
+    /// Folder of checkpoints, or a URL like s3://bucket/folder: the run goes on from the last one,
+    /// and leaves its own.
     #[arg(long, value_name = "DIR")]
     pub checkpoint: Option<PathBuf>,
     /// Memory for state, e.g. 1g; what is beyond goes to disk [default: half of the machine's].

@@ -14,12 +14,12 @@ use crate::time::format_us;
 use crate::watermark::NONE;
 use clap::Args;
 use std::io::Write;
-use std::path::PathBuf;
 
 #[derive(Args)]
 pub struct StateArgs {
-    /// The folder of checkpoints; a job that uses it may go on running.
-    pub folder: PathBuf,
+    /// The folder of checkpoints, or its URL; a job that uses it may go on running.
+    #[arg(value_name = "DIR")]
+    pub folder: String,
     /// The checkpoint to look into [default: the newest].
     #[arg(long)]
     pub number: Option<u64>,
@@ -35,9 +35,9 @@ pub struct StateArgs {
 pub struct PlanArgs {
     #[command(flatten)]
     pub file: FileArgs,
-    /// The folder of checkpoints that the file is to go on from.
+    /// The folder of checkpoints that the file is to go on from, or its URL.
     #[arg(long, value_name = "DIR")]
-    pub checkpoint: PathBuf,
+    pub checkpoint: String,
 }
 
 pub fn state(args: &StateArgs) -> Result<(), Failure> {

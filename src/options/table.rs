@@ -268,7 +268,7 @@ pub const OPTIONS: &[OptionDef] = &[
         "dead-letter.path",
         None,
         "kafka filesystem",
-        "folder",
+        "folder, also as s3://bucket/folder",
         "for 'bad-records' = 'dead-letter'",
     ),
     def(
@@ -303,7 +303,7 @@ pub const OPTIONS: &[OptionDef] = &[
         "path",
         None,
         "filesystem",
-        "file or folder",
+        "file or folder; a folder to write to also as s3://bucket/folder",
         "where the files are; NDJSON, CSV and raw may be packed by gzip (*.gz)",
     ),
     def(

@@ -2,6 +2,7 @@
 
 use crate::error::{At, Error, Result, nearest};
 use crate::options::{parse_duration, parse_size};
+use crate::remote::Keys;
 use crate::sink::OutputMode;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct Settings {
     /// Folder of checkpoints.
     pub checkpoint_dir: Option<String>,
     pub checkpoint_interval: Option<Duration>,
+    /// Address and key of S3.
+    pub keys: Keys,
     /// Newest checkpoints that are kept.
     pub checkpoints_retained: Option<usize>,
     /// Bytes of memory for state and what goes with it.
@@ -54,6 +57,11 @@ const KEYS: &[&str] = &[
     "memory.limit",
     "state.checkpoints.dir",
     "state.checkpoints.num-retained",
+    "s3.endpoint",
+    "s3.access-key",
+    "s3.secret-key",
+    "s3.region",
+    "s3.path.style.access",
     "table.exec.state.ttl",
     "sql-client.execution.result-mode",
     "table.dml-sync",
@@ -142,6 +150,11 @@ impl Settings {
                 )
             }
             "state.checkpoints.num-retained" => self.checkpoints_retained = Some(count()?),
+            "s3.path.style.access" => {
+                let path_style = value.to_lowercase().parse();
+                self.keys.path_style = Some(path_style.map_err(|_| bad("true or false"))?);
+            }
+            _ if self.keys.set(key, value) => {}
             "table.exec.state.ttl" => {
                 self.notices.push(format!(
                     "SET '{key}' has no effect yet: groups without a window are kept for ever"

@@ -4,6 +4,7 @@ use crate::decode::Bad;
 use crate::error::{At, Error, Result};
 use crate::kafka::producer::RawProducer;
 use crate::options::Options;
+use crate::remote::Keys;
 use crate::sink::Sink;
 use crate::sink::files::FileSink;
 use crate::source::Chunk;
@@ -51,19 +52,19 @@ impl<'a> Place<'a> {
 
 impl BadRecords {
     /// From the options `bad-records`, `dead-letter.*` and `….ignore-parse-errors`.
-    pub fn open(def: &TableDef, worker: usize) -> Result<Self> {
+    pub fn open(def: &TableDef, worker: usize, keys: &Keys) -> Result<Self> {
         let options = &def.options;
         let ignore = options
             .bool("json.ignore-parse-errors")?
             .or(options.bool("csv.ignore-parse-errors")?);
         match (options.get("bad-records"), ignore) {
             (Some("fail"), _) | (None, Some(false)) => Ok(BadRecords::Fail),
-            (Some("dead-letter"), _) => Self::open_dead_letter(def, worker),
+            (Some("dead-letter"), _) => Self::open_dead_letter(def, worker, keys),
             _ => Ok(BadRecords::Skip),
         }
     }
 
-    fn open_dead_letter(def: &TableDef, worker: usize) -> Result<Self> {
+    fn open_dead_letter(def: &TableDef, worker: usize, keys: &Keys) -> Result<Self> {
         if let Some(topic) = def.options.get("dead-letter.topic") {
             let properties: Vec<(&str, &str)> = def
                 .options
@@ -89,7 +90,7 @@ impl BadRecords {
         };
         let def = folder_table(path)?;
         Ok(BadRecords::Folder {
-            sink: Box::new(FileSink::new(&def, &format!("bad-{worker}"), None)?),
+            sink: Box::new(FileSink::new(&def, &format!("bad-{worker}"), None, keys)?),
             def: Box::new(def),
         })
     }

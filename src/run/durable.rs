@@ -2,12 +2,11 @@
 
 use super::checkpoint::{Checkpointer, Decision};
 use super::recovery::Recovery;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kafka::transaction::{GroupOffsets, Transaction};
 use crate::plan::{QueryPlan, QuerySink, Settings, SourcePlan};
 use crate::state::Checkpoints;
-use crate::state::store::LocalStore;
-use crate::state::{PartitionSnapshot, Snapshot, random_id};
+use crate::state::{PartitionSnapshot, Snapshot, random_id, store};
 use crate::table::TableDef;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,9 +74,10 @@ impl Durable {
         let Some(folder) = &settings.checkpoint_dir else {
             return Ok(None);
         };
-        let store = LocalStore::open(local(folder)?)?;
+        let store = store::open(folder, &settings.keys, wait)?;
         let retained = settings.checkpoints_retained.unwrap_or(RETAINED);
-        let mut checkpoints = Checkpoints::open(Box::new(store), retained, &random_id())?;
+        let mut checkpoints = Checkpoints::open(store, retained, &random_id())?;
+        checkpoints.claim(&random_id())?;
         let job = checkpoints.job().to_string();
         let interval = settings.checkpoint_interval.unwrap_or(INTERVAL);
         let transaction = open_transaction(queries, &job, interval, wait)?;
@@ -116,18 +116,6 @@ impl Durable {
     /// know the source.
     pub fn positions(&self, source: &str) -> Option<&[PartitionSnapshot]> {
         self.recovery.positions(source)
-    }
-}
-
-/// A folder, also as `file:///…`.
-fn local(folder: &str) -> Result<&str> {
-    match folder.split_once("://") {
-        None => Ok(folder),
-        Some(("file", path)) => Ok(path),
-        Some((scheme, _)) => Err(Error::env(format!(
-            "checkpoints cannot be kept at {folder}: this version writes them to local folders only"
-        ))
-        .with_hint(format!("instead of {scheme}:// give the path of a folder"))),
     }
 }
 

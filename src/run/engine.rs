@@ -171,15 +171,17 @@ impl<'a> Engine<'a> {
             transaction: d.transaction.clone(),
         });
         let output = &self.options.output;
-        let sink =
-            sinks::open_query_sink(&query, self.options.format, output, durability.as_ref())?;
+        let keys = &self.settings.keys;
+        let durability = durability.as_ref();
+        let sink = sinks::open_query_sink(&query, self.options.format, output, durability, keys)?;
         let late = match &query.late {
             Some(table) => Some(sinks::open_sink(
                 &table.def,
                 &format!("{}-late", query.name),
                 OutputMode::Append,
                 output,
-                durability.as_ref(),
+                durability,
+                keys,
             )?),
             None => None,
         };
@@ -250,6 +252,7 @@ impl<'a> Engine<'a> {
                 clock: self.options.clock.clone(),
                 batch_rows: self.settings.batch_rows.unwrap_or(BATCH_ROWS),
                 memory: self.memory / 4 / workers_total,
+                keys: self.settings.keys.clone(),
             })?;
             let outbox = Senders {
                 worker: number,

@@ -5,6 +5,7 @@ use crate::kafka::sink::KafkaSink;
 use crate::kafka::source::KafkaSource;
 use crate::kafka::transaction::Transaction;
 use crate::plan::{QueryPlan, QuerySink, SourcePlan};
+use crate::remote::Keys;
 use crate::run::rows::RowBuilder;
 use crate::sink::blackhole::BlackholeSink;
 use crate::sink::console::{ConsoleOptions, ConsoleSink, LinesSink};
@@ -70,20 +71,22 @@ pub fn open_query_sink(
     format: Format,
     output: &Output,
     durability: Option<&Durability>,
+    keys: &Keys,
 ) -> Result<Box<dyn Sink>> {
     match &query.sink {
         QuerySink::Console => Ok(standard_output(&query.schema, format, output())),
-        QuerySink::Table(def) => open_sink(def, &query.name, query.mode, output, durability),
+        QuerySink::Table(def) => open_sink(def, &query.name, query.mode, output, durability, keys),
     }
 }
 
-/// The sink of a declared table; `name` goes into file names.
+/// The sink of a declared table; `name` goes into file names, `keys` are for object stores.
 pub fn open_sink(
     def: &TableDef,
     name: &str,
     mode: OutputMode,
     output: &Output,
     durability: Option<&Durability>,
+    keys: &Keys,
 ) -> Result<Box<dyn Sink>> {
     let transaction = durability.and_then(|d| d.transaction.clone());
     match def.connector() {
@@ -98,6 +101,7 @@ pub fn open_sink(
             def,
             name,
             durability.map(|d| d.job.as_str()),
+            keys,
         )?)),
         "print" => Ok(Box::new(PrintSink::new(def, mode)?)),
         "console" => Ok(Box::new(ConsoleSink::new(

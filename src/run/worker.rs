@@ -13,6 +13,7 @@ use super::stats::Stats;
 use crate::decode::Bad;
 use crate::error::Result;
 use crate::plan::{Body, QueryPlan, SourcePlan};
+use crate::remote::Keys;
 use crate::source::{Assignment, Chunk, Polled, Reader, Rows};
 use crate::time::Clock;
 use partitions::Partition;
@@ -75,6 +76,8 @@ pub struct WorkerParts {
     pub batch_rows: usize,
     /// Bytes that the open windows may have before they are handed over.
     pub memory: usize,
+    /// For a folder of bad records in an object store.
+    pub keys: Keys,
 }
 
 /// How often a worker weighs its open windows, in rows.
@@ -96,7 +99,7 @@ impl Worker {
         let decoded = def.options.get("format") != Some("parquet") && def.connector() != "datagen";
         let mut worker = Self {
             rows: RowBuilder::new(parts.plan.clone(), decoded)?,
-            bad: BadRecords::open(&parts.plan.def, parts.number)?,
+            bad: BadRecords::open(&parts.plan.def, parts.number, &parts.keys)?,
             queries: parts
                 .queries
                 .into_iter()

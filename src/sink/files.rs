@@ -16,9 +16,14 @@
 //! JSON and CSV, no rows for Parquet, whose index comes last). With `'0 s'` as the interval
 //! each commit finishes its files, and what has been committed is always safe and visible.
 //!
+//! In an object store (`'path' = 's3://…'`, see `files/folder.rs`) the same holds, but a file that is not
+//! finished is on this machine, without a name, and goes with a process that is killed.
+//!
 //! Names are `part-<query>-<run>-<number>.<format>`, where `<run>` differs from run to run: no
 //! run ever touches a file of another one.
 
+mod folder;
+mod local;
 mod partition;
 mod twophase;
 mod writer;
@@ -26,20 +31,22 @@ mod writer;
 use super::{Sink, refuse_exactly_once};
 use crate::encode::text::counted;
 use crate::error::{Error, Result};
-use crate::source::files::local_path;
+use crate::remote::Keys;
 use crate::state::{Prepared, random_id};
 use crate::table::{Column, TableDef};
 use arrow::array::UInt32Array;
 use arrow::compute::take_record_batch;
 use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
+use folder::Folder;
 use partition::Partitioner;
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use twophase::TwoPhase;
-use writer::{FileFormat, OpenFile, sync_folder};
+use writer::{FileFormat, OpenFile};
 
 pub(crate) use partition::partition_value;
 
@@ -53,11 +60,13 @@ const BUFFERED_BYTES_MAX: usize = 128 << 20;
 const ROWS_PER_WRITE: usize = 8192;
 
 const FILE_BYTES: u64 = 128 << 20;
+/// Object stores copy no larger ones at once; a file may get a little larger than asked for.
+const REMOTE_FILE_MAX: u64 = (5 << 30) - (256 << 20);
 const ROLLOVER: Duration = Duration::from_secs(30 * 60);
 
 /// Writes one table's rows to files.
 pub struct FileSink {
-    root: PathBuf,
+    folder: Arc<Folder>,
     format: FileFormat,
     /// `part-<query>-<run>`.
     stem: String,
@@ -84,12 +93,21 @@ impl FileSink {
     /// `checkpoint` is the id of a job with checkpoints, 16 hexadecimal digits that stay the same
     /// from run to run: the sink is exactly-once then, whatever the table asks for, and shows
     /// nothing before `publish`.
-    pub fn new(def: &TableDef, query: &str, checkpoint: Option<&str>) -> Result<FileSink> {
+    ///
+    /// `keys`: for tables in an object store.
+    pub fn new(
+        def: &TableDef,
+        query: &str,
+        checkpoint: Option<&str>,
+        keys: &Keys,
+    ) -> Result<FileSink> {
+        let folder = || Folder::open(def, keys);
         // The clock is made here: the age of files is the only time that this sink knows.
-        FileSink::with_clock(def, query, checkpoint, Instant::now)
+        FileSink::in_folder(folder, def, query, checkpoint, Instant::now)
     }
 
-    fn with_clock(
+    fn in_folder(
+        folder: impl FnOnce() -> Result<Folder>,
         def: &TableDef,
         query: &str,
         checkpoint: Option<&str>,
@@ -103,18 +121,22 @@ impl FileSink {
         let partitioner = Partitioner::new(def, &columns)?;
         let in_file = |c: &&Column| !def.partitioned_by.contains(&c.name);
         let file_columns: Vec<&Column> = columns.into_iter().filter(in_file).collect();
-        let root = local_path(def)?;
-        make_root(&root, def)?;
-        let two_phase = checkpoint.map(|job| TwoPhase::new(&root, query, job));
+        let folder = Arc::new(folder()?);
+        let file_bytes = options.size("sink.rolling-policy.file-size")?;
+        if folder.is_remote() && file_bytes.is_some_and(|bytes| bytes > REMOTE_FILE_MAX) {
+            return Err(options.invalid(
+                "sink.rolling-policy.file-size",
+                "object stores copy files of at most 5 GB",
+            ));
+        }
+        let two_phase = checkpoint.map(|job| TwoPhase::new(folder.clone(), query, job));
         Ok(FileSink {
-            root,
+            folder,
             format: FileFormat::new(def, &file_columns)?,
             stem: format!("part-{}-{}", file_name_part(query), random_id()),
             two_phase: two_phase.transpose()?,
             partitioner,
-            file_bytes: options
-                .size("sink.rolling-policy.file-size")?
-                .unwrap_or(FILE_BYTES),
+            file_bytes: file_bytes.unwrap_or(FILE_BYTES),
             rollover: options
                 .duration("sink.rolling-policy.rollover-interval")?
                 .unwrap_or(ROLLOVER),
@@ -171,15 +193,12 @@ impl FileSink {
             Some(two_phase) => &two_phase.epoch_stem(),
             None => &self.stem,
         };
-        let name = format!("{stem}-{}.{}", self.begun, self.format.extension());
+        let mut name = format!("{stem}-{}.{}", self.begun, self.format.extension());
+        if !folder.is_empty() {
+            name = format!("{folder}/{name}");
+        }
         self.begun += 1;
-        let file = OpenFile::create(
-            &self.root,
-            &self.root.join(folder),
-            &name,
-            &self.format,
-            (self.clock)(),
-        )?;
+        let file = OpenFile::create(&self.folder, name, &self.format, (self.clock)())?;
         self.open.insert(folder.to_string(), file);
         Ok(())
     }
@@ -306,7 +325,7 @@ impl Sink for FileSink {
         format!(
             "{files}, {} in {}",
             counted(self.rows, "row"),
-            self.root.display()
+            self.folder.describe()
         )
     }
 }
@@ -328,27 +347,6 @@ impl Drop for FileSink {
             }
         }
     }
-}
-
-/// Makes the table's folder, and the entries of what is new on the way to it safe.
-fn make_root(root: &Path, def: &TableDef) -> Result<()> {
-    let new: Vec<&Path> = root.ancestors().take_while(|f| !f.exists()).collect();
-    std::fs::create_dir_all(root).map_err(|e| {
-        Error::env(format!("cannot make the folder {}: {e}", root.display())).with_hint(format!(
-            "table '{}' writes files into it; its option 'path' must name a folder",
-            def.name
-        ))
-    })?;
-    new.iter()
-        .filter_map(|f| f.parent())
-        .map(|f| {
-            if f.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                f
-            }
-        })
-        .try_for_each(sync_folder)
 }
 
 /// `query` with only those characters that are safe in every file name.
@@ -402,6 +400,9 @@ fn file_error(
     let first: &(dyn std::error::Error + 'static) = error.as_ref();
     let io = std::iter::successors(Some(first), |e| e.source())
         .find_map(|e| e.downcast_ref::<std::io::Error>());
+    if let Some(hint) = io.and_then(crate::remote::hint) {
+        return Error::env(text).with_hint(hint);
+    }
     let hint = match io.map(std::io::Error::kind) {
         Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
             "make room on that disk and start again"

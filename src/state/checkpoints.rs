@@ -15,6 +15,8 @@ pub struct Checkpoints {
     job: String,
     /// Those with a manifest, oldest first.
     pub(super) numbers: Vec<u64>,
+    /// Manifests that hold a place only, see `claim.rs`; in order.
+    pub(super) claims: Vec<u64>,
     /// The largest number that anything in the store has had; 0: none.
     pub(super) highest: u64,
     pub(super) confirmed: Option<u64>,
@@ -55,6 +57,7 @@ impl Checkpoints {
             retained: retained.max(1),
             job: String::new(),
             numbers: Vec::new(),
+            claims: Vec::new(),
             highest: 0,
             confirmed: None,
             places: HashMap::new(),
@@ -63,22 +66,28 @@ impl Checkpoints {
             next_file: 0,
             unsure: false,
         };
-        for name in checkpoints.list()? {
+        checkpoints.refresh()?;
+        checkpoints.job = checkpoints.job_or(new_job)?;
+        Ok(checkpoints)
+    }
+
+    /// Looks at what is there now.
+    pub(super) fn refresh(&mut self) -> Result<()> {
+        self.numbers.clear();
+        self.claims.clear();
+        for name in self.list()? {
             let Some((kind, number)) = names::parse(&name) else {
                 continue;
             };
-            checkpoints.highest = checkpoints.highest.max(number);
+            self.highest = self.highest.max(number);
             match kind {
-                names::MANIFEST => checkpoints.numbers.push(number),
-                names::COMMITTED => {
-                    checkpoints.confirmed = checkpoints.confirmed.max(Some(number));
-                }
+                names::MANIFEST => self.numbers.push(number),
+                names::COMMITTED => self.confirmed = self.confirmed.max(Some(number)),
                 _ => {}
             }
         }
-        checkpoints.numbers.sort_unstable();
-        checkpoints.job = checkpoints.job_or(new_job)?;
-        Ok(checkpoints)
+        self.numbers.sort_unstable();
+        self.sort_out_claims()
     }
 
     /// The job's id, which is also in every manifest.
@@ -131,6 +140,16 @@ impl Checkpoints {
             self.numbers.remove(0);
             self.named.remove(&oldest);
         }
+        // Behind a newer manifest a claim keeps nobody out that the list would not.
+        while let Some(claim) = self
+            .claims
+            .first()
+            .copied()
+            .filter(|c| Some(c) < self.numbers.last())
+        {
+            self.delete(&names::manifest(claim))?;
+            self.claims.remove(0);
+        }
         let mut kept: HashSet<Arc<str>> = self.files.keys().cloned().collect();
         for number in self.numbers.clone() {
             kept.extend(self.files_of(number)?);
@@ -138,7 +157,10 @@ impl Checkpoints {
         let newest = self.numbers.last().copied();
         for name in self.list()? {
             let is_old = match names::parse(&name) {
-                Some((names::SEGMENTS, _)) => !kept.contains(name.as_str()),
+                // Newer ones may be of a process that has taken over.
+                Some((names::SEGMENTS, number)) => {
+                    number <= self.highest && !kept.contains(name.as_str())
+                }
                 Some((names::COMMITTED, number)) => Some(number) < self.confirmed,
                 Some((names::SEEN, number)) => Some(number) <= newest,
                 _ => false,
@@ -157,7 +179,7 @@ impl Checkpoints {
         }
         let files: BTreeSet<Arc<str>> = match self.read_manifest(number)? {
             Ok(manifest) => manifest.files.into_iter().map(|f| f.name.into()).collect(),
-            Err(Unreadable::Damaged(_)) => BTreeSet::new(),
+            Err(Unreadable::Damaged(_) | Unreadable::Claim) => BTreeSet::new(),
             Err(Unreadable::Version(why)) => return Err(Error::env(why)),
         };
         self.named.insert(number, files.clone());
@@ -190,20 +212,32 @@ impl Checkpoints {
             Some(_) => self.store.put(names::JOB, &bytes),
             None => self.store.create(names::JOB, &bytes),
         };
-        written.map_err(|e| self.failed("write", names::JOB, &e))?;
-        Ok(job)
+        match written {
+            Ok(()) => Ok(job),
+            // Another process began just now.
+            Err(e) if e.kind() == ErrorKind::AlreadyExists && !self.store.is_exclusive() => {
+                let stored = self.get(names::JOB)?;
+                let job = stored.as_deref().and_then(names::read_job);
+                job.ok_or_else(|| self.failed("write", names::JOB, &e))
+            }
+            Err(e) => Err(self.failed("write", names::JOB, &e)),
+        }
     }
 
     /// An object; `None` when it is not there.
     pub(super) fn get(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        match self.store.get(name) {
+        self.object(name, self.store.get(name))
+    }
+
+    pub(super) fn object(&self, name: &str, bytes: io::Result<Vec<u8>>) -> Result<Option<Vec<u8>>> {
+        match bytes {
             Ok(bytes) => Ok(Some(bytes)),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) => Err(self.failed("read", name, &e)),
         }
     }
 
-    fn list(&self) -> Result<Vec<String>> {
+    pub(super) fn list(&self) -> Result<Vec<String>> {
         self.store.list().map_err(|e| self.failed("list", "", &e))
     }
 

@@ -2,6 +2,7 @@
 
 use super::checkpoints::{Checkpoints, Place};
 use super::manifest::{FileEntry, Manifest, QueryEntry, SegmentEntry, Unreadable};
+use super::write::FILE_MAX;
 use super::{AggregateSnapshot, QuerySnapshot, Snapshot, names, segments};
 use crate::error::{Error, Result};
 use crate::window::{HeldSegment, segment_id};
@@ -139,6 +140,10 @@ impl Checkpoints {
                 reason: format!("it is of another job, {}", manifest.job),
             }),
             Err(Unreadable::Damaged(reason)) => Err(Fault::Damaged { object, reason }),
+            Err(Unreadable::Claim) => Err(Fault::Damaged {
+                object,
+                reason: "a process has taken its place and written none".to_string(),
+            }),
             Err(Unreadable::Version(reason)) => {
                 let folder = self.store.describe();
                 let error = Error::env(format!("cannot use {folder}/{object}: {reason}"));
@@ -165,12 +170,16 @@ impl Checkpoints {
             reason: "it has a segment in a file that it does not name".to_string(),
         })?;
         let mut batches = Vec::with_capacity(manifest.files.len());
-        for (file, wanted) in manifest.files.iter().zip(&wanted) {
-            let read = self.read_file(file, wanted)?;
-            batches.push(read.map_err(|reason| Fault::Damaged {
-                object: file.name.clone(),
-                reason,
-            })?);
+        for files in at_once(&manifest.files) {
+            let names: Vec<&str> = files.iter().map(|f| f.name.as_str()).collect();
+            for (file, bytes) in files.iter().zip(self.store.get_all(&names)) {
+                let bytes = self.object(&file.name, bytes)?;
+                let read = read_file(file, bytes, &wanted[batches.len()]);
+                batches.push(read.map_err(|reason| Fault::Damaged {
+                    object: file.name.clone(),
+                    reason,
+                })?);
+            }
         }
 
         let names = manifest.files.iter().map(|f| f.name.as_str().into());
@@ -211,29 +220,41 @@ impl Checkpoints {
             queries,
         })
     }
+}
 
-    /// The wanted batches of a file by their number, or what is wrong with it.
-    fn read_file(
-        &self,
-        file: &FileEntry,
-        wanted: &[usize],
-    ) -> Result<Result<BTreeMap<usize, RecordBatch>, String>> {
-        let Some(bytes) = self.get(&file.name)? else {
-            return Ok(Err("it is missing".to_string()));
-        };
-        let length = bytes.len() as u64;
-        if length != file.bytes {
-            let expected = file.bytes;
-            return Ok(Err(format!("it has {length} bytes instead of {expected}")));
-        }
-        if crc32c::crc32c(&bytes) != file.crc32c {
-            return Ok(Err("its checksum does not match".to_string()));
-        }
-        Ok(match segments::decode(bytes, wanted) {
-            Ok(batches) => Ok(wanted.iter().copied().zip(batches).collect()),
-            Err(e) => Err(e.to_string()),
-        })
+/// The wanted batches of a file by their number, or what is wrong with it.
+fn read_file(
+    file: &FileEntry,
+    bytes: Option<Vec<u8>>,
+    wanted: &[usize],
+) -> Result<BTreeMap<usize, RecordBatch>, String> {
+    let bytes = bytes.ok_or("it is missing")?;
+    let length = bytes.len() as u64;
+    if length != file.bytes {
+        let expected = file.bytes;
+        return Err(format!("it has {length} bytes instead of {expected}"));
     }
+    if crc32c::crc32c(&bytes) != file.crc32c {
+        return Err("its checksum does not match".to_string());
+    }
+    let batches = segments::decode(bytes, wanted).map_err(|e| e.to_string())?;
+    Ok(wanted.iter().copied().zip(batches).collect())
+}
+
+/// Runs of files that are read together: no larger than the largest file may be, so that reading
+/// needs no more memory than writing.
+fn at_once(files: &[FileEntry]) -> Vec<&[FileEntry]> {
+    let mut runs = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (i, file) in files.iter().enumerate() {
+        if i > start && bytes + file.bytes > FILE_MAX as u64 {
+            runs.push(&files[start..i]);
+            (start, bytes) = (i, 0);
+        }
+        bytes += file.bytes;
+    }
+    runs.push(&files[start..]);
+    runs
 }
 
 fn query_snapshot(

@@ -2,7 +2,7 @@
 //! so a running job may go on. (A checkpoint that it removes meanwhile is then told as damaged.)
 
 use super::manifest::Unreadable;
-use super::store::{LocalStore, Store};
+use super::store;
 use super::{AggregateSnapshot, Checkpoints, Snapshot};
 use crate::error::{Error, Result};
 use crate::window::assign::NEVER;
@@ -10,7 +10,6 @@ use arrow::array::{ArrayRef, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Arc;
 
 /// One checkpoint of a folder.
@@ -29,19 +28,28 @@ pub struct Look {
 
 impl Look {
     /// # Errors
-    /// There is no such folder, or it holds no checkpoints.
-    pub fn at(folder: &Path) -> Result<Self> {
-        let store = LocalStore::look(folder)?;
-        let listed = store.list().unwrap_or_default();
+    /// There is no such folder, or it holds no checkpoints; or an object store refuses.
+    pub fn at(place: &str) -> Result<Self> {
+        let store = store::look(place)?;
+        let folder = store.describe();
+        let none = || {
+            Error::env(format!("there is no checkpoint in {folder}"))
+                .with_hint("a run leaves them there with --checkpoint DIR")
+        };
+        let listed = store
+            .list()
+            .map_err(|e| super::failed("list", &folder, "", &e))?;
+        // Before anything else: opening a new folder would leave a job's id in it.
         if !listed.iter().any(|name| name.starts_with("manifest-")) {
-            return Err(
-                Error::env(format!("there is no checkpoint in {}", folder.display()))
-                    .with_hint("a run leaves them there with --checkpoint DIR"),
-            );
+            return Err(none());
+        }
+        let checkpoints = Checkpoints::open(store, 1, &"0".repeat(16))?;
+        if checkpoints.numbers().is_empty() {
+            return Err(none());
         }
         Ok(Self {
-            checkpoints: Checkpoints::open(Box::new(store), 1, &"0".repeat(16))?,
-            folder: folder.display().to_string(),
+            checkpoints,
+            folder,
         })
     }
 
@@ -58,6 +66,7 @@ impl Look {
                 manifest: match manifest {
                     Ok(m) => Ok((m.written_ms, m.files.iter().map(|f| f.bytes).sum())),
                     Err(Unreadable::Damaged(reason) | Unreadable::Version(reason)) => Err(reason),
+                    Err(Unreadable::Claim) => Err("it was never written".to_string()),
                 },
             })
         };

@@ -61,6 +61,8 @@ pub(super) struct FileEntry {
 /// Why a manifest cannot be used.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Unreadable {
+    /// It holds the place of a checkpoint, see `claim.rs`.
+    Claim,
     Damaged(String),
     /// Written by another build; the reason says which versions this one reads.
     Version(String),
@@ -76,12 +78,20 @@ impl Manifest {
     pub fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
         #[derive(Deserialize)]
         struct Head {
+            #[serde(default)]
             version: u32,
+            claimed_by: Option<serde::de::IgnoredAny>,
         }
         let damaged = |e: serde_json::Error| Unreadable::Damaged(e.to_string());
         let body = unseal(bytes)
             .ok_or_else(|| Unreadable::Damaged("its checksum does not match".to_string()))?;
-        let Head { version } = serde_json::from_slice(body).map_err(damaged)?;
+        let Head {
+            version,
+            claimed_by,
+        } = serde_json::from_slice(body).map_err(damaged)?;
+        if claimed_by.is_some() {
+            return Err(Unreadable::Claim);
+        }
         if !(OLDEST_VERSION..=VERSION).contains(&version) {
             return Err(Unreadable::Version(format!(
                 "it has version {version}; this build reads versions {OLDEST_VERSION} to {VERSION}"

@@ -5,17 +5,19 @@
 //! written twice: a checkpoint writes those that are new, and a manifest that names all live ones.
 //! The manifest comes last and is one atomic write; without it a checkpoint does not exist.
 //!
-//! What lies in the folder (all of it text but the segments):
+//! What lies in the folder, or below the URL (all of it text but the segments):
 //!
 //! - `manifest-<number>.json`: one checkpoint; its last line is the CRC-32C of the lines before.
 //! - `segments-<number>-<i>.arrow`: an Arrow IPC file of segments that were new in that checkpoint.
 //! - `committed-<number>`: the results up to that checkpoint are committed outside.
 //! - `seen-<number>`: a number that is used up although nothing else tells of it.
-//! - `job`: the folder's id. `lock`: held while a process uses the folder.
+//! - `job`: the folder's id. `lock`: held while a process uses the folder. An object store knows no
+//!   locks: there a process claims the number of the next manifest (`claim.rs`).
 //!
 //! Knows no SQL, no clock and no Kafka; a store does the I/O.
 
 mod checkpoints;
+mod claim;
 pub mod evolve;
 mod load;
 pub mod look;
@@ -125,6 +127,10 @@ fn failed(verb: &str, store: &str, name: &str, e: &io::Error) -> Error {
     } else {
         format!("{store}/{name}")
     };
+    let refused = Error::env(format!("cannot {verb} {object}: {e}"));
+    if let Some(hint) = crate::remote::hint(e) {
+        return refused.with_hint(hint);
+    }
     let hint = match e.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             "the disk is full: make room; the checkpoint before this is still good"
@@ -136,7 +142,7 @@ fn failed(verb: &str, store: &str, name: &str, e: &io::Error) -> Error {
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists if name.is_empty() => {
             "that is not a folder"
         }
-        _ => return Error::env(format!("cannot {verb} {object}: {e}")),
+        _ => return refused,
     };
-    Error::env(format!("cannot {verb} {object}: {e}")).with_hint(hint)
+    refused.with_hint(hint)
 }

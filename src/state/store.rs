@@ -7,6 +7,10 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+mod remote;
+
+pub use remote::{look, open};
+
 /// A flat set of named objects. Names are of letters, digits, `-` and `.`; none begins with a dot.
 pub trait Store: Send {
     /// Writes a whole object, or replaces one. When it returns, the object is durable; when it fails,
@@ -21,6 +25,11 @@ pub trait Store: Send {
     /// The object's bytes; [`ErrorKind::NotFound`] when there is none.
     fn get(&self, name: &str) -> io::Result<Vec<u8>>;
 
+    /// The bytes of several objects, in order; a store that answers slowly is asked for all at once.
+    fn get_all(&self, names: &[&str]) -> Vec<io::Result<Vec<u8>>> {
+        names.iter().map(|name| self.get(name)).collect()
+    }
+
     /// All names, in any order.
     fn list(&self) -> io::Result<Vec<String>>;
 
@@ -29,6 +38,10 @@ pub trait Store: Send {
 
     /// For messages, e.g. the folder's path.
     fn describe(&self) -> String;
+
+    /// Whether no other process can write here meanwhile. If one can, the checkpoints see to it
+    /// themselves, see [`crate::state::Checkpoints::claim`].
+    fn is_exclusive(&self) -> bool;
 }
 
 /// A folder of a local disk, for one process at a time.
@@ -167,6 +180,11 @@ impl Store for LocalStore {
 
     fn describe(&self) -> String {
         self.folder.display().to_string()
+    }
+
+    fn is_exclusive(&self) -> bool {
+        // One that is only looked at is written by nobody here.
+        true
     }
 }
 
@@ -311,5 +329,9 @@ impl Store for MemoryStore {
 
     fn describe(&self) -> String {
         "memory".to_string()
+    }
+
+    fn is_exclusive(&self) -> bool {
+        true
     }
 }

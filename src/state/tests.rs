@@ -1,5 +1,6 @@
 //! Checkpoints as a whole: what was written is read back, whatever happens in between.
 
+mod claim;
 mod damage;
 mod local;
 mod random;

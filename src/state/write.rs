@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// A file takes no further segment from this size on, so that neither writing nor loading needs
 /// memory for all of the state again. Bytes.
-const FILE_MAX: usize = 64 << 20;
+pub(super) const FILE_MAX: usize = 64 << 20;
 /// A file is given up when fewer than one in so many of its rows are still of use.
 const SPARSE: u64 = 4;
 
@@ -155,19 +155,22 @@ impl Checkpoints {
 
     fn write_manifest(&mut self, number: u64, bytes: &[u8]) -> Result<()> {
         let name = names::manifest(number);
-        if self.unsure {
+        // Where others can write, what is there may be theirs.
+        if self.unsure && self.store.is_exclusive() {
             self.delete(&name)?;
         }
         let created = self.store.create(&name, bytes);
         self.unsure = matches!(&created, Err(e) if e.kind() != ErrorKind::AlreadyExists);
         created.map_err(|e| match e.kind() {
+            ErrorKind::AlreadyExists if !self.store.is_exclusive() => self.taken_over(),
             ErrorKind::AlreadyExists => Error::env(format!(
                 "checkpoint {number} in {} was written by another process",
                 self.store.describe()
             ))
             .with_hint("two windrows use the same folder: give each its own"),
             _ => self.failed("write", &name, &e),
-        })
+        })?;
+        self.check_newest(number)
     }
 
     fn manifest(&self, snapshot: &Snapshot, now_ms: i64) -> Result<Manifest> {

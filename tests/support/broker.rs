@@ -68,7 +68,7 @@ impl Broker {
     }
 
     fn start_in(options: Options, joined: Option<u16>) -> Broker {
-        let jars = jars();
+        let jars = jars(&format!("kafka-{VERSION}"), POM);
         let home = tempfile::Builder::new()
             .prefix("windrow-broker-")
             .tempdir()
@@ -283,49 +283,12 @@ impl Broker {
     /// Starts the process and waits for its "started" line. The error is what it printed.
     fn launch(&mut self) -> Result<(), String> {
         let mut command = self.java();
-        // Its own process group: Ctrl-C reaches the tests, and the guard ends the broker.
-        command
-            .args(["kafka.Kafka", "server.properties"])
-            .process_group(0);
-        let mut java = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("run java");
-        let guard = Guard::over(java.id(), self.home.path());
-        let output = java.stdout.take().expect("stdout is piped");
-        let mut log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.home.path().join("broker.log"))
-            .expect("open broker.log");
-        let (started, wait) = mpsc::sync_channel(1);
-        std::thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                if writeln!(log, "{line}").is_err() {
-                    break;
-                }
-                if line.ends_with("Kafka Server started") && started.send(()).is_err() {
-                    break;
-                }
-            }
-        });
-        let process = Process { java, guard };
-        match wait.recv_timeout(START_MAX) {
-            Ok(()) => {
-                self.process = Some(process);
-                Ok(())
-            }
-            Err(reason) => {
-                process.end("-KILL");
-                let reason = match reason {
-                    RecvTimeoutError::Timeout => format!("no sign of life within {START_MAX:?}"),
-                    RecvTimeoutError::Disconnected => "the process ended".to_string(),
-                };
-                Err(format!("{reason}\n{}", self.log()))
-            }
-        }
+        command.args(["kafka.Kafka", "server.properties"]);
+        let log = self.home.path().join("broker.log");
+        let process =
+            Process::launch(command, &log, |line| line.ends_with("Kafka Server started"))?;
+        self.process = Some(process);
+        Ok(())
     }
 
     fn java(&self) -> Command {
@@ -350,21 +313,65 @@ impl Drop for Broker {
     }
 }
 
-/// A running broker and the shell that ends it when this process is gone.
-struct Process {
-    java: Child,
+/// A running server and the shell that ends it when this process is gone.
+pub(super) struct Process {
+    pub java: Child,
     guard: Guard,
 }
 
 impl Process {
-    fn end(mut self, signal: &str) {
+    /// Starts a server, appends what it prints to `log`, and waits for the line that says it
+    /// has `started`. The folder of the log is removed when this process ends. The error is the log.
+    pub fn launch(
+        mut command: Command,
+        log: &Path,
+        started: fn(&str) -> bool,
+    ) -> Result<Process, String> {
+        // Its own process group: Ctrl-C reaches the tests, and the guard ends the server.
+        let mut java = command
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("run java");
+        let guard = Guard::over(java.id(), log.parent().expect("a folder"));
+        let output = java.stdout.take().expect("stdout is piped");
+        let mut file = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("open the log");
+        let (sender, wait) = mpsc::sync_channel(1);
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if writeln!(file, "{line}").is_err() {
+                    break;
+                }
+                if started(&line) && sender.send(()).is_err() {
+                    break;
+                }
+            }
+        });
+        let process = Process { java, guard };
+        let reason = match wait.recv_timeout(START_MAX) {
+            Ok(()) => return Ok(process),
+            Err(RecvTimeoutError::Timeout) => format!("no sign of life within {START_MAX:?}"),
+            Err(RecvTimeoutError::Disconnected) => "the process ended".to_string(),
+        };
+        process.end("-KILL");
+        let log = fs::read_to_string(log).unwrap_or_default();
+        Err(format!("{reason}\n{log}"))
+    }
+
+    pub fn end(mut self, signal: &str) {
         let sent = Command::new("kill")
             .arg(signal)
             .arg(self.java.id().to_string())
             .stderr(Stdio::null())
             .status();
         sent.expect("run kill");
-        self.java.wait().expect("wait for the broker");
+        self.java.wait().expect("wait for the server");
         self.guard.dismiss();
     }
 }
@@ -400,7 +407,7 @@ impl Guard {
     }
 }
 
-fn free_ports(count: usize) -> Vec<u16> {
+pub(super) fn free_ports(count: usize) -> Vec<u16> {
     let listeners: Vec<_> = (0..count)
         .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))
         .collect();
@@ -411,14 +418,14 @@ fn free_ports(count: usize) -> Vec<u16> {
 }
 
 /// The folder of the jars; fetches them the first time. Two test processes fetch once.
-fn jars() -> PathBuf {
+pub(super) fn jars(name: &str, pom: &str) -> PathBuf {
     let cache = match std::env::var_os("WINDROW_CACHE") {
         Some(folder) => PathBuf::from(folder),
         None => {
             PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/windrow")
         }
     };
-    let folder = cache.join(format!("kafka-{VERSION}"));
+    let folder = cache.join(name);
     fs::create_dir_all(&folder).expect("create the cache folder");
     // Threads of one process share the file lock, so they need a lock of their own.
     let _threads = lock_threads();
@@ -432,8 +439,8 @@ fn jars() -> PathBuf {
         if jars.exists() {
             fs::remove_dir_all(&jars).expect("remove a half download");
         }
-        fetch(&folder, &jars);
-        fs::write(&complete, VERSION).expect("write the marker");
+        fetch(&folder, pom, &jars);
+        fs::write(&complete, name).expect("write the marker");
     }
     jars
 }
@@ -445,9 +452,9 @@ fn lock_threads() -> MutexGuard<'static, ()> {
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-fn fetch(folder: &Path, jars: &Path) {
+fn fetch(folder: &Path, text: &str, jars: &Path) {
     let pom = folder.join("pom.xml");
-    fs::write(&pom, POM).expect("write pom.xml");
+    fs::write(&pom, text).expect("write pom.xml");
     let output = Command::new("mvn")
         .args([
             "-B",
@@ -462,7 +469,8 @@ fn fetch(folder: &Path, jars: &Path) {
         .expect("run mvn");
     assert!(
         output.status.success(),
-        "mvn could not fetch Kafka {VERSION} (is Maven Central, or the mirror in ~/.m2/settings.xml, in reach?):\n{}",
+        "mvn could not fetch {} (is Maven Central, or the mirror in ~/.m2/settings.xml, in reach?):\n{}",
+        folder.display(),
         String::from_utf8_lossy(&output.stdout)
     );
 }
@@ -491,7 +499,7 @@ fn require_tools() {
     }
     if let Some(tool) = missing() {
         panic!(
-            "{tool} is missing; the tests that need a Kafka broker want Java 17+ and Maven: apt-get install default-jre-headless maven, or brew install openjdk maven"
+            "{tool} is missing; the tests that need a Kafka broker or an S3 server want Java 17+ and Maven: apt-get install default-jre-headless maven, or brew install openjdk maven"
         );
     }
 }

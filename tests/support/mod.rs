@@ -4,7 +4,9 @@
 pub mod broker;
 pub mod client;
 pub mod dice;
+pub mod s3;
 pub mod sim;
 
 pub use broker::Broker;
 pub use dice::Dice;
+pub use s3::S3;

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use windrow::error::Result;
 use windrow::plan::{QueryPlan, Settings, SourcePlan, Trigger, plan_script};
+use windrow::remote::Keys;
 use windrow::run::checkpoint::{Checkpointer, Decision};
 use windrow::run::merge::{Handled, Merge, Part};
 use windrow::run::queue::Closed;
@@ -258,6 +259,7 @@ impl Sim {
             clock: self.clock.clone(),
             batch_rows: self.way.batch_rows,
             memory: usize::MAX,
+            keys: Keys::default(),
         })?;
         Ok(SimWorker {
             number,

@@ -1,3 +1,5 @@
+mod remote;
+
 use super::*;
 use crate::error::At;
 use crate::options::Options;
@@ -53,6 +55,10 @@ pub(super) fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
         .unwrap()
 }
 
+pub(super) fn open_sink(def: &TableDef, query: &str, checkpoint: Option<&str>) -> Result<FileSink> {
+    FileSink::new(def, query, checkpoint, &Keys::default())
+}
+
 fn numbers(range: std::ops::Range<i64>) -> RecordBatch {
     batch(vec![(
         "n",
@@ -103,7 +109,7 @@ fn texts(dir: &TempDir) -> Vec<String> {
 fn a_file_is_hidden_until_it_is_finished() {
     let dir = TempDir::new().unwrap();
     let def = table(&dir, &numbers(0..0), &[("format", "json")], &[]);
-    let mut sink = FileSink::new(&def, "my query/1", None).unwrap();
+    let mut sink = open_sink(&def, "my query/1", None).unwrap();
     assert!(files(&dir).is_empty(), "no rows, no file");
     sink.write(0, &numbers(0..2)).unwrap();
     sink.commit(0).unwrap();
@@ -138,7 +144,7 @@ fn a_file_is_hidden_until_it_is_finished() {
 fn a_sink_that_is_dropped_finishes_its_files() {
     let dir = TempDir::new().unwrap();
     let def = table(&dir, &numbers(0..0), &[("format", "parquet")], &[]);
-    let mut sink = FileSink::new(&def, "q", None).unwrap();
+    let mut sink = open_sink(&def, "q", None).unwrap();
     sink.write(0, &numbers(0..2)).unwrap();
     sink.commit(0).unwrap();
     drop(sink);
@@ -151,8 +157,7 @@ fn files_roll_by_size() {
     for format in ["json", "csv"] {
         let dir = TempDir::new().unwrap();
         let options = [("format", format), ("sink.rolling-policy.file-size", "30")];
-        let mut sink =
-            FileSink::new(&table(&dir, &numbers(0..0), &options, &[]), "q", None).unwrap();
+        let mut sink = open_sink(&table(&dir, &numbers(0..0), &options, &[]), "q", None).unwrap();
         sink.write(0, &numbers(0..20)).unwrap();
         let found = files(&dir);
         assert!(found.len() > 1 && found.keys().filter(|n| is_hidden(n)).count() <= 1);
@@ -183,7 +188,7 @@ fn parquet_files_roll_by_size_too() {
         ("sink.rolling-policy.file-size", "20kb"),
     ];
     let def = table(&dir, &numbers(0..0), &options, &[]);
-    let mut sink = FileSink::new(&def, "q", None).unwrap();
+    let mut sink = open_sink(&def, "q", None).unwrap();
     sink.write(0, &numbers(0..50_000)).unwrap();
     sink.close().unwrap();
     assert!(files(&dir).len() > 1);
@@ -203,7 +208,7 @@ fn an_interval_of_zero_finishes_files_at_each_commit() {
         ("csv.header", "true"),
         ("sink.rolling-policy.rollover-interval", "0 s"),
     ];
-    let mut sink = FileSink::new(&table(&dir, &numbers(0..0), &options, &[]), "q", None).unwrap();
+    let mut sink = open_sink(&table(&dir, &numbers(0..0), &options, &[]), "q", None).unwrap();
     for epoch in 0..3 {
         sink.write(epoch, &numbers(epoch as i64..epoch as i64 + 1))
             .unwrap();
@@ -230,7 +235,7 @@ fn partition_folders() {
         ),
     ]);
     let def = table(&dir, &rows, &[("format", "json")], &["day", "p"]);
-    let mut sink = FileSink::new(&def, "q", None).unwrap();
+    let mut sink = open_sink(&def, "q", None).unwrap();
     sink.write(0, &rows).unwrap();
     sink.close().unwrap();
     let found: Vec<(String, String)> = files(&dir)
@@ -266,8 +271,7 @@ fn the_number_of_open_files_is_bounded() {
         ),
         ("n", Arc::new(Int64Array::from_iter_values(0..10))),
     ]);
-    let mut sink =
-        FileSink::new(&table(&dir, &rows, &[("format", "csv")], &["k"]), "q", None).unwrap();
+    let mut sink = open_sink(&table(&dir, &rows, &[("format", "csv")], &["k"]), "q", None).unwrap();
     sink.open_max = 3;
     sink.write(0, &rows).unwrap();
     // The last three written are open, the others finished.
@@ -311,7 +315,7 @@ fn parquet_reads_back_as_plain_types() {
         let dir = TempDir::new().unwrap();
         let options = [("format", "parquet"), ("parquet.compression", compression)];
         let def = table(&dir, &rows, &options, &[]);
-        let mut sink = FileSink::new(&def, "q", None).unwrap();
+        let mut sink = open_sink(&def, "q", None).unwrap();
         sink.write(0, &rows).unwrap();
         sink.close().unwrap();
         let name = files(&dir).into_keys().next().unwrap();
@@ -379,7 +383,7 @@ fn partitioned_parquet_reads_back() {
         ),
     ]);
     let def = table(&dir, &rows, &[("format", "parquet")], &["ts"]);
-    let mut sink = FileSink::new(&def, "q", None).unwrap();
+    let mut sink = open_sink(&def, "q", None).unwrap();
     sink.write(0, &rows).unwrap();
     sink.close().unwrap();
     let back = read_all(&def, &["n".into(), "ts".into()]).unwrap();
@@ -391,7 +395,7 @@ fn partitioned_parquet_reads_back() {
 fn wrong_tables_are_refused() {
     let dir = TempDir::new().unwrap();
     let refused = |options: &[(&str, &str)], partitioned_by: &[&str]| {
-        FileSink::new(
+        open_sink(
             &table(&dir, &numbers(0..0), options, partitioned_by),
             "q",
             None,
@@ -432,7 +436,14 @@ fn old_files_are_finished_by_a_commit() {
     let clock = || *START + Duration::from_secs(60 * MINUTES.load(Ordering::Relaxed));
     let dir = TempDir::new().unwrap();
     let def = table(&dir, &numbers(0..0), &[("format", "json")], &[]);
-    let mut sink = FileSink::with_clock(&def, "q", None, clock).unwrap();
+    let mut sink = FileSink::in_folder(
+        || Folder::open(&def, &Keys::default()),
+        &def,
+        "q",
+        None,
+        clock,
+    )
+    .unwrap();
     for (minutes, hidden) in [(0, 1), (29, 1), (30, 0), (31, 1)] {
         MINUTES.store(minutes, Ordering::Relaxed);
         sink.write(minutes, &numbers(0..1)).unwrap();

@@ -1,5 +1,6 @@
 //! One file from its hidden beginning to its visible end.
 
+use super::folder::Folder;
 use super::{file_error, plain_type};
 use crate::encode::csv::CsvEncoder;
 use crate::encode::json::JsonEncoder;
@@ -11,7 +12,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::WriterProperties;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -98,10 +99,10 @@ impl FileFormat {
 
 /// A file that is being written.
 pub(super) struct OpenFile {
-    /// The folder of the table: folders up to it are synced.
-    root: PathBuf,
-    pub(super) hidden: PathBuf,
-    visible: PathBuf,
+    folder: Arc<Folder>,
+    pub(super) name: String,
+    /// For messages.
+    hidden: PathBuf,
     body: Body,
     /// A write has failed: the file's content is not to be trusted.
     broken: bool,
@@ -120,22 +121,15 @@ enum Body {
 }
 
 impl OpenFile {
-    /// Begins the file `name` in `folder`, which is made if it is missing.
+    /// Begins the file that will be visible as `name`.
     pub(super) fn create(
-        root: &Path,
-        folder: &Path,
-        name: &str,
+        folder: &Arc<Folder>,
+        name: String,
         format: &FileFormat,
         now: Instant,
     ) -> Result<OpenFile> {
-        std::fs::create_dir_all(folder).map_err(|e| file_error("make the folder", folder, e))?;
-        let visible = folder.join(name);
-        let hidden = hidden_name(&visible);
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&hidden);
-        let file = file.map_err(|e| file_error("create", &hidden, e))?;
+        let hidden = folder.unfinished(&name);
+        let file = folder.begin(&name)?;
         let body = match format {
             FileFormat::Json(_) => Body::Lines {
                 file,
@@ -163,9 +157,9 @@ impl OpenFile {
             }
         };
         Ok(OpenFile {
-            root: root.to_path_buf(),
+            folder: folder.clone(),
+            name,
             hidden,
-            visible,
             body,
             broken: false,
             opened: now,
@@ -278,19 +272,18 @@ impl OpenFile {
         if self.broken {
             return self.discard();
         }
-        let (root, hidden) = (self.root.clone(), self.hidden.clone());
-        let visible = self.seal()?;
-        std::fs::rename(&hidden, &visible).map_err(|e| file_error("rename", &hidden, e))?;
-        // Up to the table's folder, since partition folders may be new.
-        folders_up_to(&root, &visible).try_for_each(sync_folder)
+        let folder = self.folder.clone();
+        let (name, file) = self.seal()?;
+        folder.finish(name, file)
     }
 
-    /// Ends the file, its bytes on the disk, and leaves it hidden. Its visible name, under which
-    /// the folders do not know it yet.
-    pub(super) fn seal(self) -> Result<PathBuf> {
+    /// Ends the file, its bytes on the disk, and leaves it hidden. Its name, under which nobody
+    /// sees it yet.
+    pub(super) fn seal(self) -> Result<(String, File)> {
         let OpenFile {
+            folder,
+            name,
             hidden,
-            visible,
             body,
             broken,
             ..
@@ -311,34 +304,14 @@ impl OpenFile {
                 .into_inner()
                 .map_err(|e| file_error("finish", &hidden, e))?,
         };
-        file.sync_all()
-            .map_err(|e| file_error("sync", &hidden, e))?;
-        Ok(visible)
+        folder.seal(&name, &file)?;
+        Ok((name, file))
     }
 
     /// Removes the file.
     pub(super) fn discard(self) -> Result<()> {
-        let hidden = &self.hidden;
-        std::fs::remove_file(hidden).map_err(|e| file_error("remove", hidden, e))
+        self.folder.discard(&self.name)
     }
-}
-
-/// The name that `visible` has until it is finished: readers skip it.
-pub(super) fn hidden_name(visible: &Path) -> PathBuf {
-    let name = visible.file_name().unwrap_or_default().to_string_lossy();
-    visible.with_file_name(format!(".{name}.inprogress"))
-}
-
-/// The folders of `file` from its own one up to `root`.
-pub(super) fn folders_up_to<'a>(root: &'a Path, file: &'a Path) -> impl Iterator<Item = &'a Path> {
-    let below = file.ancestors().skip(1);
-    below.take_while(move |folder| folder.starts_with(root))
-}
-
-/// Makes the entries of `folder` as safe as its files are.
-pub(super) fn sync_folder(folder: &Path) -> Result<()> {
-    let synced = File::open(folder).and_then(|f| f.sync_all());
-    synced.map_err(|e| file_error("sync the folder", folder, e))
 }
 
 fn hand_on(file: &mut File, buffer: &mut Vec<u8>, written: &mut u64, path: &Path) -> Result<()> {

@@ -1,5 +1,5 @@
-use super::super::FileSink;
-use super::super::tests::{batch, files, is_hidden, table};
+use super::super::tests::{batch, files, is_hidden, open_sink, table};
+use super::super::{FileSink, file_error};
 use super::*;
 use crate::sink::Sink;
 use crate::table::TableDef;
@@ -8,7 +8,10 @@ use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use proptest::prelude::*;
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -73,7 +76,7 @@ impl World {
     }
 
     fn sink_of(&self, query: &str) -> FileSink {
-        FileSink::new(&self.def(&[]), query, Some(JOB)).unwrap()
+        open_sink(&self.def(&[]), query, Some(JOB)).unwrap()
     }
 
     /// A new run that goes on from a checkpoint.
@@ -135,7 +138,7 @@ impl World {
     fn publish_half(&self, prepared: &Prepared) {
         for file in prepared.as_array().unwrap().iter().step_by(2) {
             let visible = self.root().join(file.as_str().unwrap());
-            std::fs::rename(hidden_name(&visible), visible).unwrap();
+            std::fs::rename(hidden_name(visible.to_str().unwrap()), visible).unwrap();
         }
     }
 }
@@ -395,7 +398,7 @@ fn an_epoch_without_rows_makes_no_file() {
 fn the_rollover_interval_shows_nothing() {
     let world = World::new(LAYOUTS[0]);
     let def = world.def(&[("sink.rolling-policy.rollover-interval", "0 s")]);
-    let mut sink = FileSink::new(&def, "q", Some(JOB)).unwrap();
+    let mut sink = open_sink(&def, "q", Some(JOB)).unwrap();
     for n in 0..3 {
         sink.write(1, &rows(n..n + 1)).unwrap();
         sink.commit(1).unwrap();
@@ -609,15 +612,15 @@ fn exactly_once_comes_with_checkpoints() {
     let world = World::new(LAYOUTS[0]);
     for guarantee in ["none", "at-least-once", "exactly-once"] {
         let def = world.def(&[("sink.delivery-guarantee", guarantee)]);
-        FileSink::new(&def, "q", Some(JOB)).unwrap();
-        let without = FileSink::new(&def, "q", None);
+        open_sink(&def, "q", Some(JOB)).unwrap();
+        let without = open_sink(&def, "q", None);
         assert_eq!(without.is_err(), guarantee == "exactly-once");
         if let Err(error) = without {
             let hint = error.hint().unwrap();
             assert!(hint.contains("--checkpoint") && hint.contains("state.checkpoints.dir"));
         }
     }
-    assert!(FileSink::new(&world.def(&[]), "q", Some("job")).is_err());
+    assert!(open_sink(&world.def(&[]), "q", Some("job")).is_err());
 }
 
 #[cfg(unix)]
