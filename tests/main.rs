@@ -4,6 +4,7 @@ mod cli;
 mod golden_slt;
 mod kafka;
 mod oracle;
+mod poison;
 mod queries;
 mod simulator;
 mod support;

@@ -12,6 +12,7 @@ pub mod topics;
 use crate::error::{Error, Result};
 use crate::sink::console::OUTPUT_CLOSED;
 use clap::{CommandFactory, Parser, Subcommand};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -111,7 +112,8 @@ pub fn main() -> ExitCode {
                 .source
                 .as_ref()
                 .map(|(path, text)| (path.as_path(), text.as_str()));
-            eprintln!("{}", error::text(&failure.error, source));
+            // Nobody listens, or the log's disk is full: the exit code tells.
+            let _unheard = writeln!(std::io::stderr(), "{}", error::text(&failure.error, source));
             ExitCode::from(failure.error.exit_code())
         }
     }

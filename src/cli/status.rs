@@ -32,6 +32,8 @@ pub fn log_at(filter: &str, bar: Option<ProgressBar>) -> Result<()> {
         .with_env_filter(filter)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
+        // It would tell on standard error that it cannot write there, and panic.
+        .log_internal_errors(false)
         .with_writer(move || Aside {
             bar: bar.clone(),
             inner: std::io::stderr(),

@@ -348,7 +348,12 @@ fn make_root(root: &Path, def: &TableDef) -> Result<()> {
                 f
             }
         })
-        .try_for_each(sync_folder)
+        .try_for_each(sync_folder)?;
+    // The first row may be an hour away: whether files can be made there is found out now.
+    let probe = root.join(format!(".windrow-{}", random_id()));
+    std::fs::File::create_new(&probe)
+        .and_then(|_| std::fs::remove_file(&probe))
+        .map_err(|e| file_error("write to", root, e))
 }
 
 /// `query` with only those characters that are safe in every file name.
@@ -403,8 +408,8 @@ fn file_error(
     let io = std::iter::successors(Some(first), |e| e.source())
         .find_map(|e| e.downcast_ref::<std::io::Error>());
     let hint = match io.map(std::io::Error::kind) {
-        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
-            "make room on that disk and start again"
+        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge) => {
+            "make room on that disk, or raise the limit, and start again"
         }
         Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
             "let windrow's user write to that folder and start again"

@@ -5,6 +5,7 @@ pub mod broker;
 pub mod client;
 pub mod dice;
 pub mod sim;
+pub mod wire;
 
 pub use broker::Broker;
 pub use dice::Dice;

@@ -120,7 +120,8 @@ enum Body {
 }
 
 impl OpenFile {
-    /// Begins the file `name` in `folder`, which is made if it is missing.
+    /// Begins the file `name` in `folder`, which is made if it is missing; but not the table's own
+    /// folder: if that is gone, e.g. with its mount, it is not for rows to be hidden in its place.
     pub(super) fn create(
         root: &Path,
         folder: &Path,
@@ -128,7 +129,10 @@ impl OpenFile {
         format: &FileFormat,
         now: Instant,
     ) -> Result<OpenFile> {
-        std::fs::create_dir_all(folder).map_err(|e| file_error("make the folder", folder, e))?;
+        if folder != root && root.is_dir() {
+            std::fs::create_dir_all(folder)
+                .map_err(|e| file_error("make the folder", folder, e))?;
+        }
         let visible = folder.join(name);
         let hidden = hidden_name(&visible);
         let file = OpenOptions::new()
