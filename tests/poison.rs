@@ -3,6 +3,7 @@
 //! its user sees: the message, the exit code, and that no row is lost or doubled.
 
 mod disk;
+mod rights;
 
 use crate::support::{Broker, client};
 use std::io::{BufRead, BufReader, Read};
@@ -29,19 +30,49 @@ fn file(folder: &Path, sql: &str) -> PathBuf {
     file
 }
 
-/// Lines of standard error, as they come.
+/// Lines of an output, as they come.
 #[derive(Default)]
 struct Lines {
     lines: Mutex<Vec<String>>,
     more: Condvar,
 }
 
+impl Lines {
+    fn follow(lines: &Arc<Lines>, output: impl Read + Send + 'static) -> JoinHandle<()> {
+        let lines = lines.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                lines.lines.lock().unwrap().push(line);
+                lines.more.notify_all();
+            }
+        })
+    }
+
+    fn text(&self) -> String {
+        self.lines.lock().unwrap().join("\n")
+    }
+
+    #[track_caller]
+    fn wait(&self, parts: &[&str], run: &Run) {
+        let until = Instant::now() + PATIENCE;
+        let mut lines = self.lines.lock().unwrap();
+        while !lines.iter().any(|l| parts.iter().all(|p| l.contains(p))) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                drop(lines);
+                panic!("{parts:?} is not said:\n{}", run.log());
+            }
+            lines = self.more.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+}
+
 /// A running windrow, whose standard error and memory are watched. Dropping it kills it.
 struct Run {
     child: Child,
     lines: Arc<Lines>,
-    stdout: Option<JoinHandle<String>>,
-    stderr: Option<JoinHandle<()>>,
+    printed: Arc<Lines>,
+    readers: Vec<JoinHandle<()>>,
     peak: Option<JoinHandle<u64>>,
 }
 
@@ -60,49 +91,36 @@ impl Run {
     fn start(mut command: Command) -> Run {
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = child.stderr(Stdio::piped()).spawn().unwrap();
-        let mut out = child.stdout.take().unwrap();
-        let stdout = std::thread::spawn(move || {
-            let mut text = String::new();
-            out.read_to_string(&mut text).unwrap();
-            text
-        });
-        let lines = Arc::<Lines>::default();
-        let (told, err) = (lines.clone(), child.stderr.take().unwrap());
-        let stderr = std::thread::spawn(move || {
-            for line in BufReader::new(err).lines().map_while(Result::ok) {
-                told.lines.lock().unwrap().push(line);
-                told.more.notify_all();
-            }
-        });
+        let (printed, lines) = (Arc::default(), Arc::default());
+        let readers = vec![
+            Lines::follow(&printed, child.stdout.take().unwrap()),
+            Lines::follow(&lines, child.stderr.take().unwrap()),
+        ];
         let pid = child.id();
         let peak = std::thread::spawn(move || watch_memory(pid));
         Run {
             child,
             lines,
-            stdout: Some(stdout),
-            stderr: Some(stderr),
+            printed,
+            readers,
             peak: Some(peak),
         }
     }
 
     fn log(&self) -> String {
-        self.lines.lines.lock().unwrap().join("\n")
+        self.lines.text()
     }
 
     /// Waits for a line with all these parts.
     #[track_caller]
     fn says(&self, parts: &[&str]) {
-        let until = Instant::now() + PATIENCE;
-        let mut lines = self.lines.lines.lock().unwrap();
-        while !lines.iter().any(|l| parts.iter().all(|p| l.contains(p))) {
-            let left = until.saturating_duration_since(Instant::now());
-            assert!(
-                !left.is_zero(),
-                "{parts:?} is not said:\n{}",
-                lines.join("\n")
-            );
-            lines = self.lines.more.wait_timeout(lines, left).unwrap().0;
-        }
+        self.lines.wait(parts, self);
+    }
+
+    /// Waits for a line of standard output.
+    #[track_caller]
+    fn prints(&self, part: &str) {
+        self.printed.wait(&[part], self);
     }
 
     fn signal(&self, signal: &str) {
@@ -131,10 +149,12 @@ impl Run {
             );
             std::thread::park_timeout(Duration::from_millis(5));
         };
-        self.stderr.take().unwrap().join().unwrap();
+        for reader in std::mem::take(&mut self.readers) {
+            reader.join().unwrap();
+        }
         Ended {
             code: status.code(),
-            stdout: self.stdout.take().unwrap().join().unwrap(),
+            stdout: self.printed.text(),
             stderr: self.log(),
             peak: self.peak.take().unwrap().join().unwrap(),
         }

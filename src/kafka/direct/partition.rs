@@ -106,7 +106,8 @@ impl Partition {
             .with_hint("'source.client' = 'librdkafka' may do better")
     }
 
-    pub fn forbidden(&self, text: &str) -> Error {
-        faults::forbidden(&self.place(self.position), text)
+    pub fn forbidden(&self, who: &str, text: &str) -> Error {
+        let place = self.place(self.position);
+        faults::forbidden(who, &self.assignment.topic, &place, text)
     }
 }

@@ -130,7 +130,7 @@ impl DirectReader {
                     return Err(p.gone(&text));
                 }
             }
-            Kind::Forbidden => return Err(p.forbidden(&text)),
+            Kind::Forbidden => return Err(p.forbidden(&self.settings.who, &text)),
             Kind::Final => return Err(p.refused(&text)),
             _ => p.missing_since = None,
         }
@@ -195,7 +195,7 @@ impl DirectReader {
         match codes::kind(part.code) {
             _ if part.code == 0 => {}
             Kind::OutOfRange => return Err(partition.out_of_range(&text)),
-            Kind::Forbidden => return Err(partition.forbidden(&text)),
+            Kind::Forbidden => return Err(partition.forbidden(&self.settings.who, &text)),
             Kind::Corrupt => {
                 return Err(partition.corrupt(&text));
             }
