@@ -3,12 +3,15 @@
 //! its user sees: the message, the exit code, and that no row is lost or doubled.
 
 mod disk;
+mod large;
+mod retention;
 mod rights;
+mod sinks;
 
 use crate::support::{Broker, client};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -38,10 +41,10 @@ struct Lines {
 }
 
 impl Lines {
-    fn follow(lines: &Arc<Lines>, output: impl Read + Send + 'static) -> JoinHandle<()> {
+    fn follow(lines: &Arc<Lines>, output: impl BufRead + Send + 'static) -> JoinHandle<()> {
         let lines = lines.clone();
         std::thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
+            for line in output.lines().map_while(Result::ok) {
                 lines.lines.lock().unwrap().push(line);
                 lines.more.notify_all();
             }
@@ -73,6 +76,8 @@ struct Run {
     lines: Arc<Lines>,
     printed: Arc<Lines>,
     readers: Vec<JoinHandle<()>>,
+    /// Standard output that nobody reads.
+    held: Option<BufReader<ChildStdout>>,
     peak: Option<JoinHandle<u64>>,
 }
 
@@ -88,23 +93,68 @@ struct Ended {
 }
 
 impl Run {
-    fn start(mut command: Command) -> Run {
+    fn start(command: Command) -> Run {
+        let mut run = Run::piped(command);
+        run.follow();
+        run
+    }
+
+    /// Reads the first line of its output, and then no more.
+    fn held(command: Command) -> Run {
+        let mut run = Run::piped(command);
+        let mut first = String::new();
+        let held = run.held.as_mut().unwrap();
+        held.read_line(&mut first).unwrap();
+        assert!(!first.is_empty(), "{}", run.log());
+        let mut printed = run.printed.lines.lock().unwrap();
+        printed.push(first.trim_end().to_string());
+        drop(printed);
+        run
+    }
+
+    /// Reads the rest of it.
+    fn let_go(mut self) -> Run {
+        self.follow();
+        self
+    }
+
+    fn piped(mut command: Command) -> Run {
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = child.stderr(Stdio::piped()).spawn().unwrap();
-        let (printed, lines) = (Arc::default(), Arc::default());
-        let readers = vec![
-            Lines::follow(&printed, child.stdout.take().unwrap()),
-            Lines::follow(&lines, child.stderr.take().unwrap()),
-        ];
+        let lines = Arc::default();
         let pid = child.id();
-        let peak = std::thread::spawn(move || watch_memory(pid));
         Run {
+            readers: vec![Lines::follow(
+                &lines,
+                BufReader::new(child.stderr.take().unwrap()),
+            )],
+            held: Some(BufReader::new(child.stdout.take().unwrap())),
             child,
             lines,
-            printed,
-            readers,
-            peak: Some(peak),
+            printed: Arc::default(),
+            peak: Some(std::thread::spawn(move || watch_memory(pid))),
         }
+    }
+
+    fn follow(&mut self) {
+        let output = self.held.take().unwrap();
+        self.readers.push(Lines::follow(&self.printed, output));
+    }
+
+    /// Whether it has done next to nothing for a while: it waits for somebody.
+    fn stands_still(&self) -> bool {
+        let before = self.cpu_ticks();
+        std::thread::park_timeout(Duration::from_millis(300));
+        self.cpu_ticks() - before <= 3
+    }
+
+    /// CPU time used so far, in hundredths of a second.
+    fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let (_, behind_name) = stat.rsplit_once(')').unwrap();
+        let mut fields = behind_name.split_whitespace().skip(11);
+        let mut next = || fields.next().unwrap().parse::<u64>().unwrap();
+        next() + next()
     }
 
     fn log(&self) -> String {

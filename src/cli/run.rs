@@ -1,14 +1,14 @@
 //! `windrow run`, `check` and `explain`.
 
 use super::Failure;
-use super::status::{self, Aside, Status};
+use super::status::{self, Aside, Status, Watched, Writing};
 use crate::error::{Error, Result};
 use crate::plan::{
     Job, Settings, explain, parse_memory, parse_output_mode, parse_trigger, plan_script,
 };
 use crate::run::sinks::{Format, Output};
 use crate::run::{RunOptions, run as run_job};
-use crate::time::SystemClock;
+use crate::time::{Clock, SystemClock};
 use clap::Args;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -137,13 +137,12 @@ pub fn run(args: &RunArgs, stop: Arc<AtomicBool>) -> Result<(), Failure> {
             }
             return Ok(());
         }
-        let clock = Arc::new(SystemClock::default());
-        let stdout_bar = bar.clone();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let writing = Writing::default();
+        let (stdout_bar, told, stamps) = (bar.clone(), writing.clone(), clock.clone());
         let output: Output = Arc::new(move || {
-            Box::new(BufWriter::new(Aside::new(
-                stdout_bar.clone(),
-                std::io::stdout(),
-            )))
+            let stdout = Watched::new(std::io::stdout(), told.clone(), stamps.clone());
+            Box::new(BufWriter::new(Aside::new(stdout_bar.clone(), stdout)))
         });
         let options = RunOptions {
             format: args.format.into(),
@@ -151,7 +150,7 @@ pub fn run(args: &RunArgs, stop: Arc<AtomicBool>) -> Result<(), Failure> {
             clock: clock.clone(),
             stop,
         };
-        let mut status = Status::new(bar.clone(), clock);
+        let mut status = Status::new(bar.clone(), clock, writing);
         let summary = run_job(job, &options, &mut status)?;
         status.finish(&summary);
         Ok(())

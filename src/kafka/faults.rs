@@ -7,7 +7,7 @@ use std::fmt::Display;
 
 pub(super) fn out_of_range(place: &str, text: &str) -> Error {
     Error::env(format!("{place} is not in the log any more: {text}"))
-        .with_hint("retention has overtaken the query; start at 'scan.startup.mode' = 'earliest-offset' to go on with what is left")
+        .with_hint("retention has overtaken the query; 'scan.fail-on-data-loss' = 'false' goes on with what is left, and without a checkpoint so does 'scan.startup.mode' = 'earliest-offset'")
 }
 
 /// `text` is what the broker says, if it says anything.

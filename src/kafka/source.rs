@@ -1,9 +1,8 @@
 //! The source `kafka`: which partitions, from where, to where.
 
-use super::client::KafkaReader;
 use super::config::client_config;
-use super::direct::{self, DirectReader};
-use super::either::EitherReader;
+use super::direct;
+use super::either::{EitherReader, Wanted};
 use super::faults;
 use super::topic_ids::{self, TopicId};
 use crate::error::{Error, Result, nearest};
@@ -646,16 +645,19 @@ impl Source for KafkaSource {
     }
 
     fn reader(&self, partitions: &[Assignment]) -> Result<Box<dyn Reader>> {
-        let (config, bootstrap, request) = (&self.config, &self.bootstrap, &self.request);
-        Ok(match self.client_kind {
-            ClientKind::Either => {
-                Box::new(EitherReader::new(config, bootstrap, partitions, request)?)
-            }
-            ClientKind::Direct => Box::new(DirectReader::new(config, partitions, request)?),
-            ClientKind::Librdkafka => {
-                Box::new(KafkaReader::new(config, bootstrap, partitions, request)?)
-            }
-        })
+        let lossy = match self.fail_on_data_loss {
+            true => None,
+            false => Some(self.client()?),
+        };
+        let wanted = Wanted {
+            config: self.config.clone(),
+            bootstrap: self.bootstrap.clone(),
+            request: self.request.clone(),
+            either: self.client_kind == ClientKind::Either,
+            lossy,
+        };
+        let direct = self.client_kind != ClientKind::Librdkafka;
+        Ok(Box::new(EitherReader::new(wanted, direct, partitions)?))
     }
 
     fn is_bounded(&self) -> bool {

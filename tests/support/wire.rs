@@ -65,6 +65,7 @@ fn request(bootstrap: &str, key: i16, version: i16, body: &[u8]) -> Vec<u8> {
     string(&mut header, "windrow-tests");
     let mut stream = TcpStream::connect(bootstrap).expect("connect to the broker");
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
     let length = (header.len() + body.len()) as i32;
     stream.write_all(&length.to_be_bytes()).unwrap();
     stream.write_all(&header).unwrap();
@@ -163,7 +164,7 @@ pub fn produce_batch(bootstrap: &str, topic: &str, batch: &[u8]) -> i16 {
     body.extend(0_i32.to_be_bytes());
     body.extend((batch.len() as i32).to_be_bytes());
     body.extend(batch);
-    let response = request(bootstrap, PRODUCE, 3, &body);
+    let response = request(bootstrap, PRODUCE, 7, &body);
     // One topic, its name, one partition, its number, its code.
     let at = 4 + 2 + topic.len() + 4 + 4;
     i16::from_be_bytes(response[at..at + 2].try_into().unwrap())

@@ -79,7 +79,7 @@ impl Partition {
             Reason::OldFormat(_) => Error::env(format!("{place}: {}", fault.reason))
                 .with_hint("'source.client' = 'librdkafka' reads it"),
             Reason::TooLarge(_) => Error::env(format!("{place}: {}", fault.reason))
-                .with_hint("if it is no mistake, 'source.client' = 'librdkafka' reads it"),
+                .with_hint("if it is no mistake, 'source.client' = 'librdkafka' reads it, in memory that is not bounded"),
             _ => faults::corrupt(&place, &fault.reason),
         }
     }
