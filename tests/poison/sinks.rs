@@ -3,27 +3,22 @@
 use super::*;
 
 const MB: u64 = 1 << 20;
-const ROWS: usize = 300_000;
+const ROWS: usize = 100_000;
 const COLUMNS: &str = "a BIGINT, text STRING";
 
-/// Some 90 MB of rows: more than a run holds when it may not hand them on.
-fn fill(bootstrap: &str, topic: &str) {
-    client::create_topic(bootstrap, topic, 1);
+/// Some 30 MB of rows: more than a run holds when it may not hand them on.
+fn fill(bootstrap: &str, topic: &str, numbers: std::ops::Range<usize>) {
     let pad = "x".repeat(280);
-    for from in (0..ROWS).step_by(50_000) {
-        let row = |a: usize| format!(r#"{{"a":{a},"text":"{pad}"}}"#);
-        let rows: Vec<String> = (from..from + 50_000).map(row).collect();
-        let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
-        client::produce(bootstrap, topic, 0, &rows);
-    }
+    let row = |a: usize| format!(r#"{{"a":{a},"text":"{pad}"}}"#);
+    let rows: Vec<String> = numbers.map(row).collect();
+    let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+    client::produce(bootstrap, topic, 0, &rows);
 }
 
-/// The topic that is read, filled once for all of these tests.
-fn source(bootstrap: &str, client: &str) -> String {
-    static FILLED: std::sync::Once = std::sync::Once::new();
-    FILLED.call_once(|| fill(bootstrap, "sinks-in"));
+fn source(bootstrap: &str, topic: &str, client: &str) -> String {
+    client::create_topic(bootstrap, topic, 1);
     let client = format!(", 'source.client' = '{client}'");
-    source_sql(bootstrap, "sinks-in", COLUMNS, &client)
+    source_sql(bootstrap, topic, COLUMNS, &client)
 }
 
 /// Waits until the run waits, and looks at its memory for as long as it does.
@@ -45,14 +40,16 @@ fn output_that_nobody_reads_stops_reading_and_goes_on() {
     let bootstrap = Broker::shared().bootstrap();
     for client in CLIENTS {
         let folder = tempfile::tempdir().unwrap();
-        let sql = source(&bootstrap, client) + "SELECT a, text FROM i;";
+        let topic = format!("sinks-unread-{client}");
+        let sql = source(&bootstrap, &topic, client) + "SELECT a, text FROM i;";
+        fill(&bootstrap, &topic, 0..ROWS);
         let args = ["--format", "json", "--until-end"];
         let run = Run::held(windrow(folder.path(), &sql, &args));
         holds(&run, &["waiting for whoever reads standard output"]);
         let ended = run.let_go().end();
         ended.assert(
             0,
-            &["standard output is read again", "read 300,000 records"],
+            &["standard output is read again", "read 100,000 records"],
         );
         let rows = ended.stdout.lines().map(String::from);
         assert!(numbers(rows).into_iter().eq(0..ROWS));
@@ -60,7 +57,7 @@ fn output_that_nobody_reads_stops_reading_and_goes_on() {
     }
 }
 
-/// A sink on a broker of its own: frozen, killed, and back each time.
+/// A sink on a broker of its own, which is frozen at the start and in the middle, and then killed.
 #[test]
 fn a_sink_that_is_dead_for_a_while_stops_reading_and_gets_each_row_once() {
     let bootstrap = Broker::shared().bootstrap();
@@ -69,44 +66,35 @@ fn a_sink_that_is_dead_for_a_while_stops_reading_and_gets_each_row_once() {
         client::create_topic(&other.bootstrap(), guarantee, 1);
         let folder = tempfile::tempdir().unwrap();
         let states = folder.path().join("states").display().to_string();
-        let options = format!(", 'sink.delivery-guarantee' = '{guarantee}'");
-        let sql = "SET 'execution.checkpointing.interval' = '500 ms';\n".to_string()
-            + &source(&bootstrap, "direct")
+        let options = format!(
+            ", 'sink.delivery-guarantee' = '{guarantee}', 'properties.queue.buffering.max.kbytes' = '2048'"
+        );
+        let topic = format!("sinks-dead-{guarantee}");
+        let sql = "SET 'execution.checkpointing.interval' = '500 ms'; SET 'trigger' = '100 ms';\n"
+            .to_string()
+            + &source(&bootstrap, &topic, "direct")
             + &kafka_sink_sql(&other.bootstrap(), guarantee, COLUMNS, &options)
             + "INSERT INTO o SELECT a, text FROM i;";
+        fill(&bootstrap, &topic, 0..10);
         other.freeze();
-        // It is asked about its topic, or for the transaction, before anything is read.
-        let args = ["--checkpoint", &states, "--until-end"];
-        let run = Run::start(windrow(folder.path(), &sql, &args));
-        std::thread::park_timeout(Duration::from_secs(1));
+        let run = Run::start(windrow(folder.path(), &sql, &["--checkpoint", &states]));
+        until("it waits", || run.stands_still());
         other.thaw();
-        until("the first rows", || {
-            run.memory() > 0 && written(&other.bootstrap(), guarantee) > 0
-        });
+        let written = || client::read_all(&other.bootstrap(), guarantee).len();
+        until("the first rows", || written() == 10);
         other.freeze();
-        let waits = ["waiting for Kafka at", &other.bootstrap()];
-        let peak = holds(&run, &waits);
-        assert!(peak < 400 * MB, "{} MB", peak / MB);
+        fill(&bootstrap, &topic, 10..ROWS);
+        let peak = holds(&run, &["waiting for Kafka at", &other.bootstrap()]);
+        assert!(peak < 250 * MB, "{} MB", peak / MB);
         other.thaw();
         // And it may die altogether.
         other.kill();
         other.restart();
-        let ended = run.end();
-        ended.assert(0, &["read 300,000 records"]);
-        assert!(
-            topic_numbers(&other.bootstrap(), guarantee)
-                .into_iter()
-                .eq(0..ROWS),
-            "{guarantee}: {} rows",
-            topic_numbers(&other.bootstrap(), guarantee).len()
-        );
+        let written = || client::read_all(&other.bootstrap(), guarantee).len();
+        until("all rows", || written() >= ROWS);
+        run.signal("-TERM");
+        run.end().assert(0, &["read 100,000 records"]);
+        let rows = topic_numbers(&other.bootstrap(), guarantee);
+        assert!(rows.iter().copied().eq(0..ROWS), "{guarantee}: {}", rows.len());
     }
-}
-
-/// Last offset + 1 of partition 0.
-fn written(bootstrap: &str, topic: &str) -> i64 {
-    use rdkafka::consumer::{BaseConsumer, Consumer};
-    let consumer: BaseConsumer = client::config(bootstrap).create().unwrap();
-    let (_, high) = consumer.fetch_watermarks(topic, 0, PATIENCE).unwrap();
-    high
 }
