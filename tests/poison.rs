@@ -2,6 +2,7 @@
 //! are no records, clocks and sinks that misbehave. Each test runs the real program and asks what
 //! its user sees: the message, the exit code, and that no row is lost or doubled.
 
+mod bad;
 mod disk;
 mod large;
 mod retention;

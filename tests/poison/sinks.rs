@@ -25,14 +25,13 @@ fn source(bootstrap: &str, topic: &str, client: &str) -> String {
 #[track_caller]
 fn holds(run: &Run, said: &[&str]) -> u64 {
     run.says(said);
-    until("it stands still", || run.stands_still());
-    let memory = run.memory();
-    for _ in 0..3 {
-        assert!(run.stands_still(), "{}", run.log());
-    }
-    let later = run.memory();
-    assert!(later < memory + 2 * MB, "{memory}, then {later}");
-    later
+    // (Its CPU time does not tell: librdkafka's thread spins while a broker takes nothing.)
+    until("its memory is flat", || {
+        let before = run.memory();
+        std::thread::park_timeout(Duration::from_secs(1));
+        run.memory() < before + MB / 2
+    });
+    run.memory()
 }
 
 #[test]
@@ -57,44 +56,59 @@ fn output_that_nobody_reads_stops_reading_and_goes_on() {
     }
 }
 
-/// A sink on a broker of its own, which is frozen at the start and in the middle, and then killed.
 #[test]
-fn a_sink_that_is_dead_for_a_while_stops_reading_and_gets_each_row_once() {
-    let bootstrap = Broker::shared().bootstrap();
-    let mut other = Broker::start();
-    for guarantee in ["at-least-once", "exactly-once"] {
-        client::create_topic(&other.bootstrap(), guarantee, 1);
-        let folder = tempfile::tempdir().unwrap();
-        let states = folder.path().join("states").display().to_string();
-        let options = format!(
-            ", 'sink.delivery-guarantee' = '{guarantee}', 'properties.queue.buffering.max.kbytes' = '2048'"
-        );
-        let topic = format!("sinks-dead-{guarantee}");
-        let sql = "SET 'execution.checkpointing.interval' = '500 ms'; SET 'trigger' = '100 ms';\n"
-            .to_string()
-            + &source(&bootstrap, &topic, "direct")
-            + &kafka_sink_sql(&other.bootstrap(), guarantee, COLUMNS, &options)
-            + "INSERT INTO o SELECT a, text FROM i;";
-        fill(&bootstrap, &topic, 0..10);
-        other.freeze();
-        let run = Run::start(windrow(folder.path(), &sql, &["--checkpoint", &states]));
-        until("it waits", || run.stands_still());
-        other.thaw();
-        let written = || client::read_all(&other.bootstrap(), guarantee).len();
-        until("the first rows", || written() == 10);
-        other.freeze();
-        fill(&bootstrap, &topic, 10..ROWS);
-        let peak = holds(&run, &["waiting for Kafka at", &other.bootstrap()]);
-        assert!(peak < 250 * MB, "{} MB", peak / MB);
-        other.thaw();
-        // And it may die altogether.
+fn a_sink_that_is_frozen_stops_reading_and_gets_each_row() {
+    dead_for_a_while("at-least-once", |other| other.thaw());
+}
+
+#[test]
+fn a_sink_that_dies_and_comes_back_gets_each_row_once() {
+    dead_for_a_while("exactly-once", |other| {
         other.kill();
         other.restart();
-        let written = || client::read_all(&other.bootstrap(), guarantee).len();
-        until("all rows", || written() >= ROWS);
-        run.signal("-TERM");
-        run.end().assert(0, &["read 100,000 records"]);
-        let rows = topic_numbers(&other.bootstrap(), guarantee);
-        assert!(rows.iter().copied().eq(0..ROWS), "{guarantee}: {}", rows.len());
-    }
+    });
+}
+
+/// A sink on a broker of its own, which is frozen at the start, and again when it has some rows.
+fn dead_for_a_while(guarantee: &str, comes_back: fn(&mut Broker)) {
+    let bootstrap = Broker::shared().bootstrap();
+    let mut other = Broker::start();
+    client::create_topic(&other.bootstrap(), "out", 1);
+    let folder = tempfile::tempdir().unwrap();
+    let states = folder.path().join("states").display().to_string();
+    let options = format!(
+        ", 'sink.delivery-guarantee' = '{guarantee}', 'properties.queue.buffering.max.kbytes' = '2048'"
+    );
+    let topic = format!("sinks-dead-{guarantee}");
+    let sql = "SET 'execution.checkpointing.interval' = '500 ms'; SET 'trigger' = '100 ms';\n"
+        .to_string()
+        + &source(&bootstrap, &topic, "direct")
+        + &kafka_sink_sql(&other.bootstrap(), "out", COLUMNS, &options)
+        + "INSERT INTO o SELECT a, text FROM i;";
+    fill(&bootstrap, &topic, 0..10);
+    other.freeze();
+    let run = Run::start(windrow(folder.path(), &sql, &["--checkpoint", &states]));
+    until("it waits", || run.stands_still());
+    other.thaw();
+    until("the first rows", || written(&other.bootstrap()) >= 10);
+    other.freeze();
+    fill(&bootstrap, &topic, 10..ROWS);
+    let memory = holds(&run, &["waiting for Kafka at", &other.bootstrap()]);
+    assert!(memory < 150 * MB, "{} MB", memory / MB);
+    comes_back(&mut other);
+    until("all rows", || written(&other.bootstrap()) >= ROWS as i64);
+    run.signal("-TERM");
+    run.end().assert(0, &["read 100,000 records"]);
+    let rows = topic_numbers(&other.bootstrap(), "out");
+    assert!(rows.iter().copied().eq(0..ROWS), "{}", rows.len());
+}
+
+/// Last offset + 1 of partition 0, as far as transactions are committed.
+fn written(bootstrap: &str) -> i64 {
+    use rdkafka::consumer::{BaseConsumer, Consumer};
+    let mut config = client::config(bootstrap);
+    config.set("isolation.level", "read_committed");
+    let consumer: BaseConsumer = config.create().unwrap();
+    let watermarks = consumer.fetch_watermarks("out", 0, PATIENCE);
+    watermarks.unwrap().1
 }
