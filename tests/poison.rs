@@ -8,6 +8,7 @@ mod large;
 mod retention;
 mod rights;
 mod sinks;
+mod times;
 
 use crate::support::{Broker, client};
 use std::io::{BufRead, BufReader};

@@ -81,6 +81,13 @@ fn thirty_percent_bad_records_are_counted_kept_or_the_end_as_asked() {
         kept.sort();
         assert!(kept == bad, "{} dead letters", kept.len());
         let failed = run("fail'");
-        failed.assert(1, &["error: bad record at bad-in/", " offset "]);
+        failed.assert(
+            1,
+            &[
+                "error: bad record at bad-in/",
+                " offset ",
+                "hint: 'bad-records' = 'skip'",
+            ],
+        );
     }
 }

@@ -109,11 +109,16 @@ fn change(bootstrap: &str, key: i16, resource: Resource<'_>, right: Right, there
 /// A record batch of one record, whose records are packed already (`codec` is the number of the
 /// attributes), and which begins at offset 0: the broker puts the right one in.
 pub fn batch(codec: i16, packed: &[u8]) -> Vec<u8> {
+    batch_at(1_700_000_000_000, codec, packed)
+}
+
+/// The same with a timestamp of its own, in ms.
+pub fn batch_at(timestamp_ms: i64, codec: i16, packed: &[u8]) -> Vec<u8> {
     let mut rest = Vec::new();
     rest.extend(codec.to_be_bytes());
     rest.extend(0_i32.to_be_bytes()); // last offset delta
-    rest.extend(1_700_000_000_000_i64.to_be_bytes()); // first and last timestamp
-    rest.extend(1_700_000_000_000_i64.to_be_bytes());
+    rest.extend(timestamp_ms.to_be_bytes()); // the first and the largest
+    rest.extend(timestamp_ms.to_be_bytes());
     rest.extend((-1_i64).to_be_bytes()); // no producer
     rest.extend((-1_i16).to_be_bytes());
     rest.extend((-1_i32).to_be_bytes());
