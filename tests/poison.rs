@@ -9,6 +9,7 @@ mod retention;
 mod rights;
 mod sinks;
 mod times;
+mod wide;
 
 use crate::support::{Broker, client};
 use std::io::{BufRead, BufReader};
