@@ -20,7 +20,9 @@ fn value(record: usize, i: usize) -> serde_json::Value {
 }
 
 fn record(number: usize, count: usize) -> serde_json::Map<String, serde_json::Value> {
-    (0..count).map(|i| (format!("c{i}"), value(number, i))).collect()
+    (0..count)
+        .map(|i| (format!("c{i}"), value(number, i)))
+        .collect()
 }
 
 fn fill(bootstrap: &str, topic: &str, count: usize) {
@@ -56,7 +58,10 @@ fn some_of_ten_thousand_columns_are_read_in_reasonable_time() {
     let grouped = "SELECT c0, sum(c9999) AS s, count(DISTINCT c5001) AS d FROM i GROUP BY c0;";
     let (grouped, took) = rows(&(table + grouped));
     let sum: usize = (0..RECORDS).map(|r| r * 9999).sum();
-    assert_eq!(grouped, [serde_json::json!({"c0": 0, "s": sum, "d": RECORDS})]);
+    assert_eq!(
+        grouped,
+        [serde_json::json!({"c0": 0, "s": sum, "d": RECORDS})]
+    );
     assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
