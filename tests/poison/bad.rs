@@ -42,7 +42,7 @@ fn good() -> Vec<usize> {
 #[test]
 fn thirty_percent_bad_records_are_counted_kept_or_the_end_as_asked() {
     let bootstrap = Broker::shared().bootstrap();
-    let bad = fill(&bootstrap, "bad-in");
+    let bad = fill(&bootstrap, "poison-bad-in");
     for client in CLIENTS {
         let dead = format!("bad-dead-{client}");
         client::create_topic(&bootstrap, &dead, 3);
@@ -50,7 +50,8 @@ fn thirty_percent_bad_records_are_counted_kept_or_the_end_as_asked() {
         let letters = folder.path().join("letters");
         let run = |policy: &str| {
             let options = format!(", 'source.client' = '{client}', 'bad-records' = '{policy}");
-            let sql = source_sql(&bootstrap, "bad-in", "a BIGINT", &options) + "SELECT a FROM i;";
+            let sql =
+                source_sql(&bootstrap, "poison-bad-in", "a BIGINT", &options) + "SELECT a FROM i;";
             let args = ["--until-end", "--format", "json"];
             Run::start(windrow(folder.path(), &sql, &args)).end()
         };
@@ -67,7 +68,7 @@ fn thirty_percent_bad_records_are_counted_kept_or_the_end_as_asked() {
         let letter = |row: String| {
             let row: serde_json::Value = serde_json::from_str(&row).unwrap();
             let place = |key: &str| row[key].as_i64().unwrap();
-            assert!(row["topic"] == "bad-in" && place("partition") + place("offset") >= 0);
+            assert!(row["topic"] == "poison-bad-in" && place("partition") + place("offset") >= 0);
             assert!(!row["reason"].as_str().unwrap().is_empty());
             row["payload"].as_str().unwrap().to_string()
         };
@@ -84,7 +85,7 @@ fn thirty_percent_bad_records_are_counted_kept_or_the_end_as_asked() {
         failed.assert(
             1,
             &[
-                "error: bad record at bad-in/",
+                "error: bad record at poison-bad-in/",
                 " offset ",
                 "hint: 'bad-records' = 'skip'",
             ],
