@@ -10,7 +10,7 @@ mod status;
 pub mod topics;
 
 use crate::error::{Error, Result};
-use crate::sink::console::OUTPUT_CLOSED;
+use crate::sink::console::{OUTPUT_CLOSED, output_error};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::io::Write;
 use std::path::PathBuf;
@@ -145,6 +145,12 @@ fn signals(stop: &Arc<AtomicBool>) -> Result<()> {
     }
     debug_assert!(!stop.load(Ordering::Relaxed));
     Ok(())
+}
+
+/// Prints a line. Nobody may be listening any more (`| head`), or the disk may be full: `println!`
+/// would panic.
+fn say(text: impl std::fmt::Display) -> Result<()> {
+    writeln!(std::io::stdout(), "{text}").map_err(output_error)
 }
 
 fn log_to_stderr() -> Result<()> {

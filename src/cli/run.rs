@@ -1,7 +1,7 @@
 //! `windrow run`, `check` and `explain`.
 
-use super::Failure;
 use super::status::{self, Aside, Status, Watched, Writing};
+use super::{Failure, say};
 use crate::error::{Error, Result};
 use crate::plan::{
     Job, Settings, explain, parse_memory, parse_output_mode, parse_trigger, plan_script,
@@ -130,7 +130,7 @@ pub fn run(args: &RunArgs, stop: Arc<AtomicBool>) -> Result<(), Failure> {
         }
         if job.queries.is_empty() {
             for text in &job.explained {
-                println!("{text}");
+                say(text)?;
             }
             if job.explained.is_empty() {
                 tracing::warn!("the file holds no SELECT and no INSERT: there is nothing to run");
@@ -163,19 +163,19 @@ pub fn run(args: &RunArgs, stop: Arc<AtomicBool>) -> Result<(), Failure> {
 
 pub fn check(args: &FileArgs) -> Result<(), Failure> {
     let source = read(&args.file)?;
-    let result = plan(&source, args, &Settings::default()).map(|job| {
+    let result = plan(&source, args, &Settings::default()).and_then(|job| {
         let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         let queries = if job.queries.len() == 1 {
             "1 query".into()
         } else {
             format!("{} queries", job.queries.len())
         };
-        println!(
+        say(format_args!(
             "{}: ok, {} over {}",
             args.file.display(),
             queries,
             count(job.sources.len(), "source")
-        );
+        ))
     });
     positioned(result, &args.file, &source)
 }
@@ -187,13 +187,13 @@ pub fn explain(args: &ExplainArgs) -> Result<(), Failure> {
                 .alias
                 .map(|a| format!(" (also {a})"))
                 .unwrap_or_default();
-            println!(
+            say(format_args!(
                 "{}{alias}\n    {}; {}\n    connectors: {}",
                 def.name,
                 def.doc,
                 def.values,
                 def.connectors.replace(' ', ", ")
-            );
+            ))?;
         }
         return Ok(());
     }
@@ -205,8 +205,8 @@ pub fn explain(args: &ExplainArgs) -> Result<(), Failure> {
         set: args.set.clone(),
     };
     let source = read(&args.file)?;
-    let result =
-        plan(&source, &args, &Settings::default()).map(|job| print!("{}", explain::job_text(&job)));
+    let result = plan(&source, &args, &Settings::default())
+        .and_then(|job| say(explain::job_text(&job).trim_end_matches('\n')));
     positioned(result, &args.file, &source)
 }
 
