@@ -47,6 +47,9 @@ pub enum Error {
     Bug(String),
 }
 
+/// What the text of an error about one record begins with.
+pub const BAD_RECORD: &str = "bad record at ";
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
@@ -88,6 +91,9 @@ impl Error {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Error::Sql { hint, .. } | Error::Environment { hint, .. } => hint.as_deref(),
+            Error::Data(text) if text.starts_with(BAD_RECORD) => {
+                Some("'bad-records' = 'skip' or 'dead-letter' goes on without such records")
+            }
             _ => None,
         }
     }

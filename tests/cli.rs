@@ -291,3 +291,31 @@ fn completions_are_printed() {
     let out = windrow(&["completions", "bash"]);
     assert!(text(&out.stdout).contains("_windrow"));
 }
+
+/// `println!` panicked: `windrow explain --options | head` ended with 101 and a stack trace.
+#[test]
+fn output_that_is_closed_or_full_is_no_panic() {
+    let (_dir, file) = folder("", "SELECT page FROM t;");
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    for args in [
+        vec!["explain", "--options"],
+        vec!["explain", &file],
+        vec!["check", &file],
+    ] {
+        let run = |stdout: Stdio| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_windrow"));
+            let child = command.args(&args).stdout(stdout).stderr(Stdio::piped());
+            child.spawn().unwrap()
+        };
+        let full = run(full.as_ref().unwrap().try_clone().unwrap().into());
+        let output = full.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        let said = text(&output.stderr);
+        assert!(said.starts_with("error: cannot write the result"), "{said}");
+        // A pipe whose reader is gone before anything is written.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = run(writer.into()).wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+    }
+}

@@ -5,6 +5,7 @@ mod golden_slt;
 mod kafka;
 mod memory;
 mod oracle;
+mod poison;
 mod queries;
 mod s3;
 mod simulator;

@@ -219,11 +219,10 @@ pub fn run(args: &DemoArgs, stop: Arc<AtomicBool>) -> Result<()> {
         first = first.and(ended);
     }
     first?;
-    println!(
+    super::say(format_args!(
         "\nThese were {} through an embedded broker. Yours: windrow run FILE.sql (see queries/ for examples).",
         files()
-    );
-    Ok(())
+    ))
 }
 
 fn files() -> String {

@@ -10,8 +10,9 @@ mod status;
 pub mod topics;
 
 use crate::error::{Error, Result};
-use crate::sink::console::OUTPUT_CLOSED;
+use crate::sink::console::{OUTPUT_CLOSED, output_error};
 use clap::{CommandFactory, Parser, Subcommand};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -111,7 +112,8 @@ pub fn main() -> ExitCode {
                 .source
                 .as_ref()
                 .map(|(path, text)| (path.as_path(), text.as_str()));
-            eprintln!("{}", error::text(&failure.error, source));
+            // Nobody listens, or the log's disk is full: the exit code tells.
+            let _unheard = writeln!(std::io::stderr(), "{}", error::text(&failure.error, source));
             ExitCode::from(failure.error.exit_code())
         }
     }
@@ -143,6 +145,12 @@ fn signals(stop: &Arc<AtomicBool>) -> Result<()> {
     }
     debug_assert!(!stop.load(Ordering::Relaxed));
     Ok(())
+}
+
+/// Prints a line. Nobody may be listening any more (`| head`), or the disk may be full: `println!`
+/// would panic.
+fn say(text: impl std::fmt::Display) -> Result<()> {
+    writeln!(std::io::stdout(), "{text}").map_err(output_error)
 }
 
 fn log_to_stderr() -> Result<()> {

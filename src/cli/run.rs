@@ -1,14 +1,14 @@
 //! `windrow run`, `check` and `explain`.
 
-use super::Failure;
-use super::status::{self, Aside, Status};
+use super::status::{self, Aside, Status, Watched, Writing};
+use super::{Failure, say};
 use crate::error::{Error, Result};
 use crate::plan::{
     Job, Settings, explain, parse_memory, parse_output_mode, parse_trigger, plan_script,
 };
 use crate::run::sinks::{Format, Output};
 use crate::run::{RunOptions, run as run_job};
-use crate::time::SystemClock;
+use crate::time::{Clock, SystemClock};
 use clap::Args;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -131,20 +131,19 @@ pub fn run(args: &RunArgs, stop: Arc<AtomicBool>) -> Result<(), Failure> {
         }
         if job.queries.is_empty() {
             for text in &job.explained {
-                println!("{text}");
+                say(text)?;
             }
             if job.explained.is_empty() {
                 tracing::warn!("the file holds no SELECT and no INSERT: there is nothing to run");
             }
             return Ok(());
         }
-        let clock = Arc::new(SystemClock::default());
-        let stdout_bar = bar.clone();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let writing = Writing::default();
+        let (stdout_bar, told, stamps) = (bar.clone(), writing.clone(), clock.clone());
         let output: Output = Arc::new(move || {
-            Box::new(BufWriter::new(Aside::new(
-                stdout_bar.clone(),
-                std::io::stdout(),
-            )))
+            let stdout = Watched::new(std::io::stdout(), told.clone(), stamps.clone());
+            Box::new(BufWriter::new(Aside::new(stdout_bar.clone(), stdout)))
         });
         let options = RunOptions {
             format: args.format.into(),
@@ -152,7 +151,7 @@ pub fn run(args: &RunArgs, stop: Arc<AtomicBool>) -> Result<(), Failure> {
             clock: clock.clone(),
             stop,
         };
-        let mut status = Status::new(bar.clone(), clock);
+        let mut status = Status::new(bar.clone(), clock, writing);
         let summary = run_job(job, &options, &mut status)?;
         status.finish(&summary);
         Ok(())
@@ -165,19 +164,19 @@ pub fn run(args: &RunArgs, stop: Arc<AtomicBool>) -> Result<(), Failure> {
 
 pub fn check(args: &FileArgs) -> Result<(), Failure> {
     let source = read(&args.file)?;
-    let result = plan(&source, args, &Settings::default()).map(|job| {
+    let result = plan(&source, args, &Settings::default()).and_then(|job| {
         let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         let queries = if job.queries.len() == 1 {
             "1 query".into()
         } else {
             format!("{} queries", job.queries.len())
         };
-        println!(
+        say(format_args!(
             "{}: ok, {} over {}",
             args.file.display(),
             queries,
             count(job.sources.len(), "source")
-        );
+        ))
     });
     positioned(result, &args.file, &source)
 }
@@ -189,13 +188,13 @@ pub fn explain(args: &ExplainArgs) -> Result<(), Failure> {
                 .alias
                 .map(|a| format!(" (also {a})"))
                 .unwrap_or_default();
-            println!(
+            say(format_args!(
                 "{}{alias}\n    {}; {}\n    connectors: {}",
                 def.name,
                 def.doc,
                 def.values,
                 def.connectors.replace(' ', ", ")
-            );
+            ))?;
         }
         return Ok(());
     }
@@ -207,8 +206,8 @@ pub fn explain(args: &ExplainArgs) -> Result<(), Failure> {
         set: args.set.clone(),
     };
     let source = read(&args.file)?;
-    let result =
-        plan(&source, &args, &Settings::default()).map(|job| print!("{}", explain::job_text(&job)));
+    let result = plan(&source, &args, &Settings::default())
+        .and_then(|job| say(explain::job_text(&job).trim_end_matches('\n')));
     positioned(result, &args.file, &source)
 }
 

@@ -10,12 +10,14 @@ use crate::watermark::NONE;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// How often the line is drawn anew, and (without terminal) a log line is written.
 const DRAW: Duration = Duration::from_millis(200);
 const LOG: Duration = Duration::from_secs(10);
+/// A write to standard output that takes so long is told.
+const BLOCKED: Duration = Duration::from_secs(5);
 /// After so long without a watermark the run says what holds it back.
 const EXPLAIN: Duration = Duration::from_secs(10);
 
@@ -32,6 +34,8 @@ pub fn log_at(filter: &str, bar: Option<ProgressBar>) -> Result<()> {
         .with_env_filter(filter)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
+        // It would tell on standard error that it cannot write there, and panic.
+        .log_internal_errors(false)
         .with_writer(move || Aside {
             bar: bar.clone(),
             inner: std::io::stderr(),
@@ -88,6 +92,44 @@ impl<W: Write> Drop for Aside<W> {
     }
 }
 
+/// Since when a write to standard output has been under way, in ms of the run's clock; 0: none is.
+pub type Writing = Arc<AtomicU64>;
+
+/// A writer that says when it is at work: whoever reads it may have stopped.
+pub struct Watched<W: Write> {
+    inner: W,
+    writing: Writing,
+    clock: Arc<dyn Clock>,
+}
+
+impl<W: Write> Watched<W> {
+    pub fn new(inner: W, writing: Writing, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            inner,
+            writing,
+            clock,
+        }
+    }
+
+    fn watch<T>(&mut self, call: impl FnOnce(&mut W) -> T) -> T {
+        let now = u64::try_from(self.clock.now().as_millis()).unwrap_or(u64::MAX);
+        self.writing.store(now.max(1), Relaxed);
+        let result = call(&mut self.inner);
+        self.writing.store(0, Relaxed);
+        result
+    }
+}
+
+impl<W: Write> Write for Watched<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.watch(|inner| inner.write(bytes))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.watch(W::flush)
+    }
+}
+
 /// Shows how a run goes.
 pub struct Status {
     bar: Option<ProgressBar>,
@@ -99,6 +141,9 @@ pub struct Status {
     drawn_records: u64,
     logged_records: u64,
     explained: bool,
+    /// Of standard output, and whether it was told that nobody reads it.
+    writing: Writing,
+    blocked: bool,
 }
 
 /// The bar when standard error is a terminal.
@@ -114,7 +159,7 @@ pub fn bar() -> Option<ProgressBar> {
 }
 
 impl Status {
-    pub fn new(bar: Option<ProgressBar>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(bar: Option<ProgressBar>, clock: Arc<dyn Clock>, writing: Writing) -> Self {
         let now = clock.now();
         Self {
             bar,
@@ -125,6 +170,23 @@ impl Status {
             drawn_records: 0,
             logged_records: 0,
             explained: false,
+            writing,
+            blocked: false,
+        }
+    }
+
+    /// Says that the run waits for whoever reads its output, and that it goes on.
+    fn tell_blocked(&mut self, now: Duration) {
+        let since = self.writing.load(Relaxed);
+        let blocked = since > 0 && now.saturating_sub(Duration::from_millis(since)) >= BLOCKED;
+        if blocked != self.blocked {
+            self.blocked = blocked;
+            match blocked {
+                true => tracing::warn!(
+                    "waiting for whoever reads standard output; meanwhile nothing more is read"
+                ),
+                false => tracing::warn!("standard output is read again"),
+            }
         }
     }
 
@@ -219,6 +281,7 @@ impl Observer for Status {
             (self.logged, self.logged_records) = (now, stats.records());
         }
         self.explain(stats, job, now);
+        self.tell_blocked(now);
     }
 
     fn waiting(&mut self, text: &str) {

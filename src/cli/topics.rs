@@ -1,5 +1,6 @@
 //! `windrow topics list|create|describe`.
 
+use super::say;
 use crate::error::{Error, Result, nearest};
 use crate::kafka::admin;
 use crate::kafka::config::{ClientConfig, client_config};
@@ -88,11 +89,8 @@ pub fn run(args: Args, _: &AtomicBool) -> Result<()> {
         Action::List { connection } => {
             for topic in admin::list(&connection.config()?)? {
                 let n = topic.partitions.len();
-                println!(
-                    "{}\t{n} partition{}",
-                    topic.name,
-                    if n == 1 { "" } else { "s" }
-                );
+                let plural = if n == 1 { "" } else { "s" };
+                say(format_args!("{}\t{n} partition{plural}", topic.name))?;
             }
             Ok(())
         }
@@ -119,17 +117,14 @@ pub fn run(args: Args, _: &AtomicBool) -> Result<()> {
                 &settings,
             )?;
             match (created, if_not_exists) {
-                (true, _) => println!(
+                (true, _) => say(format_args!(
                     "created topic {topic} with {partitions} partition{}",
                     if partitions == 1 { "" } else { "s" }
-                ),
-                (false, true) => println!("topic {topic} exists already"),
-                (false, false) => {
-                    return Err(Error::env(format!("topic '{topic}' exists already"))
-                        .with_hint("--if-not-exists makes this no error"));
-                }
+                )),
+                (false, true) => say(format_args!("topic {topic} exists already")),
+                (false, false) => Err(Error::env(format!("topic '{topic}' exists already"))
+                    .with_hint("--if-not-exists makes this no error")),
             }
-            Ok(())
         }
         Action::Describe { topic, connection } => describe(&connection, &topic),
     }
@@ -148,20 +143,20 @@ fn describe(connection: &Connection, name: &str) -> Result<()> {
         ))
         .with_hint(hint));
     };
-    println!(
+    say(format_args!(
         "{:>9}  {:>6}  {:<12}  {:>14}  {:>14}  {:>14}",
         "partition", "leader", "replicas", "first offset", "next offset", "records"
-    );
+    ))?;
     for p in &topic.partitions {
         let (low, high) = p.offsets.unwrap_or_default();
         let replicas: Vec<String> = p.replicas.iter().map(i32::to_string).collect();
-        println!(
+        say(format_args!(
             "{:>9}  {:>6}  {:<12}  {low:>14}  {high:>14}  {:>14}",
             p.id,
             p.leader,
             replicas.join(","),
             high - low
-        );
+        ))?;
     }
     Ok(())
 }

@@ -29,6 +29,10 @@ const BATCH_MESSAGES_MAX: usize = 8192;
 const CHECK: Duration = Duration::from_secs(5);
 const DESCRIBE: Duration = Duration::from_secs(1);
 
+/// What librdkafka advises when a response is larger than that; it drops the connection and asks
+/// again for ever.
+const TOO_LARGE: &str = "receive.message.max.bytes";
+
 /// What the callbacks leave for `poll`.
 #[derive(Default)]
 struct State {
@@ -64,7 +68,11 @@ pub struct KafkaReader {
     keys: bool,
     headers: bool,
     bootstrap: String,
+    /// Whose rights count, for messages.
+    who: String,
     away: bool,
+    /// The error that was returned is about an offset that the log does not have.
+    overtaken: bool,
     clock: SystemClock,
     /// When the topics were asked about.
     checked: Duration,
@@ -85,6 +93,8 @@ fn tune(config: &mut ClientConfig) {
         ("queued.max.messages.kbytes", "4096"),
         ("fetch.message.max.bytes", "262144"),
         ("fetch.wait.max.ms", "100"),
+        // As the direct client: a batch comes whole, however little of it was asked for.
+        ("receive.message.max.bytes", "268435456"),
         ("check.crcs", "true"),
         // A broker that is away is tried again soon.
         ("reconnect.backoff.max.ms", "2000"),
@@ -129,7 +139,12 @@ unsafe extern "C" fn on_error(
         };
         (&*(opaque as *const State), text)
     };
-    *state.error.lock().unwrap_or_else(PoisonError::into_inner) = Some((code, reason));
+    let mut last = state.error.lock().unwrap_or_else(PoisonError::into_inner);
+    // That no broker is left follows from what went wrong before.
+    let keeps = |(_, text): &(c_int, String)| text.contains(TOO_LARGE);
+    if !last.as_ref().is_some_and(keeps) {
+        *last = Some((code, reason));
+    }
 }
 
 unsafe extern "C" fn on_log(
@@ -201,7 +216,9 @@ impl KafkaReader {
             keys: request.keys,
             headers: request.headers,
             bootstrap: bootstrap.to_string(),
+            who: faults::who(&config),
             away: false,
+            overtaken: false,
             clock: SystemClock::new(),
             checked: Duration::ZERO,
         };
@@ -210,6 +227,22 @@ impl KafkaReader {
         }
         reader.add(partitions)?;
         Ok(reader)
+    }
+
+    /// Whether the error that `poll` returned is that retention may have removed what was to be read
+    /// next.
+    pub fn is_overtaken(&self) -> bool {
+        self.overtaken
+    }
+
+    /// What is still to be read, for another reader to go on with.
+    pub fn left(&self) -> Vec<Assignment> {
+        let live = self.partitions.iter().filter(|p| !p.ended);
+        live.map(|p| Assignment {
+            start: p.position,
+            ..p.assignment.clone()
+        })
+        .collect()
     }
 
     /// Gives the client the partitions, with their offsets, in addition to those it has.
@@ -405,6 +438,7 @@ impl KafkaReader {
         ]) {
             // In a topic that was created again the position may be behind the end.
             self.check_topics()?;
+            self.overtaken = true;
             return Err(faults::out_of_range(&place, &text));
         }
         if is(&[
@@ -414,11 +448,17 @@ impl KafkaReader {
         ]) {
             return Err(faults::gone(&place, Some(&text)));
         }
-        if is(&[
-            E::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
-            E::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED,
-        ]) {
-            return Err(faults::forbidden(&place, &text));
+        if is(&[E::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED]) {
+            // librdkafka looks for its group's coordinator, which reading does without.
+            tracing::debug!("{text}");
+            return Ok(());
+        }
+        if is(&[E::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]) {
+            let topic = partition.map_or("", |p| &*self.partitions[p].assignment.topic);
+            return Err(faults::forbidden(&self.who, topic, &place, &text));
+        }
+        if partition.is_none() && is(&[E::RD_KAFKA_RESP_ERR__BAD_MSG]) {
+            return Err(self.unreadable(&text));
         }
         if is(&[
             E::RD_KAFKA_RESP_ERR__BAD_MSG,
@@ -441,6 +481,25 @@ impl KafkaReader {
         }
     }
 
+    /// A response as a whole cannot be read; asking again would give the same.
+    fn unreadable(&self, text: &str) -> Error {
+        let read = self.partitions.iter().filter(|p| !p.ended).take(3);
+        let places: Vec<String> = read
+            .map(|p| {
+                let Assignment {
+                    topic, partition, ..
+                } = &p.assignment;
+                format!("{topic}/{partition} offset {}", p.position)
+            })
+            .collect();
+        Error::env(format!(
+            "Kafka at {} answers what cannot be read, at {}: {text}",
+            self.bootstrap,
+            places.join(" or ")
+        ))
+        .with_hint("a record batch may be larger than 'properties.receive.message.max.bytes'")
+    }
+
     /// What the error callback left.
     fn client_error(&mut self) -> Result<()> {
         use sys::rd_kafka_resp_err_t as E;
@@ -459,6 +518,9 @@ impl KafkaReader {
                 "Kafka client at {}: {reason}",
                 self.bootstrap
             )));
+        }
+        if is(E::RD_KAFKA_RESP_ERR__BAD_MSG) || reason.contains(TOO_LARGE) {
+            return Err(self.unreadable(&reason));
         }
         if is(E::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
             self.set_away(&reason);

@@ -1,18 +1,36 @@
-//! The direct client, until it meets what it does not speak (a broker before 2.3, message formats
-//! before 0.11); then librdkafka, from there.
+//! The reader that the engine is given: one of the two clients, and what makes it go over to another
+//! reader. The direct client may meet what it does not speak (a broker before 2.3, message formats
+//! before 0.11): then librdkafka goes on from there. Either may find that retention has removed
+//! what it was to read: where that is allowed, reading goes on at what is left.
 
 use super::client::KafkaReader;
 use super::config::ClientConfig;
 use super::direct::DirectReader;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::source::{Assignment, Polled, ReadRequest, Reader};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
+
+/// How long the brokers may take to say where a log begins.
+const REQUEST: Duration = Duration::from_secs(10);
 
 pub struct EitherReader {
     reading: Reading,
-    config: ClientConfig,
-    bootstrap: String,
-    request: ReadRequest,
+    wanted: Wanted,
+    notices: VecDeque<String>,
+}
+
+/// What readers are made of, and how far they may depart from it.
+pub struct Wanted {
+    pub config: ClientConfig,
+    pub bootstrap: String,
+    pub request: ReadRequest,
+    /// librdkafka reads what the direct client does not.
+    pub either: bool,
+    /// Records that are lost are told and left out; this client knows where the logs begin.
+    pub lossy: Option<Arc<BaseConsumer>>,
 }
 
 enum Reading {
@@ -20,44 +38,104 @@ enum Reading {
     Librdkafka(Box<KafkaReader>),
 }
 
-impl EitherReader {
-    pub fn new(
-        config: &ClientConfig,
-        bootstrap: &str,
-        partitions: &[Assignment],
-        request: &ReadRequest,
-    ) -> Result<Self> {
-        let reader = DirectReader::new(config, partitions, request)?;
-        Ok(Self {
-            reading: Reading::Direct(Box::new(reader)),
-            config: config.clone(),
-            bootstrap: bootstrap.to_string(),
-            request: request.clone(),
+impl Reading {
+    fn reader(&mut self) -> &mut dyn Reader {
+        match self {
+            Reading::Direct(reader) => reader.as_mut(),
+            Reading::Librdkafka(reader) => reader.as_mut(),
+        }
+    }
+
+    fn is_too_old(&self) -> bool {
+        matches!(self, Reading::Direct(reader) if reader.is_too_old())
+    }
+
+    fn is_overtaken(&self) -> bool {
+        match self {
+            Reading::Direct(reader) => reader.is_overtaken(),
+            Reading::Librdkafka(reader) => reader.is_overtaken(),
+        }
+    }
+
+    fn left(&self) -> Vec<Assignment> {
+        match self {
+            Reading::Direct(reader) => reader.left(),
+            Reading::Librdkafka(reader) => reader.left(),
+        }
+    }
+}
+
+impl Wanted {
+    fn reading(&self, direct: bool, partitions: &[Assignment]) -> Result<Reading> {
+        Ok(match direct {
+            true => {
+                let reader = DirectReader::new(&self.config, partitions, &self.request)?;
+                Reading::Direct(Box::new(reader))
+            }
+            false => {
+                let (config, bootstrap) = (&self.config, &self.bootstrap);
+                let reader = KafkaReader::new(config, bootstrap, partitions, &self.request)?;
+                Reading::Librdkafka(Box::new(reader))
+            }
         })
+    }
+}
+
+impl EitherReader {
+    pub fn new(wanted: Wanted, direct: bool, partitions: &[Assignment]) -> Result<Self> {
+        Ok(Self {
+            reading: wanted.reading(direct, partitions)?,
+            wanted,
+            notices: VecDeque::new(),
+        })
+    }
+
+    /// Goes on where the logs begin by now; `error` where nothing of them is lost.
+    fn skip(&mut self, error: Error) -> Result<()> {
+        let Some(client) = &self.wanted.lossy else {
+            return Err(error);
+        };
+        let mut left = self.reading.left();
+        for a in &mut left {
+            let watermarks = client.fetch_watermarks(&a.topic, a.partition, REQUEST);
+            let (low, _) = watermarks.map_err(|_| error.clone())?;
+            if a.start < low {
+                let (lost, place) = (low - a.start, format!("{}/{}", a.topic, a.partition));
+                self.notices.push_back(format!(
+                    "{lost} offsets of {place} are lost: reading stood at {}, and retention has removed what is before {low}",
+                    a.start
+                ));
+                a.start = low;
+            }
+        }
+        if self.notices.is_empty() {
+            return Err(error);
+        }
+        let direct = matches!(self.reading, Reading::Direct(_));
+        self.reading = self.wanted.reading(direct, &left)?;
+        Ok(())
     }
 }
 
 impl Reader for EitherReader {
     fn poll(&mut self, timeout: Duration) -> Result<Polled> {
-        let direct = match &mut self.reading {
-            Reading::Librdkafka(reader) => return reader.poll(timeout),
-            Reading::Direct(reader) => reader,
-        };
-        match direct.poll(timeout) {
-            Err(error) if direct.is_too_old() => {
-                let left = direct.left();
-                let reader = KafkaReader::new(&self.config, &self.bootstrap, &left, &self.request)?;
-                self.reading = Reading::Librdkafka(Box::new(reader));
+        if let Some(notice) = self.notices.pop_front() {
+            return Ok(Polled::Notice(notice));
+        }
+        match self.reading.reader().poll(timeout) {
+            Err(error) if self.wanted.either && self.reading.is_too_old() => {
+                self.reading = self.wanted.reading(false, &self.reading.left())?;
                 Ok(Polled::Notice(format!("librdkafka reads on: {error}")))
+            }
+            Err(error) if self.reading.is_overtaken() => {
+                self.skip(error)?;
+                Ok(Polled::Idle)
             }
             polled => polled,
         }
     }
 
     fn add(&mut self, partitions: &[Assignment]) -> Result<()> {
-        match &mut self.reading {
-            Reading::Direct(reader) => reader.add(partitions),
-            Reading::Librdkafka(reader) => reader.add(partitions),
-        }
+        self.reading.reader().add(partitions)
     }
 }

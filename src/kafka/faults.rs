@@ -1,12 +1,13 @@
 //! What ends a query that reads Kafka, in the same words whichever client finds it. A place is a
 //! partition with an offset, e.g. `clicks/3 offset 42`.
 
+use super::config::ClientConfig;
 use crate::error::Error;
 use std::fmt::Display;
 
 pub(super) fn out_of_range(place: &str, text: &str) -> Error {
     Error::env(format!("{place} is not in the log any more: {text}"))
-        .with_hint("retention has overtaken the query; start at 'scan.startup.mode' = 'earliest-offset' to go on with what is left")
+        .with_hint("retention has overtaken the query; 'scan.fail-on-data-loss' = 'false' goes on with what is left, and without a checkpoint so does 'scan.startup.mode' = 'earliest-offset'")
 }
 
 /// `text` is what the broker says, if it says anything.
@@ -15,9 +16,25 @@ pub(super) fn gone(place: &str, text: Option<&str>) -> Error {
     Error::env(format!("{place} does not exist any more{text}")).with_hint("was the topic deleted?")
 }
 
-pub(super) fn forbidden(place: &str, text: &str) -> Error {
-    Error::env(format!("not allowed to read {place}: {text}"))
-        .with_hint("the user needs the ACL Read on the topic and its group")
+/// Whose rights they are, for messages; by the certificate alone we do not know the name.
+pub(super) fn who(config: &ClientConfig) -> String {
+    match config.get("sasl.username") {
+        Some(name) => format!("user '{name}'"),
+        None => "the user".into(),
+    }
+}
+
+pub(super) fn forbidden(who: &str, topic: &str, place: &str, text: &str) -> Error {
+    Error::env(format!("not allowed to read {place}: {text}")).with_hint(format!(
+        "{who} needs the right (ACL) Read on topic '{topic}'"
+    ))
+}
+
+/// Whether there is such a topic is not for this user to know.
+pub(super) fn hidden(who: &str, topic: &str, bootstrap: &str, rights: &str) -> Error {
+    Error::env(format!("not allowed to see topic '{topic}' at {bootstrap}")).with_hint(format!(
+        "{who} needs the rights (ACLs) {rights} on topic '{topic}'; whether it exists Kafka does not say"
+    ))
 }
 
 pub(super) fn corrupt(place: &str, text: impl Display) -> Error {

@@ -1,11 +1,13 @@
 //! Producing records: a client that several sinks may share, and a plain producer over it.
 
 use super::config::{ClientConfig, client_config};
+use super::faults;
 use crate::error::{Error, Result};
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,9 +17,10 @@ const POLL_EVERY: u64 = 256;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Remembers the first delivery that failed, or that the broker refuses the client.
-#[derive(Default)]
 pub(super) struct Deliveries {
     failed: Mutex<Option<Failure>>,
+    /// Whose rights count, for messages.
+    who: String,
 }
 
 #[derive(Clone)]
@@ -61,11 +64,17 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, _: ()) {
         if let Err((error, message)) = result {
             let code = error.rdkafka_error_code();
-            let failed = Error::env(format!(
-                "Kafka did not take a record of {}/{}: {error}",
-                message.topic(),
+            let topic = message.topic();
+            let mut failed = Error::env(format!(
+                "Kafka did not take a record of {topic}/{}: {error}",
                 message.partition()
             ));
+            if code == Some(Code::TopicAuthorizationFailed) {
+                let who = &self.who;
+                failed = failed.with_hint(format!(
+                    "{who} needs the right (ACL) Write on topic '{topic}'"
+                ));
+            }
             let purged = matches!(code, Some(Code::PurgeQueue | Code::PurgeInflight));
             self.remember(failed, purged);
         }
@@ -79,6 +88,8 @@ pub(super) struct Client {
     pub bootstrap: String,
     /// Empty without transactions.
     pub transactional_id: String,
+    /// What is written to, for messages.
+    topics: Mutex<BTreeSet<String>>,
 }
 
 impl Client {
@@ -100,13 +111,18 @@ impl Client {
         }
         let text = |key: &str| config.get(key).unwrap_or("").to_string();
         let (bootstrap, transactional_id) = (text("bootstrap.servers"), text("transactional.id"));
+        let context = Deliveries {
+            failed: Mutex::default(),
+            who: faults::who(&config),
+        };
         let producer = config
-            .create_with_context(Deliveries::default())
+            .create_with_context(context)
             .map_err(|e| Error::env(format!("cannot make a Kafka producer: {e}")))?;
         Ok(Self {
             producer,
             bootstrap,
             transactional_id,
+            topics: Mutex::default(),
         })
     }
 
@@ -121,6 +137,15 @@ impl Client {
             return self.serve(Duration::ZERO).map(|()| None);
         };
         match metadata.topics().iter().find(|t| t.name() == topic) {
+            Some(t) if t.error().map(Code::from) == Some(Code::TopicAuthorizationFailed) => {
+                let who = &self.producer.context().who;
+                Err(faults::hidden(
+                    who,
+                    topic,
+                    &self.bootstrap,
+                    "Describe and Write",
+                ))
+            }
             Some(t) if t.partitions().is_empty() => Err(Error::env(format!(
                 "topic '{topic}' does not exist at {}",
                 self.bootstrap
@@ -148,6 +173,9 @@ impl Client {
                 Err((e, back)) => {
                     // Why it refuses may lie among the events.
                     self.serve(Duration::from_millis(50))?;
+                    if let Some((_, text)) = self.producer.client().fatal_error() {
+                        return Err(self.gave_up(&text));
+                    }
                     return Err(Error::env(format!(
                         "cannot produce to topic '{}' at {}: {e}",
                         back.topic, self.bootstrap
@@ -205,7 +233,10 @@ impl Client {
             return Ok(());
         };
         if self.transactional_id.is_empty() {
-            return Err(error);
+            return Err(match self.producer.client().fatal_error() {
+                Some((_, text)) if purged => self.gave_up(&text),
+                _ => error,
+            });
         }
         // Asking for another transaction is how librdkafka tells what is wrong with this one.
         match self.producer.begin_transaction() {
@@ -216,6 +247,31 @@ impl Client {
             }
             _ => Err(error),
         }
+    }
+
+    /// librdkafka does nothing any more, for this reason.
+    fn gave_up(&self, text: &str) -> Error {
+        let error = Error::env(format!(
+            "cannot produce to {} at {}: {text}",
+            self.topics(),
+            self.bootstrap
+        ));
+        match text.contains("authorization failed") {
+            true => error.with_hint(format!(
+                "{} needs the right (ACL) Write on {}",
+                self.producer.context().who,
+                self.topics()
+            )),
+            false => error,
+        }
+    }
+
+    /// E.g. `topics 'a', 'b'`.
+    fn topics(&self) -> String {
+        let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        let named: Vec<String> = topics.iter().map(|t| format!("'{t}'")).collect();
+        let word = if named.len() == 1 { "topic" } else { "topics" };
+        format!("{word} {}", named.join(", "))
     }
 
     /// What an error of a transaction means.
@@ -237,9 +293,11 @@ impl Client {
                 e.string()
             ))
             .with_hint(format!(
-                "it needs the rights: Write and Describe on transactional id '{id}', Read on \
-                 group '{}', Read and Write on the topics",
-                super::transaction::group(id)
+                "{} needs the rights (ACLs) Write and Describe on transactional id '{id}', Read on \
+                 group '{}', Read and Write on {}",
+                self.producer.context().who,
+                super::transaction::group(id),
+                self.topics()
             )),
             _ => Error::env(format!(
                 "Kafka at {} gave up the transaction of '{id}': {}",
@@ -272,6 +330,9 @@ impl RawProducer {
 
     /// The same over a client that others use, too.
     pub(super) fn through(client: Arc<Client>, topic: &str) -> Result<Self> {
+        (client.topics.lock())
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(topic.to_string());
         Ok(Self {
             partitions: client.partitions(topic)?,
             client,

@@ -1,9 +1,8 @@
 //! The source `kafka`: which partitions, from where, to where.
 
-use super::client::KafkaReader;
 use super::config::client_config;
-use super::direct::{self, DirectReader};
-use super::either::EitherReader;
+use super::direct;
+use super::either::{EitherReader, Wanted};
 use super::faults;
 use super::topic_ids::{self, TopicId};
 use crate::error::{Error, Result, nearest};
@@ -17,6 +16,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +59,8 @@ pub struct KafkaSource {
     client_kind: ClientKind,
     fail_on_data_loss: bool,
     has_group: bool,
+    /// The user may not commit to it.
+    group_forbidden: AtomicBool,
     bootstrap: String,
     /// For metadata and offsets; made when first needed.
     client: Mutex<Option<Arc<BaseConsumer>>>,
@@ -132,6 +134,7 @@ impl KafkaSource {
             end,
             client_kind,
             has_group: o.get("properties.group.id").is_some(),
+            group_forbidden: AtomicBool::new(false),
             fail_on_data_loss: o.bool("scan.fail-on-data-loss")?.unwrap_or(true),
             bootstrap: config
                 .get("bootstrap.servers")
@@ -178,7 +181,7 @@ impl KafkaSource {
                         .iter()
                         .find(|t| t.name() == topic && !t.partitions().is_empty())
                     else {
-                        return Err(Look::Final(self.missing(topic, &all)));
+                        return Err(Look::Final(self.missing(client, topic, &all)));
                     };
                     found.extend(
                         topic
@@ -194,7 +197,14 @@ impl KafkaSource {
         Ok(found)
     }
 
-    fn missing(&self, topic: &str, all: &[&str]) -> Error {
+    fn missing(&self, client: &BaseConsumer, topic: &str, all: &[&str]) -> Error {
+        // Topics that this user may not see are left out of the list; asked by name, Kafka says so.
+        let named = client.fetch_metadata(Some(topic), REQUEST);
+        let code = named.ok().and_then(|n| n.topics().first()?.error());
+        if code.map(Code::from) == Some(Code::TopicAuthorizationFailed) {
+            let who = faults::who(&self.config);
+            return faults::hidden(&who, topic, &self.bootstrap, "Describe and Read");
+        }
         let there: Vec<&str> = all
             .iter()
             .copied()
@@ -219,11 +229,39 @@ impl KafkaSource {
     }
 
     fn refused(&self, e: &KafkaError) -> Error {
+        let who = faults::who(&self.config);
+        if is_group_forbidden(e) {
+            let group = self.config.get("group.id").unwrap_or_default();
+            return Error::env(format!(
+                "not allowed to read the offsets of group '{group}' at {}: {e}",
+                self.bootstrap
+            ))
+            .with_hint(format!(
+                "{who} needs the right (ACL) Read on group '{group}'"
+            ));
+        }
         let reason = e
             .rdkafka_error_code()
             .map_or(e.to_string(), |code| code.to_string());
         Error::env(format!("Kafka at {} refuses: {reason}", self.bootstrap))
             .with_hint("check properties.security.protocol and properties.sasl.*")
+    }
+
+    /// Why a commit of offsets failed; one that is not allowed is not tried again.
+    fn uncommitted(&self, e: &KafkaError) -> Error {
+        let group = self.config.get("group.id").unwrap_or_default();
+        let mut text = format!(
+            "cannot commit the offsets of group '{group}' at {}: {e}",
+            self.bootstrap
+        );
+        if is_group_forbidden(e) {
+            self.group_forbidden.store(true, Relaxed);
+            let who = faults::who(&self.config);
+            text += &format!(
+                "; {who} needs the right (ACL) Read on it; until the next start it is not tried again"
+            );
+        }
+        Error::env(text)
     }
 
     /// Offsets of one bound for all `partitions`.
@@ -472,6 +510,10 @@ fn bound(def: &TableDef, prefix: &str, mode: &str) -> Result<Bound> {
     }
 }
 
+fn is_group_forbidden(e: &KafkaError) -> bool {
+    e.rdkafka_error_code() == Some(Code::GroupAuthorizationFailed)
+}
+
 /// True for errors that waiting does not mend.
 fn is_fatal(e: &KafkaError) -> bool {
     matches!(
@@ -578,23 +620,24 @@ impl Source for KafkaSource {
     /// Commits the group's offsets, if the table names a group: for each partition the next one to
     /// read.
     fn commit(&self, positions: &[PartitionSnapshot]) -> Result<()> {
-        if !self.has_group || positions.is_empty() {
+        if !self.has_group || positions.is_empty() || self.group_forbidden.load(Relaxed) {
             return Ok(());
         }
-        let failed = |e: KafkaError| {
-            Error::env(format!(
-                "cannot commit the group's offsets at {}: {e}",
-                self.bootstrap
-            ))
-        };
         let mut list = TopicPartitionList::new();
         for p in positions {
             list.add_partition_offset(&p.topic, p.partition, Offset::Offset(p.position))
-                .map_err(failed)?;
+                .map_err(|e| self.uncommitted(&e))?;
         }
-        self.client()?
-            .commit(&list, rdkafka::consumer::CommitMode::Sync)
-            .map_err(failed)
+        let client = self.client()?;
+        // Where the user may not use the group, a commit waits a minute for its coordinator, and
+        // the checkpoints with it: this says so sooner.
+        if let Err(e) = client.committed_offsets(list.clone(), REQUEST) {
+            let events = std::iter::from_fn(|| client.poll(Duration::ZERO));
+            let why = events.filter_map(|e| e.err()).find(is_group_forbidden);
+            return Err(self.uncommitted(&why.unwrap_or(e)));
+        }
+        let committed = client.commit(&list, rdkafka::consumer::CommitMode::Sync);
+        committed.map_err(|e| self.uncommitted(&e))
     }
 
     fn discovery_interval(&self) -> Option<Duration> {
@@ -602,16 +645,19 @@ impl Source for KafkaSource {
     }
 
     fn reader(&self, partitions: &[Assignment]) -> Result<Box<dyn Reader>> {
-        let (config, bootstrap, request) = (&self.config, &self.bootstrap, &self.request);
-        Ok(match self.client_kind {
-            ClientKind::Either => {
-                Box::new(EitherReader::new(config, bootstrap, partitions, request)?)
-            }
-            ClientKind::Direct => Box::new(DirectReader::new(config, partitions, request)?),
-            ClientKind::Librdkafka => {
-                Box::new(KafkaReader::new(config, bootstrap, partitions, request)?)
-            }
-        })
+        let lossy = match self.fail_on_data_loss {
+            true => None,
+            false => Some(self.client()?),
+        };
+        let wanted = Wanted {
+            config: self.config.clone(),
+            bootstrap: self.bootstrap.clone(),
+            request: self.request.clone(),
+            either: self.client_kind == ClientKind::Either,
+            lossy,
+        };
+        let direct = self.client_kind != ClientKind::Librdkafka;
+        Ok(Box::new(EitherReader::new(wanted, direct, partitions)?))
     }
 
     fn is_bounded(&self) -> bool {

@@ -7,6 +7,7 @@
 //! it does not matter where the sources are.
 
 use super::config::{ClientConfig, client_config};
+use super::faults;
 use super::producer::Client;
 use crate::error::{Error, Result};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
@@ -23,7 +24,7 @@ const TIMEOUT_MS: u64 = 60_000;
 /// One attempt while the run starts: so often it is asked whether to go on.
 const ATTEMPT: Duration = Duration::from_millis(500);
 /// A request to a broker that has just answered another.
-const REQUEST: Duration = Duration::from_secs(30);
+const REQUEST: Duration = Duration::from_secs(5);
 /// A wait that lasts so long is told.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The end of a run that has failed waits no longer than this for its transaction's.
@@ -152,24 +153,31 @@ impl Transaction {
         let mut told = false;
         loop {
             let consumer = self.consumer(&self.group)?;
-            let e = match consumer.committed_offsets(asked.clone(), REQUEST) {
+            let mut e = match consumer.committed_offsets(asked.clone(), REQUEST) {
                 Ok(offsets) => return Ok(offsets),
                 Err(e) => e,
             };
+            // Serves the client's own events; one may say what the call takes for a broker away.
+            if let Some(Err(event)) = consumer.poll(Duration::from_millis(100)) {
+                e = event;
+            }
             let passes = e.rdkafka_error_code().is_some_and(|c| PASSING.contains(&c));
             if !passes || started.elapsed() > COORDINATOR {
                 return Err(Error::env(format!(
                     "cannot read the offsets of group '{}' at {}: {e}",
                     self.group, self.client.bootstrap
                 ))
-                .with_hint("is Read on the group and on the topic allowed?"));
+                .with_hint(format!(
+                    "{} needs the rights (ACLs) Read on group '{}' and Read on topic '{}'",
+                    faults::who(&self.config),
+                    self.group,
+                    self.topic
+                )));
             }
             if !told && started.elapsed() >= PATIENCE {
                 told = true;
                 tracing::warn!("waiting for the coordinator of group '{}': {e}", self.group);
             }
-            // Serves the client's own events until the next attempt.
-            let _nothing = consumer.poll(Duration::from_millis(100));
         }
     }
 

@@ -87,7 +87,7 @@ pub const OPTIONS: &[OptionDef] = &[
         Some("failOnDataLoss"),
         "kafka",
         "true | false",
-        "whether records that retention has removed behind a checkpoint are an error (default true)",
+        "whether records that retention has removed before they were read end the query (default true)",
     ),
     def(
         "scan.bounded.mode",

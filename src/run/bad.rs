@@ -1,7 +1,7 @@
 //! What happens to a record that is no row.
 
 use crate::decode::Bad;
-use crate::error::{At, Error, Result};
+use crate::error::{At, BAD_RECORD, Error, Result};
 use crate::kafka::producer::RawProducer;
 use crate::options::Options;
 use crate::remote::Keys;
@@ -100,7 +100,7 @@ impl BadRecords {
         let field = bad.field.as_deref().unwrap_or("");
         match self {
             BadRecords::Fail => Err(Error::Data(format!(
-                "bad record at {}/{} offset {}: {}",
+                "{BAD_RECORD}{}/{} offset {}: {}",
                 place.topic,
                 place.partition,
                 place.offset,
@@ -204,7 +204,7 @@ fn folder_row(def: &TableDef, place: &Place, bad: &Bad) -> Result<RecordBatch> {
     let binary = if text.is_some() { None } else { place.payload };
     let timestamp = Some(place.timestamp_ms)
         .filter(|t| *t >= 0)
-        .map(|t| t * 1000);
+        .and_then(|t| t.checked_mul(1000));
     Ok(RecordBatch::try_new(
         def.schema(),
         vec![

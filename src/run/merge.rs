@@ -25,6 +25,8 @@ use std::sync::atomic::Ordering::Relaxed;
 struct WorkerState {
     /// `None`: idle.
     watermark: Option<i64>,
+    /// The last one that it had.
+    told: i64,
     trigger: u64,
     /// The last checkpoint whose cut it has reached.
     checkpoint: u64,
@@ -126,6 +128,7 @@ impl Merge {
         };
         let state = WorkerState {
             watermark: Some(NONE),
+            told: NONE,
             trigger: 0,
             checkpoint: 0,
             ended: None,
@@ -201,7 +204,9 @@ impl Merge {
                 }
             }
             Message::Watermark(watermark) => {
-                self.workers[worker].watermark = watermark;
+                let state = &mut self.workers[worker];
+                state.watermark = watermark;
+                state.told = watermark.unwrap_or(state.told);
                 self.advance()?;
             }
             Message::Trigger(number) => {

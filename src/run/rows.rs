@@ -6,11 +6,11 @@ use crate::plan::{SourcePlan, run_isolating};
 use crate::source::{Blobs, Chunk};
 use crate::table::MetadataKey;
 use arrow::array::{
-    Array, ArrayRef, BinaryBuilder, Int32Array, Int64Array, MapBuilder, StringViewArray,
+    Array, ArrayRef, AsArray, BinaryBuilder, Int32Array, Int64Array, MapBuilder, StringViewArray,
     StringViewBuilder, TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::compute;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, TimestampMicrosecondType};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use std::ops::Range;
 use std::sync::Arc;
@@ -188,7 +188,7 @@ impl RowBuilder {
             batch.columns().to_vec(),
             &RecordBatchOptions::new().with_row_count(Some(records.len())),
         )?;
-        self.without_null_times(batch, records, bad)
+        self.without_wrong_times(batch, records, bad)
     }
 
     fn compute(&self, slice: &RecordBatch) -> Result<RecordBatch> {
@@ -208,17 +208,26 @@ impl RowBuilder {
         Ok(batch)
     }
 
-    fn without_null_times(
+    /// Rows without an event time, or with one that no window can be around, are bad.
+    fn without_wrong_times(
         &self,
         batch: RecordBatch,
         records: Vec<u32>,
         mut bad: Vec<Bad>,
     ) -> Result<Built> {
-        let Some(times) = self
-            .plan
-            .event_time
-            .map(|i| batch.column(i))
-            .filter(|c| c.null_count() > 0)
+        let Some((column, times)) = (self.plan.event_time)
+            .and_then(|i| {
+                Some((
+                    i,
+                    batch
+                        .column(i)
+                        .as_primitive_opt::<TimestampMicrosecondType>()?,
+                ))
+            })
+            // Without a branch in between: each batch is looked through.
+            .filter(|(_, t)| {
+                t.null_count() > 0 || t.values().iter().fold(false, |a, us| a | is_wild(*us))
+            })
         else {
             return Ok(Built {
                 batch,
@@ -226,23 +235,23 @@ impl RowBuilder {
                 bad,
             });
         };
-        let field = batch
-            .schema()
-            .field(self.plan.event_time.unwrap_or_default())
-            .name()
-            .clone();
+        let field = batch.schema().field(column).name().clone();
         let (mut keep, mut kept) = (Vec::new(), Vec::new());
         for (i, record) in records.iter().enumerate() {
-            if times.is_valid(i) {
-                keep.push(i as u32);
-                kept.push(*record);
-            } else {
-                bad.push(Bad {
-                    record: *record,
-                    field: Some(field.clone()),
-                    reason: "the event time is NULL".into(),
-                });
-            }
+            let reason = match times.is_valid(i) {
+                false => "the event time is NULL",
+                true if is_wild(times.value(i)) => "the event time is out of range",
+                true => {
+                    keep.push(i as u32);
+                    kept.push(*record);
+                    continue;
+                }
+            };
+            bad.push(Bad {
+                record: *record,
+                field: Some(field.clone()),
+                reason: reason.into(),
+            });
         }
         let batch = compute::take_record_batch(&batch, &UInt32Array::from(keep))?;
         Ok(Built {
@@ -251,6 +260,11 @@ impl RowBuilder {
             bad,
         })
     }
+}
+
+/// Some 146,000 years from 1970 on: beyond, a window's ends may have no number.
+fn is_wild(us: i64) -> bool {
+    !(-i64::MAX / 2..=i64::MAX / 2).contains(&us)
 }
 
 /// Keys may be absent where values are not: an absent key is a row of NULLs, not a tombstone.
@@ -330,7 +344,7 @@ fn metadata(
             let us = records.iter().map(|r| {
                 Some(chunk.timestamps_ms[*r as usize])
                     .filter(|t| *t >= 0)
-                    .map(|t| t * 1000)
+                    .and_then(|t| t.checked_mul(1000))
             });
             Arc::new(us.collect::<TimestampMicrosecondArray>())
         }

@@ -404,8 +404,8 @@ fn file_error(
         return Error::env(text).with_hint(hint);
     }
     let hint = match io.map(std::io::Error::kind) {
-        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
-            "make room on that disk and start again"
+        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge) => {
+            "make room on that disk, or raise the limit, and start again"
         }
         Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
             "let windrow's user write to that folder and start again"

@@ -132,8 +132,9 @@ fn failed(verb: &str, store: &str, name: &str, e: &io::Error) -> Error {
         return refused.with_hint(hint);
     }
     let hint = match e.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            "the disk is full: make room; the checkpoint before this is still good"
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            "the disk is full, or a limit is reached: make room; the checkpoint before this is \
+             still good"
         }
         ErrorKind::ReadOnlyFilesystem => "the file system is read-only: use another folder",
         ErrorKind::PermissionDenied => {

@@ -31,6 +31,11 @@ pub struct Options {
     pub sasl: bool,
     /// A listener with TLS for the host 127.0.0.1; see [`Broker::certificate`].
     pub tls: bool,
+    /// Whoever logs in may do nothing but what [`super::wire::allow`] grants; the plain listener
+    /// may do everything.
+    pub acls: bool,
+    /// Further lines of the broker's own properties.
+    pub more: &'static str,
 }
 
 /// A broker with its own data folder. Dropping it kills the process and removes the folder; so
@@ -173,6 +178,24 @@ impl Broker {
         }
     }
 
+    /// Stops it where it stands (SIGSTOP): it answers nobody, and its connections stay open.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on after `freeze`.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let java = self.process.as_ref().expect("the broker runs").java.id();
+        let sent = Command::new("kill")
+            .args([signal, &java.to_string()])
+            .status();
+        assert!(sent.expect("run kill").success());
+    }
+
     /// What the broker has printed so far (warnings and errors).
     pub fn log(&self) -> String {
         fs::read_to_string(self.home.path().join("broker.log")).unwrap_or_default()
@@ -212,10 +235,17 @@ impl Broker {
                 Self::STORE_PASSWORD
             );
         }
+        let acls = match options.acls {
+            true => {
+                "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\nsuper.users=User:ANONYMOUS\n"
+            }
+            false => "",
+        };
         let properties = format!(
-            "{SERVER}{node}listeners={listeners}\ncontroller.quorum.voters=1@127.0.0.1:{}\nlog.dirs={}\n{sasl}{tls}",
+            "{SERVER}{node}listeners={listeners}\ncontroller.quorum.voters=1@127.0.0.1:{}\nlog.dirs={}\n{sasl}{tls}{acls}{}\n",
             self.controller_port,
             self.home.path().join("data").display(),
+            options.more,
         );
         fs::write(self.home.path().join("server.properties"), properties)
             .expect("write server.properties");

@@ -6,6 +6,7 @@ pub mod client;
 pub mod dice;
 pub mod s3;
 pub mod sim;
+pub mod wire;
 
 pub use broker::Broker;
 pub use dice::Dice;

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// No response is longer. What says it is, is no Kafka broker.
-const FRAME_MAX: usize = 256 << 20;
+pub const FRAME_MAX: usize = 256 << 20;
 /// A buffer that grew beyond this for one frame is given back after it.
 const FRAME_KEPT: usize = 8 << 20;
 /// Length and correlation id.
@@ -32,6 +32,8 @@ pub enum Failure {
     Final(Error),
     /// The broker is too old for this client.
     TooOld(Error),
+    /// A response has so many bytes.
+    TooLarge(usize),
 }
 
 impl From<io::Error> for Failure {
@@ -241,7 +243,7 @@ impl Connection {
         loop {
             let end = match self.filled {
                 0..4 => 4,
-                _ => 4 + frame_length(&self.frame)?,
+                _ => 4 + self.frame_length()?,
             };
             if self.filled == end {
                 self.filled = 0;
@@ -262,6 +264,19 @@ impl Connection {
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(e.into()),
             }
+        }
+    }
+
+    fn frame_length(&self) -> Result<usize, Failure> {
+        let length = In::new(&self.frame).i32()?;
+        match usize::try_from(length) {
+            Ok(length) if (4..=FRAME_MAX).contains(&length) => Ok(length),
+            // What has logged us in is a Kafka broker.
+            Ok(length) if length > FRAME_MAX && self.is_ready() => Err(Failure::TooLarge(length)),
+            _ => Err(Failure::Passing(
+                "what answers there does not speak Kafka's protocol; is it a listener with TLS?"
+                    .into(),
+            )),
         }
     }
 
@@ -342,16 +357,6 @@ impl Connection {
     pub fn close(&mut self, registry: &Registry) {
         // A socket that cannot be taken off is closed right after, which takes it off.
         let _closed = registry.deregister(self.stream.tcp());
-    }
-}
-
-fn frame_length(frame: &[u8]) -> Result<usize, Failure> {
-    let length = In::new(frame).i32()?;
-    match usize::try_from(length) {
-        Ok(length) if (4..=FRAME_MAX).contains(&length) => Ok(length),
-        _ => Err(Failure::Passing(
-            "what answers there does not speak Kafka's protocol; is it a listener with TLS?".into(),
-        )),
     }
 }
 

@@ -1,9 +1,9 @@
 //! What the reader asks of the brokers: connections, who leads what, and records.
 
-use super::connection::{Asked, Failure};
+use super::connection::{Asked, FRAME_MAX, Failure};
 use super::messages::{self as m, FetchPartition};
 use super::reader::DirectReader;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use mio::Token;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -80,6 +80,7 @@ impl DirectReader {
                 self.too_old = true;
                 return Err(error);
             }
+            Failure::TooLarge(bytes) => return Err(self.too_large(link, bytes)),
             Failure::Passing(reason) => reason,
         };
         let l = &mut self.links[link];
@@ -96,6 +97,20 @@ impl DirectReader {
             partition.lost();
         }
         Ok(())
+    }
+
+    /// Asking again would give the same response.
+    fn too_large(&self, link: usize, bytes: usize) -> Error {
+        let asked = self.partitions.iter().filter(|p| p.leader == Some(link));
+        let places: Vec<String> = asked.take(3).map(|p| p.place(p.position)).collect();
+        Error::env(format!(
+            "Kafka answers with {bytes} bytes, more than {} MB: there is a record batch too large, at {}",
+            FRAME_MAX >> 20,
+            places.join(" or ")
+        ))
+        .with_hint(
+            "'source.client' = 'librdkafka' with 'properties.receive.message.max.bytes' reads up to 1 GB",
+        )
     }
 
     /// Asks a broker that answers, or connects to one.

@@ -79,7 +79,7 @@ impl Partition {
             Reason::OldFormat(_) => Error::env(format!("{place}: {}", fault.reason))
                 .with_hint("'source.client' = 'librdkafka' reads it"),
             Reason::TooLarge(_) => Error::env(format!("{place}: {}", fault.reason))
-                .with_hint("if it is no mistake, 'source.client' = 'librdkafka' reads it"),
+                .with_hint("if it is no mistake, 'source.client' = 'librdkafka' reads it, in memory that is not bounded"),
             _ => faults::corrupt(&place, &fault.reason),
         }
     }
@@ -106,7 +106,8 @@ impl Partition {
             .with_hint("'source.client' = 'librdkafka' may do better")
     }
 
-    pub fn forbidden(&self, text: &str) -> Error {
-        faults::forbidden(&self.place(self.position), text)
+    pub fn forbidden(&self, who: &str, text: &str) -> Error {
+        let place = self.place(self.position);
+        faults::forbidden(who, &self.assignment.topic, &place, text)
     }
 }

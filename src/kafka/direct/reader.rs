@@ -58,6 +58,8 @@ pub struct DirectReader {
     away: bool,
     /// The error that was returned is about what only librdkafka reads.
     pub(super) too_old: bool,
+    /// It is about an offset that the log does not have.
+    pub(super) overtaken: bool,
 }
 
 impl DirectReader {
@@ -91,6 +93,7 @@ impl DirectReader {
             reason: "no answer yet".into(),
             away: false,
             too_old: false,
+            overtaken: false,
         };
         reader.add(partitions)?;
         Ok(reader)
@@ -99,6 +102,11 @@ impl DirectReader {
     /// Whether the error that `poll` returned is one that librdkafka does not have.
     pub fn is_too_old(&self) -> bool {
         self.too_old
+    }
+
+    /// Whether it is that retention may have removed what was to be read next.
+    pub fn is_overtaken(&self) -> bool {
+        self.overtaken
     }
 
     /// What is still to be read, for another reader to go on with.

@@ -130,7 +130,7 @@ impl DirectReader {
                     return Err(p.gone(&text));
                 }
             }
-            Kind::Forbidden => return Err(p.forbidden(&text)),
+            Kind::Forbidden => return Err(p.forbidden(&self.settings.who, &text)),
             Kind::Final => return Err(p.refused(&text)),
             _ => p.missing_since = None,
         }
@@ -194,8 +194,11 @@ impl DirectReader {
         let text = codes::name(part.code);
         match codes::kind(part.code) {
             _ if part.code == 0 => {}
-            Kind::OutOfRange => return Err(partition.out_of_range(&text)),
-            Kind::Forbidden => return Err(partition.forbidden(&text)),
+            Kind::OutOfRange => {
+                self.overtaken = true;
+                return Err(partition.out_of_range(&text));
+            }
+            Kind::Forbidden => return Err(partition.forbidden(&self.settings.who, &text)),
             Kind::Corrupt => {
                 return Err(partition.corrupt(&text));
             }
@@ -222,7 +225,9 @@ impl DirectReader {
                 if partition.fetch_bytes >= BATCH_MAX {
                     let place = partition.place(partition.position);
                     let text = format!("{place}: the record batch has more than {BATCH_MAX} bytes");
-                    return Err(Error::env(text));
+                    return Err(
+                        Error::env(text).with_hint("'source.client' = 'librdkafka' reads it")
+                    );
                 }
                 partition.fetch_bytes = partition.fetch_bytes.saturating_mul(2).min(BATCH_MAX);
                 return Ok(None);

@@ -6,6 +6,7 @@ use super::sasl::{Hash, Login};
 use super::tls::Tls;
 use crate::error::{Error, Result};
 use crate::kafka::config::ClientConfig;
+use crate::kafka::faults;
 use std::time::Duration;
 
 const PORT: u16 = 9092;
@@ -36,6 +37,8 @@ pub struct Settings {
     /// As the user gave it, for messages.
     pub bootstrap: String,
     pub servers: Vec<(String, u16)>,
+    /// Whose rights count, for messages.
+    pub who: String,
     pub client_id: String,
     pub limits: FetchLimits,
     pub partition_bytes: i32,
@@ -60,6 +63,7 @@ impl Settings {
         Ok(Self {
             bootstrap: bootstrap.to_string(),
             servers,
+            who: faults::who(config),
             client_id: config.get("client.id").unwrap_or("windrow").to_string(),
             limits: FetchLimits {
                 max_wait_ms: number(config, "fetch.wait.max.ms", MAX_WAIT_MS)?,

@@ -13,18 +13,22 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Merge {
+    /// The smallest watermark of the workers that are not idle. Where all are (or have ended), the
+    /// largest that one of the idle had: whichever went idle last, the others did not hold it.
+    fn least(&self) -> i64 {
+        let active = self.workers.iter().filter_map(|w| w.watermark).min();
+        let idle = self.workers.iter().filter(|w| w.watermark.is_none());
+        match (active, idle.map(|w| w.told).max()) {
+            (None | Some(NEVER), Some(told)) => told,
+            (Some(active), _) => active,
+            (None, None) => NONE,
+        }
+    }
+
     /// Finishes the windows that the workers' watermarks have closed.
     pub(super) fn advance(&mut self) -> Result<()> {
-        // All idle: nobody says how far time has come, so it stays.
-        let watermark = self
-            .workers
-            .iter()
-            .filter_map(|w| w.watermark)
-            .min()
-            .unwrap_or(NONE);
-        let all_idle_or_ended =
-            watermark == NEVER && self.workers.iter().any(|w| w.watermark.is_none());
-        if watermark <= self.stats().watermark.load(Relaxed) || all_idle_or_ended {
+        let watermark = self.least();
+        if watermark <= self.stats().watermark.load(Relaxed) {
             return Ok(());
         }
         if self

@@ -77,8 +77,20 @@ impl Worker {
             return;
         };
         let now = self.clock.now();
+        let live = |p: &&Partition| !p.idle && !p.ended;
+        let due = |p: &Partition| live(&p) && now.saturating_sub(p.active_at) >= timeout;
+        let count = self.partitions.values().filter(live).count();
+        // Where all go idle at once, the one that is furthest does so a step later: without the
+        // others it is what says how far time has come.
+        let stays = match count > 1 && self.partitions.values().filter(live).all(due) {
+            true => (self.partitions.iter())
+                .filter(|(_, p)| live(p))
+                .max_by_key(|(_, p)| p.watermark.current())
+                .map(|(id, _)| *id),
+            false => None,
+        };
         for (id, p) in &mut self.partitions {
-            if !p.idle && !p.ended && now.saturating_sub(p.active_at) >= timeout {
+            if due(p) && stays != Some(*id) {
                 p.idle = true;
                 self.stats.sources[self.source].update_partition(*id, |s| s.idle = true);
             }

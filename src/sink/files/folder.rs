@@ -79,7 +79,7 @@ impl Folder {
     /// A new, empty file that will have that name.
     pub(super) fn begin(&self, name: &str) -> Result<File> {
         match self {
-            Folder::Local(root) => local::begin(&root.join(hidden_name(name))),
+            Folder::Local(root) => local::begin(root, &root.join(hidden_name(name))),
             Folder::Remote(_) => {
                 let scratch = std::env::temp_dir().join(format!("windrow-{}", random_id()));
                 nameless(&scratch).map_err(|e| file_error("create", &scratch, e))

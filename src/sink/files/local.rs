@@ -3,6 +3,7 @@
 use super::file_error;
 use super::folder::hidden_name;
 use crate::error::{Error, Result};
+use crate::state::random_id;
 use crate::table::TableDef;
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{File, OpenOptions};
@@ -27,11 +28,21 @@ pub(super) fn make_root(root: &Path, def: &TableDef) -> Result<()> {
                 f
             }
         })
-        .try_for_each(sync_folder)
+        .try_for_each(sync_folder)?;
+    // The first row may be an hour away: whether files can be made there is found out now.
+    let probe = root.join(format!(".windrow-{}", random_id()));
+    File::create_new(&probe)
+        .and_then(|_| std::fs::remove_file(&probe))
+        .map_err(|e| file_error("write to", root, e))
 }
 
-pub(super) fn begin(hidden: &Path) -> Result<File> {
-    if let Some(folder) = hidden.parent() {
+/// A new file in a folder that is made if it is missing; but not the table's own folder, `root`: if
+/// that is gone, e.g. with its mount, it is not for rows to be hidden in its place.
+pub(super) fn begin(root: &Path, hidden: &Path) -> Result<File> {
+    if let Some(folder) = hidden.parent()
+        && folder != root
+        && root.is_dir()
+    {
         std::fs::create_dir_all(folder).map_err(|e| file_error("make the folder", folder, e))?;
     }
     let file = OpenOptions::new().write(true).create_new(true).open(hidden);

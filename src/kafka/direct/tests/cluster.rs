@@ -35,6 +35,8 @@ pub enum Answers {
     Pieces,
     Never,
     Noise,
+    /// To Fetch requests: says that a response of 300 MB comes.
+    Huge,
 }
 
 pub struct Cluster(Arc<(Mutex<State>, Condvar)>);
@@ -121,6 +123,10 @@ fn serve(mut stream: TcpStream, node: usize, shared: &Weak<(Mutex<State>, Condva
             Answers::Pieces => response.chunks(3).try_for_each(|c| stream.write_all(c)),
             Answers::Never => Ok(()),
             Answers::Noise => stream.write_all(&[0x15, 3, 3, 0, 2, 2, 40]),
+            Answers::Huge if request[..2] == [0, 1] => {
+                stream.write_all(&(300_i32 << 20).to_be_bytes())
+            }
+            Answers::Huge => stream.write_all(&response),
         };
         if written.is_err() {
             return;

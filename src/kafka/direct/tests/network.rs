@@ -207,7 +207,7 @@ fn errors_that_do_not_pass_end_the_query() {
         (2, "corrupt data at t/0 offset 0: CORRUPT_MESSAGE"),
         (
             29,
-            "not allowed to read t/0 offset 0: TOPIC_AUTHORIZATION_FAILED; the user needs the ACL",
+            "not allowed to read t/0 offset 0: TOPIC_AUTHORIZATION_FAILED; the user needs the right (ACL) Read on topic",
         ),
     ] {
         cluster.state().fetch_code = code;
@@ -226,6 +226,22 @@ fn errors_that_do_not_pass_end_the_query() {
         error.contains("older than 2.3; 'source.client' = 'librdkafka'"),
         "{error}"
     );
+}
+
+/// It was taken for somebody who does not speak Kafka's protocol, and asked for ever.
+#[test]
+fn a_response_that_is_too_large_names_the_place() {
+    let cluster = Cluster::start(1);
+    cluster.append(10);
+    let mut reading = reading(&cluster, None, &[]);
+    reading.until(|r| r.has(10));
+    cluster.state().answers = Answers::Huge;
+    // The request that is under way is answered, too.
+    cluster.append(10);
+    let error = reading.error();
+    let place = error.contains("at t/0 offset 20") || error.contains("at t/0 offset 10");
+    assert!(place && error.contains("314572800 bytes"), "{error}");
+    assert!(error.contains("'source.client' = 'librdkafka'"), "{error}");
 }
 
 #[test]
