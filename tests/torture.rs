@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+mod clusters;
 mod s3;
 
 const PARTITIONS: i32 = 4;
@@ -316,6 +317,7 @@ fn killed_runs_write_each_row_once() {
     };
     check(
         &broker,
+        &broker,
         &input,
         "once",
         folder("slid"),
@@ -326,7 +328,8 @@ fn killed_runs_write_each_row_once() {
 
 /// The rows of all sinks, against those of an undisturbed run. `slid`, `best`: contents of files.
 fn check(
-    broker: &Broker,
+    source: &Broker,
+    sinks: &Broker,
     input: &Input,
     prefix: &str,
     slid_files: Vec<Vec<u8>>,
@@ -340,20 +343,20 @@ fn check(
     }
     let count = |((start, k), (n, total)): (&(i64, u64), &(i64, i64))| serde_json::json!({"s": time(*start), "k": format!("k{k}"), "n": n, "total": total});
     assert_eq!(
-        topic_rows(broker, &format!("{prefix}-counts")),
+        topic_rows(sinks, &format!("{prefix}-counts")),
         sorted(counts.iter().map(count).collect()),
         "seed {seed}"
     );
 
     // The group is where the last checkpoint is, whether its epoch had rows or not: no lag.
-    let read = client::committed(&broker.bootstrap(), prefix, &input.topic, PARTITIONS);
+    let read = client::committed(&source.bootstrap(), prefix, &input.topic, PARTITIONS);
     let ends = input.events.iter().map(|e| Some(e.len() as i64));
     assert_eq!(read, ends.collect::<Vec<_>>(), "seed {seed}");
 
     let passed = input.events.iter().flatten().filter(|e| e.2 > 6);
     let passed = passed.map(|(_, k, v)| serde_json::json!({"k": format!("k{k}"), "v": v}));
     assert_eq!(
-        topic_rows(broker, &format!("{prefix}-passed")),
+        topic_rows(sinks, &format!("{prefix}-passed")),
         sorted(passed.collect()),
         "seed {seed}"
     );

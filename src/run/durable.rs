@@ -1,11 +1,13 @@
 //! A run with checkpoints: its folder, the Kafka transaction if it has one, and what to go on from.
 
 use super::checkpoint::{Checkpointer, Decision};
+use super::memory;
 use super::recovery::Recovery;
 use crate::error::Result;
 use crate::kafka::transaction::{GroupOffsets, Transaction};
 use crate::plan::{QueryPlan, QuerySink, Settings, SourcePlan};
 use crate::state::Checkpoints;
+use crate::state::spill::SpillFile;
 use crate::state::{PartitionSnapshot, Snapshot, random_id, store};
 use crate::table::TableDef;
 use std::sync::Arc;
@@ -78,6 +80,9 @@ impl Durable {
         let retained = settings.checkpoints_retained.unwrap_or(RETAINED);
         let mut checkpoints = Checkpoints::open(store, retained, &random_id())?;
         checkpoints.claim(&random_id())?;
+        // The quarter of the budget that the merges will have.
+        let spill = SpillFile::new(std::env::temp_dir(), "loaded");
+        checkpoints.limit(memory::budget(settings) / 4, Box::new(spill));
         let job = checkpoints.job().to_string();
         let interval = settings.checkpoint_interval.unwrap_or(INTERVAL);
         let transaction = open_transaction(queries, &job, interval, wait)?;

@@ -81,7 +81,7 @@ impl<'a> Engine<'a> {
             settings,
             opened,
             workers_max: settings.workers.unwrap_or_else(cores),
-            memory: settings.memory.unwrap_or_else(memory::share_of_machine),
+            memory: memory::budget(settings),
             workers: Vec::new(),
             merges: Vec::new(),
             senders: Vec::new(),
@@ -192,14 +192,14 @@ impl<'a> Engine<'a> {
         });
         let (sender, receiver) = queue::queue(QUEUE_BYTES_MAX);
         self.senders.push(sender);
-        let budget = self.memory / 4 / self.running.queries.len();
+        let budget = self.memory / self.running.queries.len();
         let stats = self.running.stats.clone();
         let clock = self.options.clock.clone();
         self.merges
             .push(self.guarded(format!("merge-{q}"), move || {
                 let mut merge = Merge::new(query, q, stats, trigger, workers, sink, late)?;
                 let spill = SpillFile::new(std::env::temp_dir(), &format!("{q}"));
-                merge.limit(budget, Box::new(spill));
+                merge.limit(budget / 4, budget / 2, Box::new(spill));
                 if let Some((number, shapes, from, state)) = restored {
                     merge.checkpointed(number, shapes, from, state)?;
                 }

@@ -1,11 +1,18 @@
-//! How much memory a run may use when nobody says.
+//! How much memory a run may use.
 
+use crate::plan::Settings;
 use std::fs;
+
+/// What the settings say, else a share of the machine.
+pub fn budget(settings: &Settings) -> usize {
+    settings.memory.unwrap_or_else(share_of_machine)
+}
 
 /// Half of what the machine, or the control group, has. A quarter of the budget is for the open
 /// windows in the workers, a quarter for those in the merges; the rest is for what goes with them:
-/// queues, batches, results on their way out.
-pub fn share_of_machine() -> usize {
+/// queues, batches, results on their way out. What a merge needs at once to finish a window may
+/// take half of the budget.
+fn share_of_machine() -> usize {
     [control_group(), machine()]
         .into_iter()
         .flatten()

@@ -88,8 +88,16 @@ pub struct Merge {
     was_complete: bool,
     /// With checkpoints.
     cut: Option<Cut>,
-    /// Bytes that the state may have, and where it goes beyond.
-    memory: Option<(usize, Box<dyn SpillTo>)>,
+    memory: Option<Memory>,
+}
+
+/// Of the budget, in bytes.
+struct Memory {
+    state: usize,
+    /// What finishing a window may take.
+    at_once: usize,
+    /// Where state goes beyond.
+    spill: Box<dyn SpillTo>,
 }
 
 impl Merge {
@@ -154,14 +162,16 @@ impl Merge {
         })
     }
 
-    /// State beyond so many bytes is spilled.
-    pub fn limit(&mut self, bytes: usize, spill: Box<dyn SpillTo>) {
-        // Half of the whole budget: the quarter of the merges, and the same again while one of
-        // them finishes a window.
+    /// State beyond `state` bytes is spilled; a result that needs more than `at_once` is an error.
+    pub fn limit(&mut self, state: usize, at_once: usize, spill: Box<dyn SpillTo>) {
         for merge in self.windows.iter_mut().flat_map(|w| &mut w.merges) {
-            merge.limit(bytes.saturating_mul(2));
+            merge.limit(at_once);
         }
-        self.memory = Some((bytes, spill));
+        self.memory = Some(Memory {
+            state,
+            at_once,
+            spill,
+        });
     }
 
     fn stats(&self) -> &QueryStats {

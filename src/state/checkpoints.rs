@@ -3,6 +3,7 @@
 use super::manifest::{FileEntry, Unreadable};
 use super::{Store, failed, names};
 use crate::error::{Error, Result};
+use crate::window::spill::SpillTo;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub struct Checkpoints {
     pub(super) next_file: u64,
     /// The last manifest failed, and may be there all the same.
     pub(super) unsure: bool,
+    /// Bytes that loaded state may have, and where it goes beyond.
+    pub(super) memory: Option<(usize, Box<dyn SpillTo>)>,
 }
 
 /// A segment in the store.
@@ -65,6 +68,7 @@ impl Checkpoints {
             named: BTreeMap::new(),
             next_file: 0,
             unsure: false,
+            memory: None,
         };
         checkpoints.refresh()?;
         checkpoints.job = checkpoints.job_or(new_job)?;

@@ -142,6 +142,7 @@ fn project(aggregate: &mut AggregateSnapshot, shape: &Shape) -> Result<()> {
     for held in &mut aggregate.segments {
         let kept = columns.iter().map(|i| held.batch.column(*i).clone());
         held.batch = segment_batch(kept.collect(), held.batch.num_rows())?;
+        held.spilled = held.spilled.take().map(|s| s.project(columns.clone()));
         held.id = segment_id();
     }
     aggregate.shape = shape.clone();

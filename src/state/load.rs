@@ -5,6 +5,7 @@ use super::manifest::{FileEntry, Manifest, QueryEntry, SegmentEntry, Unreadable}
 use super::write::FILE_MAX;
 use super::{AggregateSnapshot, QuerySnapshot, Snapshot, names, segments};
 use crate::error::{Error, Result};
+use crate::window::spill::{SpillTo, Spilled, split};
 use crate::window::{HeldSegment, segment_id};
 use arrow::record_batch::RecordBatch;
 use std::collections::{BTreeMap, HashMap};
@@ -31,6 +32,11 @@ const DOUBLED: &str = "an older one cannot be used: results up to this one are c
                        would be committed again";
 
 impl Checkpoints {
+    /// State beyond so many bytes is spilled while it is loaded.
+    pub fn limit(&mut self, bytes: usize, spill: Box<dyn SpillTo>) {
+        self.memory = Some((bytes, spill));
+    }
+
     /// The newest checkpoint that can be read, or `exactly` that one; `None` in a new folder. Number
     /// 0 is the start of the job: `None`, and every checkpoint counts as never published.
     ///
@@ -163,22 +169,55 @@ impl Checkpoints {
         })
     }
 
+    /// The batches of a file, those beyond the limit spilled; `held` counts the bytes in memory.
+    fn within_memory(
+        &mut self,
+        batches: BTreeMap<usize, RecordBatch>,
+        wanted: &[Wanted],
+        held: &mut usize,
+    ) -> Result<BTreeMap<usize, Rows>> {
+        let mut rows = BTreeMap::new();
+        for wanted in wanted {
+            let Some(batch) = batches.get(&wanted.batch).cloned() else {
+                continue;
+            };
+            let bytes = batch.get_array_memory_size();
+            let spilled = match &mut self.memory {
+                Some((limit, to)) if *held + bytes > *limit && wanted.keys > 0 => {
+                    Some(to.spill(&split(&batch, wanted.keys)?)?)
+                }
+                _ => None,
+            };
+            let batch = match spilled {
+                Some(_) => RecordBatch::new_empty(batch.schema()),
+                None => {
+                    *held += bytes;
+                    batch
+                }
+            };
+            rows.insert(wanted.batch, Rows { batch, spilled });
+        }
+        Ok(rows)
+    }
+
     fn read(&mut self, number: u64) -> Result<Snapshot, Fault> {
         let manifest = self.sound_manifest(number)?;
         let wanted = wanted(&manifest).ok_or_else(|| Fault::Damaged {
             object: names::manifest(number),
             reason: "it has a segment in a file that it does not name".to_string(),
         })?;
-        let mut batches = Vec::with_capacity(manifest.files.len());
+        let mut rows: Vec<BTreeMap<usize, Rows>> = Vec::with_capacity(manifest.files.len());
+        let mut bytes_held = 0;
         for files in at_once(&manifest.files) {
             let names: Vec<&str> = files.iter().map(|f| f.name.as_str()).collect();
             for (file, bytes) in files.iter().zip(self.store.get_all(&names)) {
                 let bytes = self.object(&file.name, bytes)?;
-                let read = read_file(file, bytes, &wanted[batches.len()]);
-                batches.push(read.map_err(|reason| Fault::Damaged {
+                let wanted = &wanted[rows.len()];
+                let read = read_file(file, bytes, wanted).map_err(|reason| Fault::Damaged {
                     object: file.name.clone(),
                     reason,
-                })?);
+                })?;
+                rows.push(self.within_memory(read, wanted, &mut bytes_held)?);
             }
         }
 
@@ -186,9 +225,9 @@ impl Checkpoints {
         let names: Vec<Arc<str>> = names.collect();
         let mut places = HashMap::new();
         let mut held = |entry: SegmentEntry| {
-            let batch = batches[entry.file].get(&entry.batch);
-            let batch = batch.filter(|batch| batch.num_rows() == entry.rows);
-            let batch = batch.ok_or_else(|| Fault::Damaged {
+            let rows = rows[entry.file].get(&entry.batch);
+            let rows = rows.filter(|rows| rows.count() == entry.rows);
+            let rows = rows.ok_or_else(|| Fault::Damaged {
                 object: names[entry.file].to_string(),
                 reason: format!("batch {} has other rows", entry.batch),
             })?;
@@ -203,8 +242,8 @@ impl Checkpoints {
                 pane: entry.pane,
                 from_end: entry.from_end,
                 fresh: entry.fresh,
-                batch: batch.clone(),
-                spilled: None,
+                batch: rows.batch.clone(),
+                spilled: rows.spilled.clone(),
             })
         };
         let queries = manifest.queries.into_iter();
@@ -222,11 +261,25 @@ impl Checkpoints {
     }
 }
 
+/// A segment's rows.
+struct Rows {
+    batch: RecordBatch,
+    /// They are here, and `batch` is empty.
+    spilled: Option<Spilled>,
+}
+
+impl Rows {
+    fn count(&self) -> usize {
+        let spilled = self.spilled.as_ref().map(|s| s.0.rows());
+        spilled.unwrap_or_else(|| self.batch.num_rows())
+    }
+}
+
 /// The wanted batches of a file by their number, or what is wrong with it.
 fn read_file(
     file: &FileEntry,
     bytes: Option<Vec<u8>>,
-    wanted: &[usize],
+    wanted: &[Wanted],
 ) -> Result<BTreeMap<usize, RecordBatch>, String> {
     let bytes = bytes.ok_or("it is missing")?;
     let length = bytes.len() as u64;
@@ -237,8 +290,9 @@ fn read_file(
     if crc32c::crc32c(&bytes) != file.crc32c {
         return Err("its checksum does not match".to_string());
     }
-    let batches = segments::decode(bytes, wanted).map_err(|e| e.to_string())?;
-    Ok(wanted.iter().copied().zip(batches).collect())
+    let numbers: Vec<usize> = wanted.iter().map(|w| w.batch).collect();
+    let batches = segments::decode(bytes, &numbers).map_err(|e| e.to_string())?;
+    Ok(numbers.into_iter().zip(batches).collect())
 }
 
 /// Runs of files that are read together: no larger than the largest file may be, so that reading
@@ -280,13 +334,24 @@ fn query_snapshot(
     })
 }
 
-/// For each file the numbers of the batches that the checkpoint needs; `None` when a segment is in
-/// a file that there is not.
-fn wanted(manifest: &Manifest) -> Option<Vec<Vec<usize>>> {
+/// A batch that the checkpoint needs.
+#[derive(Clone)]
+struct Wanted {
+    batch: usize,
+    /// Its key columns.
+    keys: usize,
+}
+
+/// What is needed of each file; `None` when a segment is in a file that there is not.
+fn wanted(manifest: &Manifest) -> Option<Vec<Vec<Wanted>>> {
     let mut wanted = vec![Vec::new(); manifest.files.len()];
-    let aggregates = manifest.queries.iter().flat_map(|q| &q.aggregates);
-    for entry in aggregates.flat_map(|a| &a.segments) {
-        wanted.get_mut(entry.file)?.push(entry.batch);
+    for aggregate in manifest.queries.iter().flat_map(|q| &q.aggregates) {
+        for entry in &aggregate.segments {
+            wanted.get_mut(entry.file)?.push(Wanted {
+                batch: entry.batch,
+                keys: aggregate.shape.keys.len(),
+            });
+        }
     }
     Some(wanted)
 }

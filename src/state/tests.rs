@@ -131,6 +131,55 @@ fn what_was_written_is_loaded() {
     assert_eq!(bare(loaded), bare(second));
 }
 
+/// The rows as text, in any order: spilling divides them by their keys' hashes.
+fn rows_of(held: &HeldSegment) -> Vec<String> {
+    let batch = held.whole().unwrap();
+    let text = arrow::util::pretty::pretty_format_batches(&[batch]).unwrap();
+    let mut rows: Vec<String> = text.to_string().lines().map(str::to_string).collect();
+    rows.sort();
+    rows
+}
+
+#[test]
+fn state_beyond_the_budget_is_spilled_while_it_is_loaded() {
+    let store = MemoryStore::new();
+    let mut checkpoints = open(&store);
+    checkpoints.load(None).unwrap();
+    let before = snapshot(1, (0..8).map(|p| segment(10 * p, 500)).collect());
+    checkpoints.write(&before, 5).unwrap();
+
+    let mut again = open(&store);
+    let limit = 3 * segments_of(&before)[0].bytes();
+    let name = format!("test-{}", segment_id());
+    let spill = spill::SpillFile::new(std::env::temp_dir(), &name);
+    again.limit(limit, Box::new(spill));
+    let loaded = again.load(None).unwrap().unwrap();
+    let held = segments_of(&loaded);
+    let in_memory: usize = held.iter().map(HeldSegment::bytes).sum();
+    assert!(in_memory <= limit, "{in_memory} bytes are in memory");
+    assert!(held.iter().any(|h| h.spilled.is_none()));
+    for (loaded, before) in held.iter().zip(segments_of(&before)) {
+        assert_eq!((loaded.pane, loaded.rows()), (before.pane, before.rows()));
+        assert_eq!(rows_of(loaded), rows_of(before));
+    }
+
+    // Spilled or not: what a file holds is not written again.
+    let second = snapshot(2, held.to_vec());
+    let written = again.write(&second, 6).unwrap();
+    assert_eq!((written.segments_new, written.segments_kept), (0, 8));
+
+    // A query that has lost a function keeps the others' columns, of spilled rows too.
+    let mut fewer = shape();
+    fewer.functions.clear();
+    let new = [("top".to_string(), vec![fewer])];
+    let adapted = evolve::adapt(&loaded.queries, &new).unwrap();
+    let adapted = &adapted[0].as_ref().unwrap().aggregates[0].segments;
+    for (adapted, before) in adapted.iter().zip(segments_of(&before)) {
+        let whole = adapted.whole().unwrap();
+        assert_eq!((whole.num_columns(), whole.num_rows()), (1, before.rows()));
+    }
+}
+
 #[test]
 fn one_percent_of_change_writes_about_one_percent() {
     let store = MemoryStore::new();

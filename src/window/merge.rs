@@ -95,6 +95,7 @@ impl WindowMerge {
     }
 
     fn hold(&mut self, held: HeldSegment) -> Result<()> {
+        self.has_spilled |= held.spilled.is_some();
         // (The arithmetic of extreme times saturates.)
         let last_end = self.assign.last_end(held.pane).max(held.from_end);
         self.pending.insert(held.from_end, last_end);
@@ -272,7 +273,7 @@ impl WindowMerge {
                 break;
             }
             left = left.saturating_sub(held.bytes());
-            held.spill(self.aggregate.as_ref(), to)?;
+            held.spill(self.aggregate.keys(), to)?;
             self.has_spilled = true;
         }
         if let Some(stacks) = &mut self.stacks {

@@ -4,7 +4,7 @@
 //! spilled segments is then merged part by part: each part holds other groups, so memory needs are
 //! those of the largest part, and every row is read once.
 
-use super::{Aggregate, HeldSegment};
+use super::{HeldSegment, segment_batch};
 use crate::error::Result;
 use arrow::array::UInt32Array;
 use arrow::compute::{concat_batches, take_record_batch};
@@ -32,6 +32,30 @@ pub trait SpilledRows: Send + Sync {
 /// A segment that lies elsewhere; equal when it is the same one.
 #[derive(Clone)]
 pub struct Spilled(pub Arc<dyn SpilledRows>);
+
+impl Spilled {
+    /// Some of the columns.
+    pub fn project(self, columns: Vec<usize>) -> Self {
+        Self(Arc::new(Projected { of: self, columns }))
+    }
+}
+
+struct Projected {
+    of: Spilled,
+    columns: Vec<usize>,
+}
+
+impl SpilledRows for Projected {
+    fn rows(&self) -> usize {
+        self.of.0.rows()
+    }
+
+    fn part(&self, part: usize) -> Result<RecordBatch> {
+        let rows = self.of.0.part(part)?;
+        let columns = self.columns.iter().map(|i| rows.column(*i).clone());
+        segment_batch(columns.collect(), rows.num_rows())
+    }
+}
 
 impl PartialEq for Spilled {
     fn eq(&self, other: &Self) -> bool {
@@ -75,9 +99,9 @@ impl HeldSegment {
         self.batch.get_array_memory_size()
     }
 
-    /// Moves the rows out of memory.
-    pub fn spill(&mut self, aggregate: &dyn Aggregate, to: &mut dyn SpillTo) -> Result<()> {
-        let parts = split(&self.batch, aggregate.keys())?;
+    /// Moves the rows out of memory. There must be a key to divide them by.
+    pub fn spill(&mut self, keys: usize, to: &mut dyn SpillTo) -> Result<()> {
+        let parts = split(&self.batch, keys)?;
         self.spilled = Some(to.spill(&parts)?);
         self.batch = RecordBatch::new_empty(self.batch.schema());
         Ok(())

@@ -177,6 +177,11 @@ impl Sim {
         if self.commit != Commit::AtOnce {
             let mut checkpoints =
                 Checkpoints::open(Box::new(self.store.clone()), 3, "00000000000000ab")?;
+            if self.way.seed.is_multiple_of(15) {
+                let name = format!("sim-{}-loaded", segment_id());
+                let spill = SpillFile::new(std::env::temp_dir(), &name);
+                checkpoints.limit(200, Box::new(spill));
+            }
             let decision = (self.commit == Commit::Transaction)
                 .then(|| Arc::new(self.world.clone()) as Arc<dyn Decision>);
             let (sources, queries) = (&self.sources, &self.queries);
@@ -299,7 +304,8 @@ impl Sim {
         if self.way.seed.is_multiple_of(20) {
             // Every segment is spilled. (64 parts of a few rows each take their time.)
             let name = format!("sim-{}-{q}", segment_id());
-            merge.limit(0, Box::new(SpillFile::new(std::env::temp_dir(), &name)));
+            let spill = SpillFile::new(std::env::temp_dir(), &name);
+            merge.limit(0, usize::MAX, Box::new(spill));
         }
         if let Some((checkpointer, recovery)) = recovered {
             let shapes = recovery.shapes[q].clone();

@@ -95,7 +95,15 @@ fn killed_runs_on_s3_write_each_row_once() {
             .into_values()
             .collect()
     };
-    check(&broker, &input, "far", rows("slid"), rows("best"), seed);
+    check(
+        &broker,
+        &broker,
+        &input,
+        "far",
+        rows("slid"),
+        rows("best"),
+        seed,
+    );
     let left = reader.list("files");
     assert!(
         left.iter().all(|name| !name.ends_with(".inprogress")),

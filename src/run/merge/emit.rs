@@ -109,10 +109,7 @@ impl Merge {
             }
             return Ok(());
         }
-        let limit = self
-            .memory
-            .as_ref()
-            .map_or(usize::MAX, |(b, _)| b.saturating_mul(2));
+        let limit = self.memory.as_ref().map_or(usize::MAX, |m| m.at_once);
         let mut bytes = 0usize;
         let mut results = Vec::with_capacity(windows.merges.len());
         for (merge, factory) in windows.merges.iter_mut().zip(&windows.factories) {
@@ -140,31 +137,31 @@ impl Merge {
 
     /// Moves state out of memory when it is over its budget; `came` bytes are new.
     pub(super) fn limit_memory(&mut self, came: usize) -> Result<()> {
-        let (Some(windows), Some((budget, spill))) = (&mut self.windows, &mut self.memory) else {
+        let (Some(windows), Some(memory)) = (&mut self.windows, &mut self.memory) else {
             return Ok(());
         };
         windows.came += came;
-        if windows.came < *budget / 8 {
+        if windows.came < memory.state / 8 {
             return Ok(());
         }
         windows.came = 0;
         let held: usize = windows.merges.iter().map(WindowMerge::bytes).sum();
-        if held > *budget {
-            let each = *budget / 2 / windows.merges.len();
+        if held > memory.state {
+            let each = memory.state / 2 / windows.merges.len();
             for merge in &mut windows.merges {
-                merge.spill(each, spill.as_mut())?;
+                merge.spill(each, memory.spill.as_mut())?;
             }
             let left: usize = windows.merges.iter().map(WindowMerge::bytes).sum();
-            let limit = budget.saturating_mul(2);
-            if left > limit
+            if left > memory.at_once
                 && let Some(largest) = windows.merges.iter().max_by_key(|m| m.bytes())
             {
                 // One group alone, or an aggregate without keys: there is nothing to divide.
-                return Err(largest.too_large(limit));
+                return Err(largest.too_large(memory.at_once));
             }
             let name = &self.query.name;
             tracing::debug!(
-                "{name}: {held} bytes of state are over the budget of {budget}; {left} stay in memory"
+                "{name}: {held} bytes of state are over the budget of {}; {left} stay in memory",
+                memory.state
             );
         }
         Ok(())
