@@ -5,6 +5,7 @@
 mod bad;
 mod disk;
 mod large;
+mod memory;
 mod retention;
 mod rights;
 mod sinks;

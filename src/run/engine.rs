@@ -20,6 +20,10 @@ use sinks::Durability;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{JoinHandle, Scope, ScopedJoinHandle};
+use std::time::Duration;
+
+/// A stop that is over sooner is not told.
+const STOP_TOLD_AFTER: Duration = Duration::from_secs(3);
 
 /// A source and the partitions to read.
 pub(super) struct Opened {
@@ -287,6 +291,7 @@ impl<'a> Engine<'a> {
     ) -> Result<Summary> {
         let stats = self.running.stats.clone();
         let mut discovered_at = vec![self.options.clock.now(); self.opened.len()];
+        let mut stopping = Stopping::default();
         while self.merges.iter().any(|m| !m.is_finished())
             || self.workers.iter().any(|w| !w.thread.is_finished())
             || checkpoints.as_ref().is_some_and(|c| !c.is_finished())
@@ -295,6 +300,7 @@ impl<'a> Engine<'a> {
                 !stats.queries.is_empty() && stats.queries.iter().all(|q| q.done.load(Relaxed));
             if self.options.stop.load(Relaxed) || all_done {
                 self.halt.store(true, Relaxed);
+                stopping.tell(self.options.clock.now());
             }
             for (s, opened) in self.opened.iter().enumerate() {
                 let now = self.options.clock.now();
@@ -351,6 +357,25 @@ impl<'a> Engine<'a> {
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner)
                 .push(assignment);
+        }
+    }
+}
+
+/// A stop that takes long is told: some sink may be dead.
+#[derive(Default)]
+struct Stopping {
+    since: Option<Duration>,
+    told: bool,
+}
+
+impl Stopping {
+    fn tell(&mut self, now: Duration) {
+        let since = *self.since.get_or_insert(now);
+        if !self.told && now.saturating_sub(since) >= STOP_TOLD_AFTER {
+            self.told = true;
+            tracing::warn!(
+                "stopping waits until what was read is written; a second signal ends at once"
+            );
         }
     }
 }

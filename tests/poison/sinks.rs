@@ -61,6 +61,24 @@ fn a_sink_that_is_frozen_stops_reading_and_gets_each_row() {
     dead_for_a_while("at-least-once", |other| other.thaw());
 }
 
+/// Nobody reads its output, so it cannot stop in order: it says so, and how to end it all the same.
+#[test]
+fn a_stop_that_waits_for_the_output_is_told_and_can_be_forced() {
+    let bootstrap = Broker::shared().bootstrap();
+    let folder = tempfile::tempdir().unwrap();
+    let sql = source(&bootstrap, "sinks-stop", "direct") + "SELECT a, text FROM i;";
+    fill(&bootstrap, "sinks-stop", 0..ROWS);
+    let run = Run::held(windrow(folder.path(), &sql, &["--format", "json"]));
+    until("it stands still", || run.stands_still());
+    run.signal("-TERM");
+    run.says(&[
+        "stopping waits until what was read is written",
+        "second signal",
+    ]);
+    run.signal("-TERM");
+    assert_eq!(run.let_go().end().code, Some(130));
+}
+
 #[test]
 fn a_sink_that_dies_and_comes_back_gets_each_row_once() {
     dead_for_a_while("exactly-once", |other| {

@@ -9,8 +9,9 @@ use zstd::stream::raw::{Decoder as Zstd, InBuffer, Operation, OutBuffer};
 /// What one batch may unpack to. A producer fills batches of some megabytes at most; what says
 /// it is larger is a mistake or an attack.
 pub const UNPACKED_MAX: usize = 128 << 20;
-/// A buffer grows by half of what it is, or by so much: when it grows there are two of it.
-const GROWTH_MAX: usize = 16 << 20;
+/// A buffer of this size is doubled when it grows: there are two of it then, and what was given
+/// back before may not have gone yet.
+const LARGE: usize = 8 << 20;
 /// Room that a stream of unknown length is given at once.
 const STEP: usize = 128 << 10;
 const XERIAL: &[u8] = b"\x82SNAPPY\0";
@@ -31,7 +32,12 @@ impl Arena {
     pub fn room(&mut self, count: usize) -> &mut [u8] {
         let end = self.used + count;
         if self.bytes.len() < end {
-            let grown = end.max(self.bytes.len() + (self.bytes.len() / 2).min(GROWTH_MAX));
+            let more = match self.bytes.len() {
+                small @ 0..LARGE => small / 2,
+                // No further than one batch may need.
+                large => large.min((UNPACKED_MAX + LARGE).saturating_sub(large)),
+            };
+            let grown = end.max(self.bytes.len() + more);
             // Not left to `resize`, which would take twice the room.
             self.bytes.reserve_exact(grown - self.bytes.len());
             self.bytes.resize(grown, 0);
