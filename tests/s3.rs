@@ -337,3 +337,51 @@ fn a_stop_while_waiting_for_the_store_is_no_failure() {
     run.expect("waiting for s3://results/stop-checkpoints");
     run.terminate();
 }
+
+/// What does not fit into one request: files and segments that travel in parts.
+#[test]
+fn large_files_travel_in_parts() {
+    const ROWS: i64 = 300_000;
+    let (folder, s3) = (tempfile::tempdir().unwrap(), S3::start());
+    let input = folder.path().join("in.ndjson");
+    let rows = (0..ROWS).map(|n| format!("{{\"k\":\"{n:0>70}\",\"n\":{n}}}\n"));
+    std::fs::write(&input, rows.collect::<String>()).unwrap();
+    let file = folder.path().join("q.sql");
+    let (input, table) = (input.display(), s3.url("large"));
+    let text = format!(
+        "SET 'execution.checkpointing.interval' = '10 min';
+         SET 'output.mode' = 'update';
+         CREATE TABLE t (k STRING, n BIGINT)
+           WITH ('connector' = 'filesystem', 'path' = '{input}', 'format' = 'json');
+         CREATE TABLE out (k STRING, n BIGINT)
+           WITH ('connector' = 'filesystem', 'path' = '{table}', 'format' = 'json');
+         CREATE TABLE nothing (k STRING, n BIGINT) WITH ('connector' = 'blackhole');
+         INSERT INTO out SELECT k, n FROM t;
+         INSERT INTO nothing SELECT k, count(*) FROM t GROUP BY k;"
+    );
+    std::fs::write(&file, text).unwrap();
+    let checkpoints = s3.url("large-checkpoints");
+    let environment = s3.environment();
+    for _ in 0..2 {
+        // The second time everything has been read, and the state is loaded.
+        let arguments = ["--checkpoint", &checkpoints, "--until-end"];
+        let (code, log) = Run::start(&file, &environment, &arguments).end();
+        assert_eq!(code, Some(0), "{log}");
+        let files = s3.client().visible("large");
+        assert!(files.values().any(|bytes| bytes.len() > 20 << 20));
+        let rows = files
+            .values()
+            .flat_map(|bytes| bytes.split(|b| *b == b'\n'));
+        let rows = rows.filter(|row| !row.is_empty());
+        let numbers = rows.map(|row| {
+            let row: serde_json::Value = serde_json::from_slice(row).unwrap();
+            row["n"].as_i64().unwrap()
+        });
+        let mut numbers: Vec<i64> = numbers.collect();
+        numbers.sort_unstable();
+        assert!(numbers == in_order(ROWS), "{} rows", numbers.len());
+    }
+    let names = s3.client().list("large-checkpoints");
+    let sizes = names.iter().map(|name| s3.client().get(name).len());
+    assert!(sizes.max().unwrap() > 16 << 20, "{names:?}");
+}

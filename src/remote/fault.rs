@@ -94,6 +94,9 @@ impl Fault {
             }
             (StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. }, _)
             | (_, Some(401 | 403)) => ErrorKind::PermissionDenied,
+            _ if matches!(code, Some("ExpiredToken" | "InvalidToken")) => {
+                ErrorKind::PermissionDenied
+            }
             _ => ErrorKind::Other,
         };
         let reason = match (code, element(&text, "Message")) {

@@ -37,6 +37,8 @@ const PART: usize = 8 << 20;
 const ONE_REQUEST: u64 = 2 * PART as u64;
 /// Parts of one object under way.
 const PARTS_AT_ONCE: usize = 4;
+/// Attempts to create an object that is neither there nor to be created.
+const CREATIONS_MAX: usize = 10;
 /// Objects under way.
 const OBJECTS_AT_ONCE: usize = 16;
 /// Memory for parts of files that are being uploaded.
@@ -203,16 +205,25 @@ impl Remote {
     /// (`If-None-Match: *`), so of two processes one succeeds.
     pub fn create(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let (path, bytes) = (self.path(name), Bytes::copy_from_slice(bytes));
-        let created = self.runtime.block_on(self.patiently(async || {
-            let payload = PutPayload::from(bytes.clone());
-            let mode = PutMode::Create.into();
-            self.store.put_opts(&path, payload, mode).await.map(drop)
-        }));
-        match created {
-            // An attempt before may have come that far, and its answer have been lost.
-            Err(e) if e.kind() == ErrorKind::AlreadyExists && *self.get(name)? == *bytes => Ok(()),
-            other => other,
+        for _ in 0..CREATIONS_MAX {
+            let created = self.runtime.block_on(self.patiently(async || {
+                let payload = PutPayload::from(bytes.clone());
+                let mode = PutMode::Create.into();
+                self.store.put_opts(&path, payload, mode).await.map(drop)
+            }));
+            match created {
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => match self.get(name) {
+                    // An attempt before has come that far, and its answer was lost.
+                    Ok(there) if *there == *bytes => return Ok(()),
+                    Ok(_) => return Err(e),
+                    // A creation and a removal met: it is free, and the store says to try again.
+                    Err(e) if e.kind() == ErrorKind::NotFound => {}
+                    Err(e) => return Err(e),
+                },
+                other => return other,
+            }
         }
+        Err(io::Error::other("others create and remove it all the time"))
     }
 
     /// The object's bytes; [`ErrorKind::NotFound`] when there is none.

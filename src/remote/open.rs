@@ -142,6 +142,7 @@ fn s3(bucket: &str, keys: &Keys) -> Result<AmazonS3Builder> {
         if !endpoint.contains("://") {
             endpoint = format!("https://{endpoint}");
         }
+        endpoint.truncate(endpoint.trim_end_matches('/').len());
         // Who writes http means it.
         if endpoint.starts_with("http://") {
             s3 = s3.with_config(

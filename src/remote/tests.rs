@@ -211,6 +211,18 @@ fn names_are_taken_as_they_are() {
 }
 
 #[test]
+fn a_whole_bucket_is_a_place_too() {
+    let store = Arc::new(Wavering::new());
+    let remote = Remote::over(store, Path::default(), "s3://bucket/").unwrap();
+    remote.put("x", b"1").unwrap();
+    remote.put("k=1/y", b"2").unwrap();
+    assert_eq!(remote.list(false).unwrap(), ["x"]);
+    assert_eq!(remote.list(true).unwrap(), ["k=1/y", "x"]);
+    assert_eq!(remote.get("k=1/y").unwrap(), b"2");
+    assert_eq!(remote.url(), "s3://bucket");
+}
+
+#[test]
 fn an_object_is_created_once() {
     let store = Wavering::new();
     let (ours, theirs) = (store.remote(), store.remote());
@@ -352,6 +364,12 @@ fn answers_in_words() {
         assert!(passing && text.contains("(tried for 61 seconds)"), "{text}");
         assert!(text.contains("start again"), "{text}");
     }
+    let (passing, kind, text) = told(
+        "s3://b/x",
+        &format!("{status}400 Bad Request: <Code>ExpiredToken</Code>"),
+    );
+    assert_eq!((passing, kind), (false, ErrorKind::PermissionDenied));
+    assert!(text.contains("set AWS_ACCESS_KEY_ID"), "{text}");
     let (passing, _, text) = told("s3://b/x", &format!("{status}301 Moved: "));
     assert!(!passing && text.contains("AWS_REGION"), "{text}");
     let no_key = "Error performing PUT http://169.254.169.254/latest/api/token in 3s";
