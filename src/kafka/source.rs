@@ -1,21 +1,21 @@
 //! The source `kafka`: which partitions, from where, to where.
 
+mod bounds;
+
 use super::config::client_config;
 use super::direct;
 use super::either::{EitherReader, Wanted};
 use super::faults;
-use super::topic_ids::{self, TopicId};
 use crate::error::{Error, Result, nearest};
-use crate::source::{Assignment, ReadRequest, Reader, Source, resume_at};
+use crate::source::{Assignment, ReadRequest, Reader, Source};
 use crate::state::PartitionSnapshot;
 use crate::table::TableDef;
-use crate::watermark::NONE;
+use bounds::Bound;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::metadata::Metadata;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,16 +28,6 @@ const DISCOVERY: Duration = Duration::from_secs(30);
 enum Topics {
     List(Vec<String>),
     Pattern(regex::Regex),
-}
-
-/// Where reading starts, or ends.
-#[derive(Debug, Clone)]
-enum Bound {
-    Earliest,
-    Latest,
-    Group,
-    Timestamp(i64),
-    Specific(BTreeMap<i32, i64>),
 }
 
 /// Which client reads the records; see [`direct`].
@@ -95,13 +85,13 @@ impl KafkaSource {
             }
         };
         let start = match o.get("scan.startup.mode") {
-            Some(mode) => bound(def, "scan.startup", mode)?,
+            Some(mode) => Bound::of(def, "scan.startup", mode)?,
             None if o.get("properties.group.id").is_some() => Bound::Group,
             None => Bound::Latest,
         };
         let end = match o.get("scan.bounded.mode") {
             Some(mode) if !mode.eq_ignore_ascii_case("unbounded") => {
-                Some(bound(def, "scan.bounded", mode)?)
+                Some(Bound::of(def, "scan.bounded", mode)?)
             }
             _ if request.until_end => Some(Bound::Latest),
             _ => None,
@@ -263,168 +253,7 @@ impl KafkaSource {
         }
         Error::env(text)
     }
-
-    /// Offsets of one bound for all `partitions`.
-    fn resolve(
-        &self,
-        client: &BaseConsumer,
-        bound: &Bound,
-        partitions: &[(String, i32)],
-        is_end: bool,
-    ) -> std::result::Result<Vec<i64>, Look> {
-        let mut offsets = Vec::with_capacity(partitions.len());
-        let watermarks = |topic: &str, p: i32| {
-            client
-                .fetch_watermarks(topic, p, REQUEST)
-                .map_err(Look::Away)
-        };
-        let mut list = TopicPartitionList::new();
-        for (topic, p) in partitions {
-            list.add_partition(topic, *p);
-        }
-        let answered = match bound {
-            Bound::Group => Some(
-                client
-                    .committed_offsets(list, REQUEST)
-                    .map_err(Look::Away)?,
-            ),
-            Bound::Timestamp(ms) => {
-                let set = list.set_all_offsets(Offset::Offset(*ms));
-                set.map_err(Look::Away)?;
-                Some(
-                    client
-                        .offsets_for_times(list, REQUEST)
-                        .map_err(Look::Away)?,
-                )
-            }
-            _ => None,
-        };
-        for (topic, p) in partitions {
-            let (low, high) = watermarks(topic, *p)?;
-            let answer = answered
-                .as_ref()
-                .and_then(|l| l.find_partition(topic, *p))
-                .map(|e| e.offset());
-            offsets.push(match (bound, answer) {
-                (Bound::Earliest, _) => low,
-                (Bound::Latest, _) => high,
-                (Bound::Specific(map), _) => match map.get(p) {
-                    Some(offset) => *offset,
-                    None if is_end => high,
-                    None => low,
-                },
-                (_, Some(Offset::Offset(offset))) => offset,
-                // Nothing committed, or no record that late.
-                (Bound::Group, _) if is_end => high,
-                (Bound::Group, _) => low,
-                (Bound::Timestamp(_), _) => high,
-            });
-        }
-        Ok(offsets)
-    }
-
-    /// The ids of the partitions' topics. They are asked for before any offset, so that offsets
-    /// are of the topic of that id, or of a later one: which is found out when it is read.
-    fn ids(
-        &self,
-        client: &BaseConsumer,
-        partitions: &[(String, i32)],
-    ) -> std::result::Result<TopicIds, Look> {
-        let mut topics: Vec<&str> = partitions.iter().map(|(t, _)| t.as_str()).collect();
-        topics.dedup();
-        if topics.is_empty() {
-            return Ok(TopicIds::new());
-        }
-        topic_ids::ids(client, &topics, REQUEST).map_err(Look::Away)
-    }
-
-    /// Puts partitions where a checkpoint left them, if the log still goes on from there.
-    fn resume(
-        &self,
-        client: &BaseConsumer,
-        assignments: &mut [Assignment],
-        known: &[PartitionSnapshot],
-        ids: &TopicIds,
-    ) -> std::result::Result<(), Look> {
-        for p in known {
-            let before = p.topic_id.as_deref().and_then(TopicId::parse);
-            let now = ids.get(&p.topic).copied();
-            if before.is_some() && now.is_some() && before != now {
-                let place = format!("{}/{} offset {}", p.topic, p.partition, p.position);
-                let error = faults::recreated_since(&p.topic, &place);
-                return Err(Look::Final(error));
-            }
-        }
-        resume_at(assignments, Some(known));
-        for a in assignments {
-            let (low, high) = client
-                .fetch_watermarks(&a.topic, a.partition, REQUEST)
-                .map_err(Look::Away)?;
-            let place = format!("{}/{}", a.topic, a.partition);
-            if a.start > high {
-                return Err(Look::Final(
-                    Error::env(format!(
-                        "the checkpoint stands at {place} offset {}, but the log ends at {high}",
-                        a.start
-                    ))
-                    .with_hint("was the topic deleted and created again? Start with a new checkpoint folder"),
-                ));
-            }
-            if a.start < low && self.fail_on_data_loss {
-                return Err(Look::Final(
-                    Error::env(format!(
-                        "the checkpoint stands at {place} offset {}, but retention has removed what is before offset {low}",
-                        a.start
-                    ))
-                    .with_hint("'scan.fail-on-data-loss' = 'false' goes on without the records that are lost"),
-                ));
-            }
-            if a.start < low {
-                tracing::warn!(
-                    "{} offsets of {place} are lost: the checkpoint stands at {}, the log begins at {low}",
-                    low - a.start,
-                    a.start
-                );
-                a.start = low;
-            }
-        }
-        Ok(())
-    }
-
-    fn assignments(
-        &self,
-        client: &BaseConsumer,
-        partitions: &[(String, i32)],
-        ids: &TopicIds,
-        first_id: usize,
-        start: &Bound,
-    ) -> std::result::Result<Vec<Assignment>, Look> {
-        let starts = self.resolve(client, start, partitions, false)?;
-        let ends = match &self.end {
-            Some(end) => self
-                .resolve(client, end, partitions, true)?
-                .into_iter()
-                .map(Some)
-                .collect(),
-            None => vec![None; partitions.len()],
-        };
-        let all = partitions.iter().zip(starts).zip(ends).enumerate();
-        Ok(all
-            .map(|(i, (((topic, p), start), end))| Assignment {
-                id: first_id + i,
-                topic: topic.as_str().into(),
-                topic_id: ids.get(topic).map(|id| id.to_string().into()),
-                partition: *p,
-                start,
-                end,
-                max_us: NONE,
-            })
-            .collect())
-    }
 }
-
-/// By name; see [`topic_ids`].
-type TopicIds = BTreeMap<String, TopicId>;
 
 /// Why a look at the broker gave nothing.
 enum Look {
@@ -470,44 +299,6 @@ fn client_kind(def: &TableDef, config: &ClientConfig) -> Result<ClientKind> {
         def.name
     );
     Ok(ClientKind::Librdkafka)
-}
-
-fn bound(def: &TableDef, prefix: &str, mode: &str) -> Result<Bound> {
-    let o = &def.options;
-    match mode.to_lowercase().as_str() {
-        "earliest-offset" => Ok(Bound::Earliest),
-        "latest-offset" => Ok(Bound::Latest),
-        "group-offsets" => Ok(Bound::Group),
-        "timestamp" => {
-            let key = format!("{prefix}.timestamp-millis");
-            let ms = o
-                .integer(&key)?
-                .ok_or_else(|| o.invalid(&format!("{prefix}.mode"), format!("needs '{key}'")))?;
-            Ok(Bound::Timestamp(ms))
-        }
-        "specific-offsets" => {
-            let key = format!("{prefix}.specific-offsets");
-            let text = o
-                .get(&key)
-                .ok_or_else(|| o.invalid(&format!("{prefix}.mode"), format!("needs '{key}'")))?;
-            let mut map = BTreeMap::new();
-            for part in text.split(';').filter(|p| !p.trim().is_empty()) {
-                let pair = part.split_once(',').and_then(|(p, off)| {
-                    let p = p.trim().strip_prefix("partition:")?.trim().parse().ok()?;
-                    Some((p, off.trim().strip_prefix("offset:")?.trim().parse().ok()?))
-                });
-                let (p, offset) = pair.ok_or_else(|| {
-                    o.invalid(
-                        &key,
-                        "expected partition:0,offset:42;partition:1,offset:300",
-                    )
-                })?;
-                map.insert(p, offset);
-            }
-            Ok(Bound::Specific(map))
-        }
-        _ => Err(o.invalid(&format!("{prefix}.mode"), "is not known")),
-    }
 }
 
 fn is_group_forbidden(e: &KafkaError) -> bool {

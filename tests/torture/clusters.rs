@@ -31,11 +31,13 @@ fn killed_runs_write_each_row_once_into_another_cluster() {
         &mut dice,
         &mut |dice| {
             // Now and then the sinks' cluster is away for a moment.
-            if dice.below(5) == 0 {
+            let away = dice.below(5) == 0;
+            if away {
                 sinks.kill();
                 std::thread::sleep(Duration::from_millis(dice.below(1000)));
                 sinks.restart();
             }
+            away
         },
     );
     let rows = |name: &str| {

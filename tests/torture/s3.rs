@@ -67,11 +67,13 @@ fn killed_runs_on_s3_write_each_row_once() {
     let reader = s3.client();
     // Now and then the store is away for a moment, too.
     let mut trouble = |dice: &mut Dice| {
-        if dice.below(5) == 0 {
+        let away = dice.below(5) == 0;
+        if away {
             s3.kill();
             std::thread::sleep(Duration::from_millis(dice.below(1000)));
             s3.restart();
         }
+        away
     };
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| watch(&reader, &["files/slid", "files/best"], &stop));
