@@ -2,6 +2,7 @@
 //!
 //! The path of a row is described in ARCHITECTURE.md; each module opens with its one job.
 
+pub mod batches;
 pub mod cli;
 pub mod datasets;
 pub mod decode;

@@ -38,6 +38,14 @@ fn message(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// What the error says that a run ends with which has too little memory.
+fn refused(query: &str) -> String {
+    let out = run("4mb", query);
+    assert_eq!(out.status.code(), Some(1), "{}", message(&out));
+    assert!(out.stdout.is_empty());
+    message(&out)
+}
+
 #[test]
 fn many_groups_go_to_disk() {
     let out = run(
@@ -59,14 +67,11 @@ fn many_groups_go_to_disk() {
 #[test]
 fn one_group_that_is_too_large_is_named() {
     let query = "SELECT window_start, k, count(DISTINCT v) AS c FROM TUMBLE(t, ts, INTERVAL '10' SECOND) GROUP BY window_start, window_end, k;";
-    let out = run("4mb", query);
-    assert_eq!(out.status.code(), Some(1), "{}", message(&out));
-    let text = message(&out);
+    let text = refused(query);
     let expected = "the window from 2022-01-01 00:00:00 to 2022-01-01 00:00:10 needs ";
     assert!(text.contains(expected), "{text}");
     assert!(text.contains("largest keys: big ("), "{text}");
     assert!(text.contains("hint: raise --memory"), "{text}");
-    assert!(out.stdout.is_empty());
 
     let out = run("1g", query);
     assert_eq!(out.status.code(), Some(0), "{}", message(&out));
@@ -76,26 +81,17 @@ fn one_group_that_is_too_large_is_named() {
 
 #[test]
 fn an_aggregate_without_keys_that_is_too_large_is_an_error() {
-    let out = run(
-        "4mb",
+    let text = refused(
         "SELECT window_start, count(DISTINCT v) AS c FROM TUMBLE(t, ts, INTERVAL '10' SECOND) GROUP BY window_start, window_end;",
     );
-    assert_eq!(out.status.code(), Some(1), "{}", message(&out));
-    assert!(
-        message(&out).contains("of state, more than the "),
-        "{}",
-        message(&out)
-    );
+    assert!(text.contains("of state, more than the "), "{text}");
 }
 
 #[test]
 fn a_plan_that_needs_a_whole_window_says_so() {
-    let out = run(
-        "4mb",
+    let text = refused(
         "SELECT * FROM (SELECT window_start, v, count(*) AS c, ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY count(*) DESC, v) AS r FROM TUMBLE(t, ts, INTERVAL '10' SECOND) GROUP BY window_start, window_end, v) WHERE r <= 3;",
     );
-    assert_eq!(out.status.code(), Some(1), "{}", message(&out));
-    let text = message(&out);
     assert!(text.contains("(all of it at once) needs "), "{text}");
     assert!(text.contains("hint: raise --memory"), "{text}");
 }

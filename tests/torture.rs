@@ -37,6 +37,11 @@ impl Place {
     }
 }
 
+/// Of the environment.
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |v| v.parse().unwrap())
+}
+
 /// What is produced, and where each partition's clock is.
 struct Input {
     topic: String,
@@ -180,8 +185,7 @@ fn torture(
     dice: &mut Dice,
     trouble: &mut dyn FnMut(&mut Dice) -> bool,
 ) {
-    let number = |name: &str, default| std::env::var(name).map_or(default, |v| v.parse().unwrap());
-    let kills: u64 = number("TORTURE_KILLS", 8);
+    let kills = number("TORTURE_KILLS", 8);
     let file = place.folder.join(format!("{name}.sql"));
     std::fs::write(&file, sql).unwrap();
     for kill in 0..kills {
@@ -253,13 +257,14 @@ fn sorted(mut rows: Vec<serde_json::Value>) -> Vec<serde_json::Value> {
     rows
 }
 
-/// The visible files of a table's folder.
-fn visible(folder: &Path) -> Vec<std::path::PathBuf> {
+/// The contents of the visible files of a table's folder.
+fn visible(folder: &Path) -> Vec<Vec<u8>> {
     let files = std::fs::read_dir(folder)
         .unwrap()
         .map(|f| f.unwrap().path());
     files
         .filter(|f| !f.file_name().unwrap().to_string_lossy().starts_with('.'))
+        .map(|f| std::fs::read(f).unwrap())
         .collect()
 }
 
@@ -294,7 +299,7 @@ fn parquet_rows(files: Vec<Vec<u8>>) -> Vec<serde_json::Value> {
 
 #[test]
 fn killed_runs_write_each_row_once() {
-    let seed = std::env::var("TORTURE_SEED").map_or(1, |v| v.parse().unwrap());
+    let seed = number("TORTURE_SEED", 1);
     let mut dice = Dice(seed);
     let folder = tempfile::tempdir().unwrap();
     let mut broker = Broker::start();
@@ -315,17 +320,14 @@ fn killed_runs_write_each_row_once() {
         &mut dice,
         &mut |_| false,
     );
-    let folder = |name| {
-        let files = visible(&folder.path().join(name)).into_iter();
-        files.map(|f| std::fs::read(f).unwrap()).collect()
-    };
+    let rows = |name| visible(&folder.path().join(name));
     check(
         &broker,
         &broker,
         &input,
         "once",
-        folder("slid"),
-        folder("best"),
+        rows("slid"),
+        rows("best"),
         seed,
     );
 }
@@ -398,7 +400,7 @@ fn check(
 
 #[test]
 fn killed_runs_keep_their_totals() {
-    let seed = std::env::var("TORTURE_SEED").map_or(2, |v| v.parse().unwrap());
+    let seed = number("TORTURE_SEED", 2);
     let mut dice = Dice(seed);
     let folder = tempfile::tempdir().unwrap();
     let mut broker = Broker::start();

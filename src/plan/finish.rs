@@ -229,7 +229,7 @@ fn per_window(plan: &Plan, aggregates: &[AggregatePlan], global: bool) -> Result
         columns.resize(plan.schema().fields().len(), false);
         return Ok(columns);
     }
-    if plan.name().contains("WindowAgg") || plan.name() == "PartitionedTopKExec" {
+    if plan.name().contains("WindowAgg") {
         return over(plan, &inputs[0]);
     }
     if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
@@ -290,17 +290,15 @@ fn over(plan: &Plan, input: &[bool]) -> Result<Vec<bool>> {
 fn only_row_wise(plan: &Plan) -> Result<()> {
     let row_wise = plan.downcast_ref::<ProjectionExec>().is_some()
         || plan.downcast_ref::<FilterExec>().is_some()
-        || matches!(
-            plan.name(),
-            "CooperativeExec" | "CoalesceBatchesExec" | "HashJoinExec"
-        );
+        || plan.downcast_ref::<HashJoinExec>().is_some();
     if row_wise {
         return Ok(());
     }
     let what = match plan.name() {
-        "SortExec" | "SortPreservingMergeExec" => "ORDER BY",
-        "GlobalLimitExec" | "LocalLimitExec" => "LIMIT",
+        "SortExec" => "ORDER BY",
+        "GlobalLimitExec" => "LIMIT",
         "AggregateExec" => "a second GROUP BY",
+        "CoalescePartitionsExec" => "UNION",
         _ => "OVER (…)",
     };
     Err(Error::sql(format!("{what} over a GROUP BY without a window needs the whole result, but output mode update shows changes only"))

@@ -151,7 +151,7 @@ impl<'a> Planner<'a> {
             functions.push(lowered.aggregate);
             filters.push(lowered.filter);
         }
-        sorted(|input| {
+        sorted(input, |input| {
             Ok(Arc::new(AggregateExec::try_new(
                 AggregateMode::Single,
                 group_by.clone(),
@@ -160,7 +160,7 @@ impl<'a> Planner<'a> {
                 input,
                 schema.clone(),
             )?))
-        })(input)
+        })
     }
 
     fn group_by(
@@ -202,7 +202,7 @@ impl<'a> Planner<'a> {
         let one = |e: &Expr| self.window_function(e, schema);
         let functions = window.window_expr.iter().map(one);
         let functions = functions.collect::<Result<Vec<_>>>()?;
-        sorted(|input| {
+        sorted(input, |input| {
             let functions = functions.clone();
             let bounded = functions.iter().all(|f| f.uses_bounded_memory());
             Ok(if bounded {
@@ -213,7 +213,7 @@ impl<'a> Planner<'a> {
             } else {
                 Arc::new(WindowAggExec::try_new(functions, input, false)?)
             })
-        })(input)
+        })
     }
 
     fn window_function(&self, e: &Expr, schema: &DFSchema) -> Result<Arc<dyn WindowExpr>> {
@@ -384,26 +384,24 @@ fn scanned(scan: &TableScan) -> Result<Plan> {
     Ok(Arc::new(Leaf::new(kind, schema)))
 }
 
-/// Builds an operator and, when it asks for an order that its input has not, builds it again over
-/// the sorted input. Orders that an operator would only like to have are not made.
-fn sorted(build: impl Fn(Plan) -> Result<Plan>) -> impl Fn(Plan) -> Result<Plan> {
-    move |input| {
-        let plan = build(input.clone())?;
-        let required = plan.required_input_ordering().swap_remove(0);
-        let Some((orders, false)) = required.map(|r| r.into_alternatives()) else {
+/// Builds an operator over `input` and, when it asks for an order that the input has not, builds it
+/// again over the sorted input. Orders that an operator would only like to have are not made.
+fn sorted(input: Plan, build: impl Fn(Plan) -> Result<Plan>) -> Result<Plan> {
+    let plan = build(input.clone())?;
+    let required = plan.required_input_ordering().swap_remove(0);
+    let Some((orders, false)) = required.map(|r| r.into_alternatives()) else {
+        return Ok(plan);
+    };
+    let held = input.equivalence_properties();
+    for order in &orders {
+        if held.ordering_satisfy_requirement(order.clone())? {
             return Ok(plan);
-        };
-        let held = input.equivalence_properties();
-        for order in &orders {
-            if held.ordering_satisfy_requirement(order.clone())? {
-                return Ok(plan);
-            }
         }
-        let Some(order) = orders.into_iter().next() else {
-            return Ok(plan);
-        };
-        build(Arc::new(SortExec::new(order.into(), input)))
     }
+    let Some(order) = orders.into_iter().next() else {
+        return Ok(plan);
+    };
+    build(Arc::new(SortExec::new(order.into(), input)))
 }
 
 fn subsets(list: &[Expr]) -> Vec<Vec<Expr>> {

@@ -46,6 +46,14 @@ const UPLOAD_MEMORY_MB: usize = 128;
 
 type Answer<T> = object_store::Result<T>;
 
+/// For [`Remote::open`] where nobody asks to stop: what is waited for goes into the log.
+pub fn log_waiting(text: &str) -> bool {
+    if !text.is_empty() {
+        tracing::warn!("{text}");
+    }
+    true
+}
+
 /// What lies below a URL.
 #[derive(Debug)]
 pub struct Remote {

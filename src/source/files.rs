@@ -21,6 +21,7 @@ mod list;
 mod parquet;
 
 use super::{Assignment, Polled, ReadRequest, Reader, Rows, Source, resume_at};
+use crate::batches;
 use crate::error::{Error, Result};
 use crate::state::PartitionSnapshot;
 use crate::table::TableDef;
@@ -269,7 +270,7 @@ pub fn read_all(def: &TableDef, columns: &[String]) -> Result<Vec<RecordBatch>> 
             }
             (other, _) => return Err(Error::bug(format!("a file gave {other:?}"))),
         };
-        bytes += batch.get_array_memory_size();
+        bytes += batches::held([&batch]);
         if bytes > TABLE_BYTES_MAX {
             return Err(Error::env(format!(
                 "table '{}' is too large to be kept in memory for a join",

@@ -6,7 +6,6 @@
 
 use super::{AggregateSnapshot, QuerySnapshot, Shape};
 use crate::error::{Error, Result};
-use crate::window::{segment_batch, segment_id};
 use std::fmt;
 
 /// What becomes of one query.
@@ -140,10 +139,7 @@ fn project(aggregate: &mut AggregateSnapshot, shape: &Shape) -> Result<()> {
         columns.extend(first..first + function.width);
     }
     for held in &mut aggregate.segments {
-        let kept = columns.iter().map(|i| held.batch.column(*i).clone());
-        held.batch = segment_batch(kept.collect(), held.batch.num_rows())?;
-        held.spilled = held.spilled.take().map(|s| s.project(columns.clone()));
-        held.id = segment_id();
+        held.project(&columns)?;
     }
     aggregate.shape = shape.clone();
     Ok(())

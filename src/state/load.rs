@@ -4,6 +4,7 @@ use super::checkpoints::{Checkpoints, Place};
 use super::manifest::{FileEntry, Manifest, QueryEntry, SegmentEntry, Unreadable};
 use super::write::FILE_MAX;
 use super::{AggregateSnapshot, QuerySnapshot, Snapshot, names, segments};
+use crate::batches;
 use crate::error::{Error, Result};
 use crate::window::spill::{SpillTo, Spilled, split};
 use crate::window::{HeldSegment, segment_id};
@@ -181,7 +182,7 @@ impl Checkpoints {
             let Some(batch) = batches.get(&wanted.batch).cloned() else {
                 continue;
             };
-            let bytes = batch.get_array_memory_size();
+            let bytes = batches::held([&batch]);
             let spilled = match &mut self.memory {
                 Some((limit, to)) if *held + bytes > *limit && wanted.keys > 0 => {
                     Some(to.spill(&split(&batch, wanted.keys)?)?)

@@ -1,9 +1,10 @@
 //! Segments as Arrow IPC files, which any Arrow tool reads: one batch for each segment.
 
 use super::Shape;
+use crate::batches::{compact, with_rows};
 use crate::error::Result;
 use arrow::array::ArrayData;
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, make_array};
+use arrow::array::{Array, RecordBatch, make_array};
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -98,16 +99,6 @@ pub(super) fn decode(file: Vec<u8>, wanted: &[usize]) -> Result<Vec<RecordBatch>
     Ok(batches)
 }
 
-/// The row count is explicit because there may be no column at all.
-fn with_rows(
-    schema: SchemaRef,
-    columns: Vec<ArrayRef>,
-    rows: usize,
-) -> Result<RecordBatch, ArrowError> {
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    RecordBatch::try_new_with_options(schema, columns, &options)
-}
-
 /// What people see who open the file: the keys, then each function with the number of its state
 /// column. Distinct, because tools look columns up by name.
 fn column_names(shape: &Shape, columns: usize) -> Vec<String> {
@@ -144,43 +135,4 @@ fn owned(data: &ArrayData) -> Result<ArrayData, ArrowError> {
         .nulls(nulls)
         .child_data(children.collect::<Result<_, _>>()?)
         .build()
-}
-
-/// A batch without text that none of its views points to.
-pub(super) fn compact(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let columns = batch.columns().iter().map(slim).collect::<Result<_, _>>()?;
-    with_rows(batch.schema(), columns, batch.num_rows())
-}
-
-/// The same values without text that no view points to: a view array keeps the buffers that its
-/// text came in, with everybody else's text, and they would be written whole.
-fn slim(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-    match array.data_type() {
-        DataType::Utf8View => {
-            let views = array.as_string_view();
-            let held: usize = views.data_buffers().iter().map(Buffer::len).sum();
-            if held > 2 * views.total_buffer_bytes_used() {
-                return Ok(Arc::new(views.gc()));
-            }
-        }
-        DataType::BinaryView => {
-            let views = array.as_binary_view();
-            let held: usize = views.data_buffers().iter().map(Buffer::len).sum();
-            if held > 2 * views.total_buffer_bytes_used() {
-                return Ok(Arc::new(views.gc()));
-            }
-        }
-        nested if nested.is_nested() => {
-            let data = array.to_data();
-            let children = data.child_data().iter();
-            let children = children
-                .map(|c| Ok(slim(&make_array(c.clone()))?.to_data()))
-                .collect::<Result<_, ArrowError>>()?;
-            return Ok(make_array(
-                data.into_builder().child_data(children).build()?,
-            ));
-        }
-        _ => {}
-    }
-    Ok(array.clone())
 }

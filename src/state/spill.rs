@@ -1,7 +1,7 @@
 //! Spilled segments in a file of this process: it has no name, so nothing is left behind however
 //! the process ends.
 
-use super::segments::compact;
+use crate::batches::compact;
 use crate::error::{Error, Result};
 use crate::window::spill::{SpillTo, Spilled, SpilledRows};
 use arrow::ipc::reader::StreamReader;

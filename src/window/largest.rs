@@ -1,6 +1,7 @@
 //! State that no budget can hold: an error that names the groups which are to blame.
 
 use super::assign::NEVER;
+use crate::batches;
 use crate::encode::text::{bytes_text, counted};
 use crate::error::Error;
 use crate::time::format_us;
@@ -18,11 +19,7 @@ const CANDIDATES: usize = 64;
 /// `what` needs more than `limit` bytes for these segments (`keys` key columns, then state).
 pub fn too_large(what: &str, batches: &[&RecordBatch], keys: usize, limit: usize) -> Error {
     let rows: usize = batches.iter().map(|b| b.num_rows()).sum();
-    let bytes: usize = batches.iter().map(|b| b.get_array_memory_size()).sum();
-    let largest = largest(batches, keys);
-    let largest = largest
-        .iter()
-        .map(|(key, bytes)| format!("{key} ({})", bytes_text(*bytes)));
+    let bytes: usize = batches::held(batches.iter().copied());
     let mut message = format!(
         "{what} needs {} for {} of state, more than the {} that --memory leaves it",
         bytes_text(bytes),
@@ -30,7 +27,10 @@ pub fn too_large(what: &str, batches: &[&RecordBatch], keys: usize, limit: usize
         bytes_text(limit),
     );
     if keys > 0 {
-        let largest: Vec<String> = largest.collect();
+        let largest = largest(batches, keys).into_iter();
+        let largest: Vec<String> = largest
+            .map(|(key, bytes)| format!("{key} ({})", bytes_text(bytes)))
+            .collect();
         message.push_str(&format!("; its largest keys: {}", largest.join(", ")));
     }
     Error::env(message).with_hint(

@@ -6,11 +6,14 @@
 
 use super::ends::Ends;
 use super::largest::{too_large, window_text};
-use super::spill::{PARTS, SpillTo, split};
+use super::spill::{PARTS, SpillTo, divide};
 use super::stacks::{Panes, TwoStacks, merge_all};
 use super::{Aggregate, Assign, HeldSegment, Segment, segment_id};
+use crate::batches;
 use crate::error::{Error, Result};
 use crate::watermark::NONE;
+use arrow::array::UInt32Array;
+use arrow::compute::take_record_batch;
 use arrow::record_batch::RecordBatch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -228,25 +231,27 @@ impl WindowMerge {
         self.changed.remove(end);
         let start = self.assign.start_of(end);
         let taken = self.taken(end);
-        let in_memory: Vec<Option<Vec<RecordBatch>>> = (taken.iter())
+        let in_memory: Vec<Option<Vec<UInt32Array>>> = (taken.iter())
             .map(|h| match h.spilled {
                 Some(_) => Ok(None),
-                None => split(&h.batch, self.aggregate.keys()).map(Some),
+                None => divide(&h.batch, self.aggregate.keys()).map(Some),
             })
             .collect::<Result<_>>()?;
         for part in 0..PARTS {
             let mut batches = Vec::with_capacity(taken.len());
-            for (held, split) in taken.iter().zip(&in_memory) {
-                let batch = match (&held.spilled, split) {
+            for (held, rows) in taken.iter().zip(&in_memory) {
+                let batch = match (&held.spilled, rows) {
                     (Some(spilled), _) => spilled.0.part(part)?,
-                    (None, Some(parts)) => parts[part].clone(),
+                    (None, Some(rows)) => {
+                        batches::compact(&take_record_batch(&held.batch, &rows[part])?)?
+                    }
                     (None, None) => continue,
                 };
                 if batch.num_rows() > 0 {
                     batches.push((held.fresh, batch));
                 }
             }
-            let bytes: usize = batches.iter().map(|(_, b)| b.get_array_memory_size()).sum();
+            let bytes: usize = batches::held(batches.iter().map(|(_, b)| b));
             if bytes > self.part_max {
                 let batches: Vec<&RecordBatch> = batches.iter().map(|(_, b)| b).collect();
                 let what = window_text(start, end);

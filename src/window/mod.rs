@@ -4,8 +4,9 @@
 //!
 //! **Pane.** Windows of one query overlap when they slide; the smallest span that every window
 //! either holds wholly or not at all is a pane (gcd of size and slide). A row is added once, to
-//! one pane; a window is the merge of its panes. (Of cumulating windows a pane is a step.) Windows that overlap a lot share merges of many panes
-//! (`stacks`), so that a result costs the same however small the slide is.
+//! one pane; a window is the merge of its panes. (Of cumulating windows a pane is a step.) Windows
+//! that overlap a lot share merges of many panes (`stacks`), so that a result costs the same however
+//! small the slide is.
 //!
 //! **Segment.** State can be taken out of an accumulator but not copied. So a pane's store is
 //! *sealed*: its keys and state columns become one immutable batch, and a fresh store goes on.
@@ -22,6 +23,7 @@ mod tests;
 
 pub use assign::Assign;
 
+use crate::batches;
 use crate::error::Result;
 use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
 use arrow::compute;
@@ -90,7 +92,7 @@ pub trait Store: Send {
 impl Segment {
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
-        self.batch.get_array_memory_size()
+        batches::held([&self.batch])
     }
 }
 

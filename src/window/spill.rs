@@ -4,7 +4,8 @@
 //! spilled segments is then merged part by part: each part holds other groups, so memory needs are
 //! those of the largest part, and every row is read once.
 
-use super::{HeldSegment, segment_batch};
+use super::{HeldSegment, segment_batch, segment_id};
+use crate::batches;
 use crate::error::Result;
 use arrow::array::UInt32Array;
 use arrow::compute::{concat_batches, take_record_batch};
@@ -33,13 +34,6 @@ pub trait SpilledRows: Send + Sync {
 #[derive(Clone)]
 pub struct Spilled(pub Arc<dyn SpilledRows>);
 
-impl Spilled {
-    /// Some of the columns.
-    pub fn project(self, columns: Vec<usize>) -> Self {
-        Self(Arc::new(Projected { of: self, columns }))
-    }
-}
-
 struct Projected {
     of: Spilled,
     columns: Vec<usize>,
@@ -51,10 +45,13 @@ impl SpilledRows for Projected {
     }
 
     fn part(&self, part: usize) -> Result<RecordBatch> {
-        let rows = self.of.0.part(part)?;
-        let columns = self.columns.iter().map(|i| rows.column(*i).clone());
-        segment_batch(columns.collect(), rows.num_rows())
+        some_columns(&self.of.0.part(part)?, &self.columns)
     }
+}
+
+fn some_columns(segment: &RecordBatch, columns: &[usize]) -> Result<RecordBatch> {
+    let some = columns.iter().map(|i| segment.column(*i).clone());
+    segment_batch(some.collect(), segment.num_rows())
 }
 
 impl PartialEq for Spilled {
@@ -94,9 +91,20 @@ impl HeldSegment {
         Ok(concat_batches(&self.batch.schema(), &parts)?)
     }
 
+    /// Leaves some of the columns: another segment from now on.
+    pub fn project(&mut self, columns: &[usize]) -> Result<()> {
+        self.batch = some_columns(&self.batch, columns)?;
+        self.spilled = self.spilled.take().map(|of| {
+            let columns = columns.to_vec();
+            Spilled(Arc::new(Projected { of, columns }))
+        });
+        self.id = segment_id();
+        Ok(())
+    }
+
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
-        self.batch.get_array_memory_size()
+        batches::held([&self.batch])
     }
 
     /// Moves the rows out of memory. There must be a key to divide them by.
@@ -110,6 +118,12 @@ impl HeldSegment {
 
 /// The rows of a segment by the hash of their first `keys` columns, in [`PARTS`].
 pub fn split(segment: &RecordBatch, keys: usize) -> Result<Vec<RecordBatch>> {
+    let take = |rows| Ok(take_record_batch(segment, &rows)?);
+    divide(segment, keys)?.into_iter().map(take).collect()
+}
+
+/// The numbers of the rows of each part.
+pub(super) fn divide(segment: &RecordBatch, keys: usize) -> Result<Vec<UInt32Array>> {
     let fields = segment.columns()[..keys].iter();
     let fields = fields.map(|c| SortField::new(c.data_type().clone()));
     let converter = RowConverter::new(fields.collect())?;
@@ -125,6 +139,5 @@ pub fn split(segment: &RecordBatch, keys: usize) -> Result<Vec<RecordBatch>> {
         }
         first += slice.num_rows();
     }
-    let take = |rows| Ok(take_record_batch(segment, &UInt32Array::from(rows))?);
-    parts.into_iter().map(take).collect()
+    Ok(parts.into_iter().map(UInt32Array::from).collect())
 }

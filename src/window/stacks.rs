@@ -24,6 +24,7 @@
 //! tell; only a straggler may come after panes newer than its own.
 
 use super::{Aggregate, Assign, HeldSegment};
+use crate::batches;
 use crate::error::Result;
 use arrow::record_batch::RecordBatch;
 use std::collections::{BTreeMap, BTreeSet};
@@ -230,10 +231,7 @@ impl TwoStacks {
     /// Memory held beside the panes, in bytes.
     pub fn bytes(&self) -> usize {
         let front = self.front.iter().filter_map(|s| s.batch.as_ref());
-        front
-            .chain(&self.back)
-            .map(RecordBatch::get_array_memory_size)
-            .sum()
+        batches::held(front.chain(&self.back))
     }
 }
 

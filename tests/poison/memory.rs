@@ -5,12 +5,13 @@ use super::*;
 const MB: u64 = 1 << 20;
 const KEYS: usize = 600_000;
 
-/// Each key is met twice, far apart.
+/// Each key is met twice, far apart. The keys are long: their state is some ten times the budget,
+/// and what a run needs beside it (buffers, the program itself) does not blur the difference.
 fn fill(bootstrap: &str, topic: &str) {
     client::create_topic(bootstrap, topic, 2);
     for round in 0..2 {
         for from in (0..KEYS).step_by(100_000) {
-            let row = |k: usize| format!(r#"{{"k":"a key of some length {k}","a":{k}}}"#);
+            let row = |k: usize| format!(r#"{{"k":"{k:0>300}","a":{k}}}"#);
             let rows: Vec<String> = (from..from + 100_000).map(row).collect();
             let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
             client::produce(bootstrap, topic, round, &rows);
@@ -44,6 +45,6 @@ fn a_budget_of_memory_is_kept_to_and_the_rows_are_the_same() {
         ended.peak
     };
     let (all, some) = (peak(&["--memory", "4g"]), peak(&["--memory", "64m"]));
-    assert!(all > 220 * MB, "the state is small: {} MB", all / MB);
-    assert!(some < 180 * MB, "{} MB, not {}", some / MB, all / MB);
+    assert!(all > 500 * MB, "the state is small: {} MB", all / MB);
+    assert!(some < 300 * MB, "{} MB, not {}", some / MB, all / MB);
 }

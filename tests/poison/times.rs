@@ -26,19 +26,22 @@ fn windows(ended: &Ended) -> Vec<(String, u64)> {
     ended.stdout.lines().map(row).collect()
 }
 
-/// (event time, timestamp of the record) of each row, and what becomes of them.
-fn epochs(topic: &str, rows: &[(i64, i64)], said: &str, expected: &[(&str, u64)]) {
-    let bootstrap = Broker::shared().bootstrap();
-    client::create_topic(&bootstrap, topic, 1);
-    let rows: Vec<_> = rows
-        .iter()
-        .map(|(e, ms)| (format!(r#"{{"e":{e}}}"#), *ms))
-        .collect();
+/// Records with their timestamps.
+fn produce_at(bootstrap: &str, topic: &str, rows: impl Iterator<Item = (String, i64)>) {
+    let rows: Vec<(String, i64)> = rows.collect();
     let records: Vec<_> = rows
         .iter()
         .map(|(r, ms)| (None, Some(&**r), Some(*ms)))
         .collect();
-    client::produce_records(&bootstrap, topic, 0, &records);
+    client::produce_records(bootstrap, topic, 0, &records);
+}
+
+/// (event time, timestamp of the record) of each row, and what becomes of them.
+fn epochs(topic: &str, rows: &[(i64, i64)], said: &str, expected: &[(&str, u64)]) {
+    let bootstrap = Broker::shared().bootstrap();
+    client::create_topic(&bootstrap, topic, 1);
+    let rows = rows.iter().map(|(e, ms)| (format!(r#"{{"e":{e}}}"#), *ms));
+    produce_at(&bootstrap, topic, rows);
     let columns =
         "e BIGINT, ts AS TO_TIMESTAMP_LTZ(e, 3), WATERMARK FOR ts AS ts - INTERVAL '5' SECOND";
     for client in CLIENTS {
@@ -136,15 +139,10 @@ fn texts_of_times_are_read_or_bad() {
     ];
     let bad = bad.iter().map(|text| (*text, 0));
     let texts: Vec<(&str, i64)> = bad.chain(good.iter().map(|g| (g.0, g.2))).collect();
-    let rows: Vec<_> = texts
+    let rows = texts
         .iter()
-        .map(|(t, ms)| (format!(r#"{{"ts":"{t}"}}"#), *ms))
-        .collect();
-    let records: Vec<_> = rows
-        .iter()
-        .map(|(r, ms)| (None, Some(&**r), Some(*ms)))
-        .collect();
-    client::produce_records(&bootstrap, topic, 0, &records);
+        .map(|(t, ms)| (format!(r#"{{"ts":"{t}"}}"#), *ms));
+    produce_at(&bootstrap, topic, rows);
     let columns = "ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '5' SECOND";
     let ended = run(&(source_sql(&bootstrap, topic, columns, "") + WINDOWS));
     ended.assert(0, &["late 0, bad 8, future 0"]);

@@ -5,7 +5,7 @@ use super::*;
 
 #[test]
 fn killed_runs_write_each_row_once_into_another_cluster() {
-    let seed = std::env::var("TORTURE_SEED").map_or(4, |v| v.parse().unwrap());
+    let seed = number("TORTURE_SEED", 4);
     let mut dice = Dice(seed);
     let folder = tempfile::tempdir().unwrap();
     let mut source = Broker::start();
@@ -40,10 +40,7 @@ fn killed_runs_write_each_row_once_into_another_cluster() {
             away
         },
     );
-    let rows = |name: &str| {
-        let files = visible(&folder.path().join(name)).into_iter();
-        files.map(|f| std::fs::read(f).unwrap()).collect()
-    };
+    let rows = |name| visible(&folder.path().join(name));
     let (slid, best) = (rows("slid"), rows("best"));
     check(&source, &sinks, &input, "across", slid, best, seed);
 }

@@ -47,7 +47,7 @@ impl Drop for Over<'_> {
 
 #[test]
 fn killed_runs_on_s3_write_each_row_once() {
-    let seed = std::env::var("TORTURE_SEED").map_or(3, |v| v.parse().unwrap());
+    let seed = number("TORTURE_SEED", 3);
     let mut dice = Dice(seed);
     let folder = tempfile::tempdir().unwrap();
     let mut broker = Broker::start();

@@ -30,6 +30,18 @@ fn error_text(code: c_int) -> String {
     .into_owned()
 }
 
+/// # Safety
+/// `text` is null or a string.
+unsafe fn copied(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: as the caller promises.
+    unsafe { CStr::from_ptr(text) }
+        .to_string_lossy()
+        .into_owned()
+}
+
 pub(super) unsafe extern "C" fn on_error(
     _: *mut sys::rd_kafka_t,
     code: c_int,
@@ -38,14 +50,7 @@ pub(super) unsafe extern "C" fn on_error(
 ) {
     // SAFETY: `opaque` is the address of the reader's `State`, alive as long as the client;
     // `reason` is a string that librdkafka owns during the call, or null.
-    let (state, reason) = unsafe {
-        let text = if reason.is_null() {
-            String::new()
-        } else {
-            CStr::from_ptr(reason).to_string_lossy().into_owned()
-        };
-        (&*(opaque as *const State), text)
-    };
+    let (state, reason) = unsafe { (&*(opaque as *const State), copied(reason)) };
     let mut last = state.error.lock().unwrap_or_else(PoisonError::into_inner);
     // That no broker is left follows from what went wrong before.
     let keeps = |(_, text): &(c_int, String)| text.contains(TOO_LARGE);
@@ -61,16 +66,7 @@ pub(super) unsafe extern "C" fn on_log(
     text: *const c_char,
 ) {
     // SAFETY: both are strings that librdkafka owns during the call, or null.
-    let (facility, text) = unsafe {
-        let read = |p: *const c_char| {
-            if p.is_null() {
-                String::new()
-            } else {
-                CStr::from_ptr(p).to_string_lossy().into_owned()
-            }
-        };
-        (read(facility), read(text))
-    };
+    let (facility, text) = unsafe { (copied(facility), copied(text)) };
     tracing::debug!(target: "librdkafka", "{facility}: {text}");
 }
 

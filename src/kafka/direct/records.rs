@@ -350,7 +350,7 @@ impl Record {
     fn usual(bytes: &[u8], at: usize) -> Option<Self> {
         let first = word(bytes, at)?;
         let (length, bits) = short(first)?;
-        let end = at + bits / 8 + length_of(length)?;
+        let end = at + bits / 8 + whole(length)?;
         // A byte of attributes stands between.
         let (timestamp, more) = short(first >> bits >> 8)?;
         let at = at + (bits + more) / 8 + 1;
@@ -362,7 +362,7 @@ impl Record {
         let (key, at, third) = if key == ABSENT {
             (Span::ABSENT, at, second >> bits >> more)
         } else {
-            let (key, at) = span(at, length_of(key)?);
+            let (key, at) = span(at, whole(key)?);
             (key, at, word(bytes, at)?)
         };
 
@@ -371,11 +371,11 @@ impl Record {
         let (value, at) = if value == ABSENT {
             (Span::ABSENT, at)
         } else {
-            span(at, length_of(value)?)
+            span(at, whole(value)?)
         };
         (at <= end && end <= bytes.len()).then_some(Self {
             timestamp_delta: zigzag(timestamp),
-            offset_delta: length_of(offset)? as i64,
+            offset_delta: whole(offset)? as i64,
             key,
             value,
             headers: at,
@@ -417,9 +417,9 @@ fn zigzag(folded: u64) -> i64 {
     (folded >> 1) as i64 ^ -((folded & 1) as i64)
 }
 
-/// A length that is not negative.
+/// A number that is not negative.
 #[inline(always)]
-fn length_of(folded: u64) -> Option<usize> {
+fn whole(folded: u64) -> Option<usize> {
     (folded & 1 == 0).then_some((folded >> 1) as usize)
 }
 

@@ -19,7 +19,6 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{Column, Literal};
 use datafusion_physical_expr::utils::collect_columns;
 use datafusion_physical_plan::ExecutionPlan;
-use datafusion_physical_plan::coop::CooperativeExec;
 use datafusion_physical_plan::filter::FilterExec;
 use datafusion_physical_plan::joins::HashJoinExec;
 use datafusion_physical_plan::projection::ProjectionExec;
@@ -71,10 +70,6 @@ impl Cutter<'_> {
         }
         if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
             return self.join(join, windowed);
-        }
-        if plan.downcast_ref::<CooperativeExec>().is_some() || plan.name() == "CoalesceBatchesExec"
-        {
-            return self.chain(plan.children()[0], windowed);
         }
         Err(refused(plan, windowed))
     }
@@ -236,23 +231,19 @@ fn refused(plan: &Plan, windowed: bool) -> Error {
     };
     let name = plan.name();
     let (what, hint) = match name {
-        "SortExec" | "SortPreservingMergeExec" => (
+        "SortExec" => (
             "ORDER BY",
             "a stream has no end to sort at: aggregate by a window, or use --output-mode complete with a GROUP BY",
         ),
-        "GlobalLimitExec" | "LocalLimitExec" => ("LIMIT", "LIMIT works at the top of a query"),
-        "WindowAggExec" | "BoundedWindowAggExec" | "PartitionedTopKExec" => (
+        "GlobalLimitExec" => ("LIMIT", "LIMIT works at the top of a query"),
+        "WindowAggExec" | "BoundedWindowAggExec" => (
             "OVER (…)",
             "aggregate by a window first, then use ROW_NUMBER() OVER (PARTITION BY window_start, window_end …) over its result",
         ),
-        "UnionExec" | "InterleaveExec" => ("UNION", "write one INSERT for each part"),
+        "CoalescePartitionsExec" => ("UNION", "write one INSERT for each part"),
         "NestedLoopJoinExec" | "CrossJoinExec" => (
             "a join without an equality",
             "join on an equality of columns",
-        ),
-        "SortMergeJoinExec" | "SymmetricHashJoinExec" => (
-            "a join of two streams",
-            "join a stream with a table of the filesystem connector",
         ),
         "UnnestExec" => (
             "UNNEST",

@@ -1,6 +1,7 @@
 //! What a query shows: windows that have closed, groups that have changed.
 
 use super::{Merge, Windows};
+use crate::batches;
 use crate::error::Result;
 use crate::plan::Trigger;
 use crate::sink::OutputMode;
@@ -116,7 +117,7 @@ impl Merge {
             let mut pieces: Vec<WindowResult> = Vec::new();
             for end in ends {
                 merge.evaluate_each(*end, scope, &mut |piece| {
-                    bytes += piece.batch.get_array_memory_size();
+                    bytes += batches::held([&piece.batch]);
                     pieces.push(piece);
                     if bytes <= limit {
                         return Ok(());

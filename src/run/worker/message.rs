@@ -1,5 +1,6 @@
 //! What a worker tells the merges, and how.
 
+use crate::batches;
 use crate::run::queue::Closed;
 use crate::state::PartitionSnapshot;
 use crate::window::Segment;
@@ -40,7 +41,7 @@ impl Message {
     pub fn bytes(&self) -> usize {
         match self {
             Message::Segments { segments, .. } => segments.iter().map(Segment::bytes).sum(),
-            Message::Rows(batch) | Message::Late(batch) => batch.get_array_memory_size(),
+            Message::Rows(batch) | Message::Late(batch) => batches::held([batch]),
             _ => 64,
         }
     }

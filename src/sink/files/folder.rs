@@ -8,7 +8,7 @@
 use super::file_error;
 use super::local;
 use crate::error::{Error, Result};
-use crate::remote::{Keys, Remote, is_url};
+use crate::remote::{Keys, Remote, is_url, log_waiting};
 use crate::source::files::local_path;
 use crate::state::random_id;
 use crate::table::TableDef;
@@ -29,13 +29,7 @@ impl Folder {
     pub(super) fn open(def: &TableDef, keys: &Keys) -> Result<Folder> {
         match def.options.get("path") {
             Some(url) if is_url(url) => {
-                let mut wait = |text: &str| {
-                    if !text.is_empty() {
-                        tracing::warn!("{text}");
-                    }
-                    true
-                };
-                let remote = Remote::open(url, keys, &mut wait)?;
+                let remote = Remote::open(url, keys, &mut log_waiting)?;
                 Ok(Folder::Remote(Box::new(remote)))
             }
             _ => {

@@ -2,7 +2,7 @@
 
 use super::{LocalStore, Store};
 use crate::error::Result;
-use crate::remote::{Keys, Remote, is_url};
+use crate::remote::{Keys, Remote, is_url, log_waiting};
 use std::io;
 
 /// The store of checkpoints at `place`, a folder's path or a URL, to be written by this process.
@@ -28,13 +28,8 @@ pub fn open(
 pub fn look(place: &str) -> Result<Box<dyn Store>> {
     match is_url(place) {
         true => {
-            let mut wait = |text: &str| {
-                if !text.is_empty() {
-                    tracing::warn!("{text}");
-                }
-                true
-            };
-            Ok(Box::new(Remote::open(place, &Keys::default(), &mut wait)?))
+            let remote = Remote::open(place, &Keys::default(), &mut log_waiting)?;
+            Ok(Box::new(remote))
         }
         false => Ok(Box::new(LocalStore::look(folder(place))?)),
     }
