@@ -311,6 +311,9 @@ impl WindowMerge {
         self.watermark = watermark;
         self.pending.remove_through(watermark);
         self.changed.remove_through(watermark);
+        if let Some(stacks) = &mut self.stacks {
+            stacks.finalised(watermark, &self.entering);
+        }
         self.entering = (self.entering).split_off(&(watermark.saturating_add(1), i64::MIN));
         while let Some(entry) = self.panes.first_entry() {
             if self.assign.next_end(*entry.key(), watermark).is_some() {

@@ -94,6 +94,15 @@ impl TwoStacks {
         }
     }
 
+    /// Windows up to `watermark` are final; `entering` still names what they took.
+    pub fn finalised(&mut self, watermark: i64, entering: &BTreeSet<(i64, i64)>) {
+        let unseen = (self.end.saturating_add(1), i64::MIN)..=(watermark, i64::MAX);
+        if watermark > self.end && entering.range(unseen).next().is_some() {
+            // Another way than this gave the last of them, and nobody will name those segments again.
+            self.clear();
+        }
+    }
+
     /// Forgets all merges: the next window starts afresh.
     pub fn clear(&mut self) {
         self.flip(i64::MIN);

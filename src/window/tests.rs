@@ -349,6 +349,28 @@ proptest! {
     }
 }
 
+/// A window with spilled segments is not merged by the stacks. Those never learned of the segments
+/// that it took first, and left them out of the next windows.
+#[test]
+fn what_a_window_with_spilled_segments_took_is_not_forgotten() {
+    let segment = |back, skip, keys: &[i64]| Step::Segment {
+        back,
+        skip,
+        keys: keys.iter().copied().collect(),
+    };
+    Pair::new(Assign::fixed(40, 2, 0).unwrap()).run(vec![
+        segment(-10, 3, &[0]),
+        Step::Spill,
+        segment(0, 0, &[0]),
+        segment(-12, 2, &[0]),
+        Step::Advance { by: 8 },
+        segment(7, 0, &[0, 1]),
+        Step::Advance { by: 6 },
+        Step::Advance { by: 4 },
+        segment(0, 0, &[0]),
+    ]);
+}
+
 /// Rows merged for each result row, with `keys` in every pane; every third pane has a straggler.
 fn merges_per_row(slides: i64, keys: i64, straggle: bool) -> f64 {
     let assign = Assign::fixed(slides, 1, 0).unwrap();
