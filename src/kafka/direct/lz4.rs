@@ -1,15 +1,13 @@
-//! lz4 frames. The frame is walked here, so that blocks unpack where they shall lie: the crate's
-//! own frame decoder goes through a buffer of its own.
+//! lz4 frames, whose blocks unpack where they shall lie.
 //!
 //! Checksums of the frame are not checked: the batch's CRC covers every byte of it.
 
+mod block;
+
 use super::fault::Reason;
 use super::unpack::Arena;
-use lz4_flex::block::{decompress_into, decompress_into_with_dict};
 
 const MAGIC: u32 = 0x184D_2204;
-/// How far back a block may refer to the blocks before it.
-const WINDOW: usize = 64 << 10;
 /// Set in the length of a block that is not compressed.
 const STORED: u32 = 1 << 31;
 
@@ -104,15 +102,9 @@ fn append(
         arena.used += block.len();
         return Ok(());
     }
-    arena.room(blocks.max);
-    let (before, after) = arena.bytes.split_at_mut(arena.used);
-    let room = &mut after[..blocks.max];
-    let written = if blocks.linked && frame < before.len() {
-        let window = &before[frame.max(before.len().saturating_sub(WINDOW))..];
-        decompress_into_with_dict(block, room, window)
-    } else {
-        decompress_into(block, room)
-    };
-    arena.used += written.map_err(|_| DAMAGED)?;
+    arena.room(blocks.max + block::MARGIN);
+    let (start, end) = (arena.used, arena.used + blocks.max);
+    let base = if blocks.linked { frame } else { start };
+    arena.used = block::unpack(block, &mut arena.bytes, base, start, end).ok_or(DAMAGED)?;
     Ok(())
 }
