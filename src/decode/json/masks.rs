@@ -21,6 +21,9 @@ pub(super) enum Isa {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// With the instructions that squeeze bytes out of a vector.
+    #[cfg(target_arch = "x86_64")]
+    Vbmi2,
     #[cfg(target_arch = "aarch64")]
     Neon,
 }
@@ -51,6 +54,9 @@ impl Isa {
             }
             if has_avx2 && is_x86_feature_detected!("avx512bw") {
                 all.push(Isa::Avx512);
+                if is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512vbmi2") {
+                    all.push(Isa::Vbmi2);
+                }
             }
         }
         #[cfg(target_arch = "aarch64")]
@@ -116,7 +122,7 @@ impl Masks {
             Isa::Avx2 => unsafe { self.append_avx2(blocks) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => unsafe { self.append_avx512(blocks) },
+            Isa::Avx512 | Isa::Vbmi2 => unsafe { self.append_avx512(blocks) },
             // SAFETY: NEON is part of every 64-bit ARM that Rust's targets have.
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => self.append(blocks, |block| unsafe { arm::neon(block) }),

@@ -12,6 +12,8 @@ mod keys;
 mod masks;
 mod node;
 mod number;
+#[cfg(target_arch = "x86_64")]
+mod shapes;
 mod texts;
 mod tokens;
 mod value;
@@ -175,6 +177,13 @@ impl JsonDecoder {
         self.records(payload, range, outcomes);
     }
 
+    /// The same with whole records at once.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn records_vbmi2(&mut self, payload: &Blobs, range: Range<usize>, outcomes: &mut Outcomes) {
+        self.records(payload, range, outcomes);
+    }
+
     /// What the fast path leaves: bad records, and rows that are unusual.
     #[inline(never)]
     fn general(&mut self, payload: &Blobs, record: usize, outcomes: &mut Outcomes) {
@@ -236,6 +245,9 @@ impl Decode for JsonDecoder {
             // SAFETY: the processor has the features, or `Isa::all` would not have listed it.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx512 => unsafe { self.records_avx2(payload, range, &mut outcomes) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Vbmi2 => unsafe { self.records_vbmi2(payload, range, &mut outcomes) },
             _ => self.records(payload, range, &mut outcomes),
         }
         Ok(outcomes.finish(self.row.finish_children()?))

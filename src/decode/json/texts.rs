@@ -75,6 +75,9 @@ impl Target {
         bit: 0,
     };
 
+    /// A value that nobody wants, and that has no place.
+    pub(super) const UNWANTED: Self = Self { values: 0, bit: 0 };
+
     pub(super) fn column(column: usize) -> Self {
         Self {
             values: (column * GROUP) as u32,
@@ -98,7 +101,7 @@ const UNKNOWN: u8 = 1;
 /// The texts of one stream of records.
 #[derive(Debug)]
 pub(super) struct Texts {
-    columns: HashMap<Box<[u8]>, Target>,
+    pub(super) columns: HashMap<Box<[u8]>, Target>,
     unwanted: Target,
     pub(super) steps: Box<[Step; STEPS]>,
     known: usize,

@@ -11,6 +11,8 @@
 //! the values fit their columns is not its concern: see [`super::fill`].
 
 use super::masks::{Isa, Masks};
+#[cfg(target_arch = "x86_64")]
+use super::shapes::{Shapes, Tried};
 use super::texts::{Leads, START, Target, Texts};
 use super::value::{other_value, skip_blanks, span_of, string};
 use crate::source::Span;
@@ -60,6 +62,9 @@ pub(super) const COLUMNS_MAX: usize = 64;
 pub(super) struct Walker {
     masks: Masks,
     texts: Texts,
+    /// Where the processor can squeeze vectors.
+    #[cfg(target_arch = "x86_64")]
+    shapes: Option<Box<Shapes>>,
     columns: usize,
     /// Ones for all columns.
     all: u64,
@@ -81,6 +86,17 @@ struct Here {
     seen: u64,
 }
 
+/// What a look at a whole record told.
+#[cfg(target_arch = "x86_64")]
+enum Whole {
+    /// Its values are noted.
+    Known,
+    /// It is like none before.
+    New,
+    /// It has escapes or mistakes.
+    Unfit,
+}
+
 /// Where the quick way ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Met {
@@ -99,6 +115,8 @@ impl Walker {
         Self {
             masks: Masks::new(isa),
             texts: Texts::new(keys),
+            #[cfg(target_arch = "x86_64")]
+            shapes: (isa == Isa::Vbmi2).then(|| Box::new(Shapes::new())),
             columns: keys.len(),
             all: (0..keys.len()).fold(0, |all, column| all | 1 << column),
             spans: vec![Span::ABSENT; GROUP * (keys.len() + 1)],
@@ -138,10 +156,107 @@ impl Walker {
     pub(super) fn walk(&mut self, data: &[u8], span: Span, limit: usize, row: usize) -> Walked<()> {
         let (start, end) = (span.start as usize, span.end as usize);
         // An absent span names no place: masks from there would be for nothing.
-        if start >= end {
+        if start >= end || end > data.len() {
             return Err(GiveUp);
         }
-        let text = data.get(..end).ok_or(GiveUp)?;
+        #[cfg(target_arch = "x86_64")]
+        if let Some(shapes) = &mut self.shapes
+            && shapes.wants(end - start)
+        {
+            // SAFETY: there are shapes only where `Isa::all` found what they need.
+            return match unsafe { self.whole(data, start, end, row) } {
+                Whole::Known => Ok(()),
+                // Others of its kind are rare: no masks ahead.
+                Whole::New => self.other(data, start, end, row),
+                Whole::Unfit => self.fields(data, start, end, end, row),
+            };
+        }
+        self.fields(data, start, end, limit, row)
+    }
+
+    /// Notes the values of a record that is like one before but for them.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
+    #[inline]
+    fn whole(&mut self, data: &[u8], start: usize, end: usize, row: usize) -> Whole {
+        let Self {
+            shapes: Some(shapes),
+            spans,
+            written,
+            odd,
+            ..
+        } = self
+        else {
+            return Whole::Unfit;
+        };
+        let record = &data[start..end];
+        let (number, is_ascii) = match shapes.find(record) {
+            Tried::Like(number, is_ascii) => (number, is_ascii),
+            Tried::New => return Whole::New,
+            Tried::Unfit => {
+                shapes.miss();
+                return Whole::Unfit;
+            }
+        };
+        if !is_ascii && simdutf8::basic::from_utf8(record).is_err() {
+            return Whole::Unfit;
+        }
+        let shape = shapes.shape(number);
+        for wanted in &shape.numbers {
+            let Some((first, number)) = shapes.number(record, *wanted) else {
+                return Whole::Unfit;
+            };
+            let target = wanted.target;
+            if target.bit != 0 {
+                let place = target.values as usize + row;
+                spans[place] = span_of(start + first, start + number.end);
+                written[place] = match number.is_whole {
+                    true => Written::Whole,
+                    false => Written::Fraction,
+                };
+                *odd |= target.bit;
+            }
+        }
+        for wanted in &shape.texts {
+            let (first, close) = shapes.text(*wanted);
+            spans[wanted.target.values as usize + row] = span_of(start + first, start + close);
+        }
+        for target in &shape.nulls {
+            written[target.values as usize + row] = Written::Null;
+            *odd |= target.bit;
+        }
+        let seen = shape.seen;
+        shapes.hit();
+        if seen != self.all {
+            self.note_missing(seen, row);
+        }
+        Whole::Known
+    }
+
+    /// Walks a record that is like none before, and learns what it is like.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(never)]
+    fn other(&mut self, data: &[u8], start: usize, end: usize, row: usize) -> Walked<()> {
+        self.fields(data, start, end, end, row)?;
+        if let Some(shapes) = &mut self.shapes {
+            // SAFETY: there are shapes only where `Isa::all` found what they need.
+            unsafe { shapes.learn(&data[start..end], &self.texts.columns) };
+            shapes.miss();
+        }
+        Ok(())
+    }
+
+    /// Walks a record from field to field.
+    #[inline(always)]
+    fn fields(
+        &mut self,
+        data: &[u8],
+        start: usize,
+        end: usize,
+        limit: usize,
+        row: usize,
+    ) -> Walked<()> {
+        let text = &data[..end];
         self.masks.cover(data, start, end, limit);
         if !self.masks.is_ascii(start, end) && simdutf8::basic::from_utf8(&text[start..]).is_err() {
             return Err(GiveUp);

@@ -428,3 +428,41 @@ fn texts_that_begin_alike_are_told_apart() {
         }
     }
 }
+
+/// Records of a known shape, and such that differ from them in one byte at any place.
+#[test]
+fn a_byte_anywhere_makes_the_same_difference_on_every_path() {
+    let bases = [
+        r#"{"a":"user_1","b":"y","event_time":"2022-01-01T12:22:33"}"#,
+        r#"{"event_time" : "x", "b": "", "n":-12.50, "a":"é","z":{"k":[1,"2",{}]},"t":true}"#,
+        r#"{"b":17,"f":0,"a":null,"x":[0.5,10],"g":false,"event_time":3.25}"#,
+    ];
+    let fields = |number: usize| -> Vec<Field> {
+        let utf8 = |name| nullable(name, DataType::Utf8View);
+        let double = |name| nullable(name, DataType::Float64);
+        match number {
+            0 => vec![utf8("a"), utf8("event_time")],
+            1 => vec![utf8("a"), utf8("b"), utf8("event_time"), double("n")],
+            _ => vec![utf8("a"), double("b"), utf8("event_time")],
+        }
+    };
+    for (number, base) in bases.into_iter().enumerate() {
+        let base = base.as_bytes();
+        let mut records: Vec<Vec<u8>> = Vec::new();
+        for at in 0..base.len() {
+            for byte in BYTES.into_iter().chain(*b"5ab") {
+                let mut changed = [base.to_vec(), base.to_vec(), base.to_vec()];
+                changed[0][at] = byte;
+                changed[1].insert(at, byte);
+                changed[2].remove(at);
+                // Enough of the known ones that the others do not end the search for them.
+                for changed in changed {
+                    records.extend([base.to_vec(), base.to_vec(), base.to_vec(), base.to_vec()]);
+                    records.push(changed);
+                }
+            }
+        }
+        let good = agree_on(fields(number), &records);
+        assert!(good >= records.len() * 4 / 5, "{good} of {}", records.len());
+    }
+}
