@@ -79,26 +79,50 @@ impl PartitionWatermark {
     }
 }
 
+/// The smallest and the largest of some times. In lanes: none waits for the time before.
+pub fn extremes(times: &[i64]) -> Option<(i64, i64)> {
+    let first = *times.first()?;
+    let (mut least, mut most) = ([first; 8], [first; 8]);
+    let (chunks, rest) = times.as_chunks::<8>();
+    for chunk in chunks {
+        least = std::array::from_fn(|i| least[i].min(chunk[i]));
+        most = std::array::from_fn(|i| most[i].max(chunk[i]));
+    }
+    let least = least.iter().chain(rest).min()?;
+    Some((*least, *most.iter().chain(rest).max()?))
+}
+
 /// Smallest time of all rows, largest of the rows that are not in the future.
 fn min_max(times: &[i64], future: Option<&[bool]>) -> Option<(i64, i64)> {
-    let min = *times.iter().min()?;
-    let max = match future {
-        None => *times.iter().max()?,
-        Some(future) => times
-            .iter()
-            .zip(future)
-            .filter(|(_, f)| !**f)
-            .map(|(t, _)| *t)
-            .max()
-            .unwrap_or(NONE),
+    let (min, max) = extremes(times)?;
+    let Some(future) = future else {
+        return Some((min, max));
     };
-    Some((min, max))
+    let known = times
+        .iter()
+        .zip(future)
+        .filter(|(_, is_future)| !**is_future);
+    Some((min, known.map(|(time, _)| *time).max().unwrap_or(NONE)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn extremes_are_found_wherever_they_stand() {
+        assert_eq!(extremes(&[]), None);
+        for length in 1..40 {
+            for at in 0..length {
+                let mut times = vec![5; length];
+                times[at] = -7;
+                times[(at + 9) % length] = 8;
+                let expected = (times.iter().min().copied(), times.iter().max().copied());
+                assert_eq!(extremes(&times).unzip(), expected);
+            }
+        }
+    }
 
     /// Watermark before each row, straight from the definition.
     fn model(times: &[i64], future: &[bool], delay: i64) -> Vec<i64> {

@@ -35,6 +35,9 @@ struct JsonColumn {
     /// `"name":`, escaped.
     key: Vec<u8>,
     style: Style,
+    /// The last timestamp and how it is written: all rows of a window have the same.
+    time: Option<text::Timestamp>,
+    written: Vec<u8>,
 }
 
 /// How values are spelled.
@@ -118,7 +121,7 @@ impl JsonEncoder {
         }
         out.push(b'{');
         let start = out.len();
-        for (column, array) in self.columns.iter().zip(batch.columns()) {
+        for (column, array) in self.columns.iter_mut().zip(batch.columns()) {
             if column.style.ignore_null_fields && text::is_null(array, row) {
                 continue;
             }
@@ -126,7 +129,7 @@ impl JsonEncoder {
                 out.push(b',');
             }
             out.extend_from_slice(&column.key);
-            value(array, row, column.style, out)?;
+            column.value(array, row, out)?;
         }
         out.push(b'}');
         Ok(())
@@ -138,7 +141,29 @@ impl JsonColumn {
         let mut key = Vec::with_capacity(name.len() + 3);
         string(&mut key, name.as_bytes());
         key.push(b':');
-        JsonColumn { key, style }
+        JsonColumn {
+            key,
+            style,
+            time: None,
+            written: Vec::new(),
+        }
+    }
+
+    fn value(&mut self, array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result<()> {
+        let time = match array.is_null(row) {
+            true => None,
+            false => text::timestamp(array, row),
+        };
+        if time.is_none() {
+            return value(array, row, self.style, out);
+        }
+        if self.time != time {
+            self.written.clear();
+            value(array, row, self.style, &mut self.written)?;
+            self.time = time;
+        }
+        out.extend_from_slice(&self.written);
+        Ok(())
     }
 }
 

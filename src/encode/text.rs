@@ -337,6 +337,32 @@ impl TimeStyle {
     }
 }
 
+/// A timestamp as an array holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Timestamp {
+    value: i64,
+    unit: TimeUnit,
+    zoned: bool,
+}
+
+/// The timestamp of a row that is not NULL; `None` when the array holds none.
+pub(crate) fn timestamp(array: &dyn Array, row: usize) -> Option<Timestamp> {
+    let DataType::Timestamp(unit, zone) = array.data_type() else {
+        return None;
+    };
+    let value = match unit {
+        TimeUnit::Second => array.as_primitive::<TimestampSecondType>().value(row),
+        TimeUnit::Millisecond => array.as_primitive::<TimestampMillisecondType>().value(row),
+        TimeUnit::Microsecond => array.as_primitive::<TimestampMicrosecondType>().value(row),
+        TimeUnit::Nanosecond => array.as_primitive::<TimestampNanosecondType>().value(row),
+    };
+    Some(Timestamp {
+        value,
+        unit: *unit,
+        zoned: zone.is_some(),
+    })
+}
+
 /// Appends a date, a time of day or a timestamp; false when the array holds none.
 pub(crate) fn temporal(array: &dyn Array, row: usize, style: TimeStyle, out: &mut Vec<u8>) -> bool {
     macro_rules! primitive {
@@ -344,28 +370,24 @@ pub(crate) fn temporal(array: &dyn Array, row: usize, style: TimeStyle, out: &mu
             i64::from(array.as_primitive::<$type>().value(row))
         };
     }
-    match array.data_type() {
-        DataType::Timestamp(unit, zone) => {
-            let value = match unit {
-                TimeUnit::Second => primitive!(TimestampSecondType),
-                TimeUnit::Millisecond => primitive!(TimestampMillisecondType),
-                TimeUnit::Microsecond => primitive!(TimestampMicrosecondType),
-                TimeUnit::Nanosecond => primitive!(TimestampNanosecondType),
-            };
-            let zoned = match style.zone {
-                Zone::Never => false,
-                Zone::Typed => zone.is_some(),
-                Zone::Always => true,
-            };
-            let clock = match style.clock {
-                Clock::Java if zoned => Clock::JavaInstant,
-                clock => clock,
-            };
-            scalar::timestamp(out, value, unit, style.separator, clock);
-            if zoned {
-                out.push(b'Z');
-            }
+    if let Some(timestamp) = timestamp(array, row) {
+        let zoned = match style.zone {
+            Zone::Never => false,
+            Zone::Typed => timestamp.zoned,
+            Zone::Always => true,
+        };
+        let clock = match style.clock {
+            Clock::Java if zoned => Clock::JavaInstant,
+            clock => clock,
+        };
+        let (value, unit) = (timestamp.value, &timestamp.unit);
+        scalar::timestamp(out, value, unit, style.separator, clock);
+        if zoned {
+            out.push(b'Z');
         }
+        return true;
+    }
+    match array.data_type() {
         DataType::Date32 => scalar::date(out, primitive!(Date32Type)),
         DataType::Date64 => scalar::date(out, primitive!(Date64Type).div_euclid(86_400_000)),
         DataType::Time32(unit @ TimeUnit::Second) => {

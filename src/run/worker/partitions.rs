@@ -4,7 +4,7 @@ use super::Worker;
 use crate::run::stats::PartitionStats;
 use crate::source::{Assignment, Chunk};
 use crate::state::PartitionSnapshot;
-use crate::watermark::{Before, NONE, PartitionWatermark};
+use crate::watermark::{Before, NONE, PartitionWatermark, extremes};
 use crate::window::Assign;
 use crate::window::assign::NEVER;
 use crate::window::table::WindowTable;
@@ -204,13 +204,12 @@ fn future_rows(
     max_ahead_us: i64,
 ) -> Option<Vec<bool>> {
     // Nearly always the largest time is not too far after the smallest timestamp.
-    let latest = times.iter().max()?;
-    // A record without a timestamp (-1) is never in the future.
-    let known = |ms: &i64| if *ms < 0 { i64::MAX } else { *ms };
-    let earliest = timestamps_ms.iter().map(known).min()?;
-    if *latest <= earliest.saturating_mul(1000).saturating_add(max_ahead_us) {
+    let ((_, latest), (earliest, _)) = (extremes(times)?, extremes(timestamps_ms)?);
+    let allowed = earliest.saturating_mul(1000).saturating_add(max_ahead_us);
+    if earliest >= 0 && latest <= allowed {
         return None;
     }
+    // A record without a timestamp (-1) is never in the future.
     let ahead = |i: usize| {
         let record_ms = timestamps_ms[records[i] as usize];
         record_ms >= 0 && times[i] > record_ms.saturating_mul(1000).saturating_add(max_ahead_us)
