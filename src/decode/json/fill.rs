@@ -24,16 +24,32 @@ pub(super) fn fill(
     rules: Rules<'_>,
 ) -> Result<(), Mismatch> {
     let Some(written) = written else {
-        if let Kind::Scalar(scalar) = &mut node.kind
-            && let Some(filled) = scalar.extend_texts(data, spans)
-        {
-            return filled;
-        }
-        let mut spans = spans.iter();
-        return spans.try_for_each(|span| push(node, data, *span, Written::Plain, rules));
+        return plain(node, data, spans, rules);
     };
-    let mut values = spans.iter().zip(written);
-    values.try_for_each(|(span, written)| push(node, data, *span, *written, rules))
+    let mut spans = spans;
+    for run in written.chunk_by(|a, b| (*a == Written::Plain) == (*b == Written::Plain)) {
+        let (of_run, rest) = spans.split_at(run.len());
+        spans = rest;
+        if run[0] == Written::Plain {
+            plain(node, data, of_run, rules)?;
+            continue;
+        }
+        for (span, written) in of_run.iter().zip(run) {
+            push(node, data, *span, *written, rules)?;
+        }
+    }
+    Ok(())
+}
+
+/// Appends strings without escapes.
+fn plain(node: &mut Node, data: &[u8], spans: &[Span], rules: Rules<'_>) -> Result<(), Mismatch> {
+    if let Kind::Scalar(scalar) = &mut node.kind
+        && let Some(filled) = scalar.extend_texts(data, spans)
+    {
+        return filled;
+    }
+    let mut spans = spans.iter();
+    spans.try_for_each(|span| push(node, data, *span, Written::Plain, rules))
 }
 
 fn push(

@@ -32,6 +32,8 @@ const QUOTES_MAX: usize = 63;
 const SHAPES_MAX: usize = 16;
 /// Slots of the table that says which skeleton to expect.
 const SLOTS: usize = 64;
+/// Other shapes that are tried when the expected one is not the record's.
+const TRIES: usize = 3;
 /// Records that may be unlike all others, less those that were not, before a pause.
 const PATIENCE: u32 = 64;
 /// What a record costs of it that is unlike: looking at it was for nothing.
@@ -191,39 +193,64 @@ impl Shapes {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
     fn find_in<const N: usize>(&mut self, record: &[u8]) -> Tried {
         let blocks: Blocks<N> = Blocks::of(record);
-        let (mut quotes, mut backslashes, mut others) = (0, 0, 0);
+        let (mut quotes, mut backslashes, mut controls, mut high) = (0, 0, 0, 0);
         for i in 0..N {
             let bytes = blocks.bytes[i];
             backslashes |= _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'\\' as i8));
-            // As signed numbers bytes that are not ASCII are less, too.
-            others |= _mm512_cmplt_epi8_mask(bytes, _mm512_set1_epi8(b' ' as i8));
+            controls |= _mm512_cmplt_epu8_mask(bytes, _mm512_set1_epi8(b' ' as i8));
+            high |= _mm512_movepi8_mask(bytes);
             put(&mut self.quotes, quotes, places(blocks.quotes[i], i));
             quotes += blocks.quotes[i].count_ones() as usize;
         }
-        if backslashes != 0 || quotes > QUOTES_MAX || (others != 0 && has_controls(record)) {
+        if backslashes != 0 || quotes > QUOTES_MAX || (controls != 0 && has_controls(record)) {
             return Tried::Unfit;
         }
-        let number = usize::from(self.expected[slot(record, quotes)]);
-        match self.known.get(number) {
-            Some(shape) if shape.quotes == quotes => {
-                let mut differ = 0;
-                let compare = |at: usize, bytes: usize, block| {
-                    let skeleton = from(&shape.skeleton, at);
-                    differ |= _mm512_mask_cmpneq_epi8_mask(within(bytes), block, skeleton);
-                };
-                let (length, numbers) = match shape.numbers.len() {
-                    0 => blocks.squeeze::<false>(shape, &mut self.numbers, compare),
-                    _ => blocks.squeeze::<true>(shape, &mut self.numbers, compare),
-                };
-                let is_like =
-                    differ == 0 && length == shape.length && numbers == shape.numbers.len();
-                match is_like {
-                    true => Tried::Like(number, others == 0),
-                    false => Tried::New,
-                }
-            }
-            _ => Tried::New,
+        let slot = slot(record, quotes);
+        let expected = usize::from(self.expected[slot]);
+        if self.is_like(expected, &blocks, quotes) {
+            return Tried::Like(expected, high == 0);
         }
+        // Another of those with as many quotes: a value may be missing here and there.
+        let mut tries = 0;
+        for number in 0..self.known.len() {
+            if number == expected || self.known[number].quotes != quotes {
+                continue;
+            }
+            if self.is_like(number, &blocks, quotes) {
+                self.expected[slot] = number as u8;
+                return Tried::Like(number, high == 0);
+            }
+            tries += 1;
+            self.patience = self.patience.saturating_sub(1).max(1);
+            if tries == TRIES {
+                break;
+            }
+        }
+        Tried::New
+    }
+
+    /// Whether the record in `blocks` is of the shape of this number.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn is_like<const N: usize>(
+        &mut self,
+        number: usize,
+        blocks: &Blocks<N>,
+        quotes: usize,
+    ) -> bool {
+        let Some(shape) = self.known.get(number).filter(|s| s.quotes == quotes) else {
+            return false;
+        };
+        let mut differ = 0;
+        let compare = |at: usize, bytes: usize, block| {
+            let skeleton = from(&shape.skeleton, at);
+            differ |= _mm512_mask_cmpneq_epi8_mask(within(bytes), block, skeleton);
+        };
+        let (length, numbers) = match shape.numbers.len() {
+            0 => blocks.squeeze::<false>(shape, &mut self.numbers, compare),
+            _ => blocks.squeeze::<true>(shape, &mut self.numbers, compare),
+        };
+        differ == 0 && length == shape.length && numbers == shape.numbers.len()
     }
 
     /// Learns the shape of a record that [`Shapes::find`] found to be new and that is JSON: an
