@@ -12,6 +12,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::hint::black_box;
 use windrow::kafka::direct::aborted::Aborted;
+use windrow::kafka::direct::lz4::block;
 use windrow::kafka::direct::sets::{Maker, Set};
 
 const BATCHES: usize = 10;
@@ -119,5 +120,59 @@ fn records(c: &mut Criterion) {
     }
 }
 
-criterion_group!(all, records);
+/// Blocks of 64 kB alone: rows, and lines that are mostly random digits.
+fn lz4_blocks(c: &mut Criterion) {
+    const BLOCK: usize = 64 << 10;
+    let mut random = StdRng::seed_from_u64(7);
+    let mut rows = Vec::new();
+    for i in 0.. {
+        let record = click(&mut random, i);
+        // What stands before a value in a record batch: lengths, and differences of time and offset.
+        rows.extend([0xc6, 1, 0, (i / 100) as u8, i as u8, 1, 0xb8, 1]);
+        rows.extend_from_slice(&record.value.expect("a value"));
+        if rows.len() > 16 * BLOCK {
+            break;
+        }
+    }
+    let mut noise = String::new();
+    while noise.len() < 16 * BLOCK {
+        let (digits, number) = (random.random::<u128>(), random.random_range(0..1_000_000));
+        noise += &format!("{digits:032x} some text {number}\n");
+    }
+    for (name, content) in [("rows", rows), ("noise", noise.into_bytes())] {
+        let packed: Vec<Vec<u8>> = (content.chunks(BLOCK))
+            .map(lz4_flex::block::compress)
+            .collect();
+        let mut group = c.benchmark_group(format!("lz4 blocks, {name}"));
+        group.throughput(Throughput::Bytes(content.len() as u64));
+        let mut output = vec![0; BLOCK + block::MARGIN];
+        group.bench_function("direct", |b| {
+            b.iter(|| {
+                for packed in &packed {
+                    black_box(block::unpack(packed, &mut output, 0, 0, BLOCK).expect("a block"));
+                }
+            });
+        });
+        group.bench_function("lz4_flex", |b| {
+            b.iter(|| {
+                for packed in &packed {
+                    let unpacked = lz4_flex::block::decompress_into(packed, &mut output);
+                    black_box(unpacked.expect("a block"));
+                }
+            });
+        });
+        group.bench_function("lz4 (C)", |b| {
+            b.iter(|| {
+                for packed in &packed {
+                    let size = Some(BLOCK as i32);
+                    let unpacked = lz4::block::decompress_to_buffer(packed, size, &mut output);
+                    black_box(unpacked.expect("a block"));
+                }
+            });
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(all, records, lz4_blocks);
 criterion_main!(all);

@@ -210,23 +210,33 @@ impl Shapes {
         if self.is_like(expected, &blocks, quotes) {
             return Tried::Like(expected, high == 0);
         }
-        // Another of those with as many quotes: a value may be missing here and there.
+        match self.other(record, quotes, expected) {
+            Some(number) => {
+                self.expected[slot] = number as u8;
+                Tried::Like(number, high == 0)
+            }
+            None => Tried::New,
+        }
+    }
+
+    /// A shape that is not the `expected` one, with as many quotes: some value may be NULL, or the
+    /// keys in another order.
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn other(&mut self, record: &[u8], quotes: usize, expected: usize) -> Option<usize> {
+        let blocks: Blocks<BLOCKS> = Blocks::of(record);
         let mut tries = 0;
         for number in 0..self.known.len() {
-            if number == expected || self.known[number].quotes != quotes {
+            if number == expected || self.known[number].quotes != quotes || tries == TRIES {
                 continue;
             }
             if self.is_like(number, &blocks, quotes) {
-                self.expected[slot] = number as u8;
-                return Tried::Like(number, high == 0);
+                return Some(number);
             }
             tries += 1;
             self.patience = self.patience.saturating_sub(1).max(1);
-            if tries == TRIES {
-                break;
-            }
         }
-        Tried::New
+        None
     }
 
     /// Whether the record in `blocks` is of the shape of this number.
@@ -246,11 +256,12 @@ impl Shapes {
             let skeleton = from(&shape.skeleton, at);
             differ |= _mm512_mask_cmpneq_epi8_mask(within(bytes), block, skeleton);
         };
-        let (length, numbers) = match shape.numbers.len() {
+        let (length, _) = match shape.numbers.len() {
             0 => blocks.squeeze::<false>(shape, &mut self.numbers, compare),
             _ => blocks.squeeze::<true>(shape, &mut self.numbers, compare),
         };
-        differ == 0 && length == shape.length && numbers == shape.numbers.len()
+        // (Then there are as many numbers, too: skeletons keep a digit of each.)
+        differ == 0 && length == shape.length
     }
 
     /// Learns the shape of a record that [`Shapes::find`] found to be new and that is JSON: an

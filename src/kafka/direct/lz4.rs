@@ -2,7 +2,7 @@
 //!
 //! Checksums of the frame are not checked: the batch's CRC covers every byte of it.
 
-mod block;
+pub mod block;
 
 use super::fault::Reason;
 use super::unpack::Arena;

@@ -13,7 +13,7 @@ mod codes;
 mod connection;
 pub mod fault;
 mod link;
-mod lz4;
+pub mod lz4;
 mod messages;
 mod network;
 mod oauth;
