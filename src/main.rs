@@ -8,7 +8,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 /// Freed memory goes back to the system after so long: the default of a second keeps 30 MB more
 /// of a run that drains a topic.
-const PURGE_DELAY_MS: std::ffi::c_long = 100;
+const PURGE_DELAY_MS: std::ffi::c_long = 10;
 
 fn main() -> ExitCode {
     // SAFETY: sets one integer of the allocator's options, before any other thread exists.

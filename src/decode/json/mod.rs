@@ -14,6 +14,8 @@ mod node;
 mod number;
 #[cfg(target_arch = "x86_64")]
 mod shapes;
+#[cfg(target_arch = "x86_64")]
+mod squeeze;
 mod texts;
 mod tokens;
 mod value;

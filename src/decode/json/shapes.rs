@@ -14,18 +14,15 @@
 //!
 //! This file is one of those that may hold `unsafe`: each block says why it is sound.
 
+use super::masks::Isa;
 use super::number::Number;
+use super::squeeze::{
+    BLOCK, BLOCKS, Blocks, PLACES, Quotes, RECORD_BYTES_MAX, differences, has_controls, put,
+};
 use super::texts::Target;
 use super::value::skip_blanks;
 use hashbrown::HashMap;
-use std::arch::x86_64::*;
 
-/// Bytes of the longest record: the place of each is one byte.
-pub(super) const RECORD_BYTES_MAX: usize = 256;
-const BLOCK: usize = 64;
-const BLOCKS: usize = RECORD_BYTES_MAX / BLOCK;
-/// What is written behind the last place that counts.
-const PLACES: usize = RECORD_BYTES_MAX + BLOCK;
 /// Quotes of a record: one bit each, and one to spare for shifts.
 const QUOTES_MAX: usize = 63;
 /// Skeletons that are known.
@@ -55,9 +52,7 @@ pub(super) struct Shape {
     /// With zeros behind.
     skeleton: [u8; PLACES],
     length: usize,
-    /// A bit for each quote: those that open values, and those that close them.
-    opens: u64,
-    closes: u64,
+    values: Quotes,
     quotes: usize,
     /// The mark is the opening quote; the next one is the closing.
     pub(super) texts: Vec<Wanted>,
@@ -98,19 +93,10 @@ pub(super) struct Shapes {
     numbers: [u8; PLACES],
 }
 
-const IOTA: [u8; BLOCK] = {
-    let mut iota = [0; BLOCK];
-    let mut i = 0;
-    while i < BLOCK {
-        iota[i] = i as u8;
-        i += 1;
-    }
-    iota
-};
-
 impl Shapes {
-    pub(super) fn new() -> Self {
-        Self {
+    /// `None` where the processor has not the vectors for it.
+    pub(super) fn new(isa: Isa) -> Option<Self> {
+        (isa == Isa::Vbmi2).then(|| Self {
             known: Vec::new(),
             expected: [0; SLOTS],
             patience: PATIENCE,
@@ -119,7 +105,7 @@ impl Shapes {
             paused: 0,
             quotes: [0; PLACES],
             numbers: [0; PLACES],
-        }
+        })
     }
 
     /// Whether a record of so many bytes is worth a look.
@@ -178,14 +164,16 @@ impl Shapes {
 
     /// Compares `record` with the shape that is expected. Its length is one that
     /// [`Shapes::wants`].
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
+    #[inline(always)]
     pub(super) fn find(&mut self, record: &[u8]) -> Tried {
-        match record.len().div_ceil(BLOCK) {
-            1 => self.find_in::<1>(record),
-            2 => self.find_in::<2>(record),
-            3 => self.find_in::<3>(record),
-            _ => self.find_in::<4>(record),
+        // SAFETY: there are shapes only where `Isa::all` has found what they need.
+        unsafe {
+            match record.len().div_ceil(BLOCK) {
+                1 => self.find_in::<1>(record),
+                2 => self.find_in::<2>(record),
+                3 => self.find_in::<3>(record),
+                _ => self.find_in::<BLOCKS>(record),
+            }
         }
     }
 
@@ -193,27 +181,20 @@ impl Shapes {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
     fn find_in<const N: usize>(&mut self, record: &[u8]) -> Tried {
         let blocks: Blocks<N> = Blocks::of(record);
-        let (mut quotes, mut backslashes, mut controls, mut high) = (0, 0, 0, 0);
-        for i in 0..N {
-            let bytes = blocks.bytes[i];
-            backslashes |= _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'\\' as i8));
-            controls |= _mm512_cmplt_epu8_mask(bytes, _mm512_set1_epi8(b' ' as i8));
-            high |= _mm512_movepi8_mask(bytes);
-            put(&mut self.quotes, quotes, places(blocks.quotes[i], i));
-            quotes += blocks.quotes[i].count_ones() as usize;
-        }
-        if backslashes != 0 || quotes > QUOTES_MAX || (controls != 0 && has_controls(record)) {
+        let found = blocks.look(&mut self.quotes);
+        let quotes = found.quotes;
+        if found.backslashes || quotes > QUOTES_MAX || (found.controls && has_controls(record)) {
             return Tried::Unfit;
         }
         let slot = slot(record, quotes);
         let expected = usize::from(self.expected[slot]);
         if self.is_like(expected, &blocks, quotes) {
-            return Tried::Like(expected, high == 0);
+            return Tried::Like(expected, found.is_ascii);
         }
         match self.other(record, quotes, expected) {
             Some(number) => {
                 self.expected[slot] = number as u8;
-                Tried::Like(number, high == 0)
+                Tried::Like(number, found.is_ascii)
             }
             None => Tried::New,
         }
@@ -252,13 +233,11 @@ impl Shapes {
             return false;
         };
         let mut differ = 0;
-        let compare = |at: usize, bytes: usize, block| {
-            let skeleton = from(&shape.skeleton, at);
-            differ |= _mm512_mask_cmpneq_epi8_mask(within(bytes), block, skeleton);
-        };
+        let compare = |at, bytes, block| differ |= differences(&shape.skeleton, at, bytes, block);
+        let (values, numbers) = (shape.values, &mut self.numbers);
         let (length, _) = match shape.numbers.len() {
-            0 => blocks.squeeze::<false>(shape, &mut self.numbers, compare),
-            _ => blocks.squeeze::<true>(shape, &mut self.numbers, compare),
+            0 => blocks.squeeze::<false>(values, numbers, compare),
+            _ => blocks.squeeze::<true>(values, numbers, compare),
         };
         // (Then there are as many numbers, too: skeletons keep a digit of each.)
         differ == 0 && length == shape.length
@@ -266,9 +245,13 @@ impl Shapes {
 
     /// Learns the shape of a record that [`Shapes::find`] found to be new and that is JSON: an
     /// object. `columns` are the wanted keys.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
-    #[inline(never)]
     pub(super) fn learn(&mut self, record: &[u8], columns: &HashMap<Box<[u8]>, Target>) {
+        // SAFETY: there are shapes only where `Isa::all` has found what they need.
+        unsafe { self.learn_with_vectors(record, columns) }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn learn_with_vectors(&mut self, record: &[u8], columns: &HashMap<Box<[u8]>, Target>) {
         let Some(mut shape) = outline(record, columns) else {
             return;
         };
@@ -277,8 +260,8 @@ impl Shapes {
         let blocks: Blocks<BLOCKS> = Blocks::of(record);
         let keep = |at, _, block| put(&mut skeleton, at, block);
         let (length, numbers) = match shape.numbers.len() {
-            0 => blocks.squeeze::<false>(&shape, &mut places, keep),
-            _ => blocks.squeeze::<true>(&shape, &mut places, keep),
+            0 => blocks.squeeze::<false>(shape.values, &mut places, keep),
+            _ => blocks.squeeze::<true>(shape.values, &mut places, keep),
         };
         // Exponents leave more than one run.
         if numbers != shape.numbers.len() {
@@ -305,8 +288,7 @@ fn outline(record: &[u8], columns: &HashMap<Box<[u8]>, Target>) -> Option<Shape>
     let mut shape = Shape {
         skeleton: [0; PLACES],
         length: 0,
-        opens: 0,
-        closes: 0,
+        values: Quotes::default(),
         quotes: 0,
         texts: Vec::new(),
         numbers: Vec::new(),
@@ -339,8 +321,8 @@ fn outline(record: &[u8], columns: &HashMap<Box<[u8]>, Target>) -> Option<Shape>
                     }
                     continue;
                 }
-                shape.opens |= 1 << mark;
-                shape.closes |= 2 << mark;
+                shape.values.opens |= 1 << mark;
+                shape.values.closes |= 2 << mark;
                 if let Some(target) = next.take() {
                     let mark = mark as u8;
                     shape.texts.push(Wanted { mark, target });
@@ -382,280 +364,5 @@ fn slot(record: &[u8], quotes: usize) -> usize {
     (mixed >> (u64::BITS - SLOTS.ilog2())) as usize
 }
 
-/// A record of up to `N` blocks in registers, with blanks behind its end.
-struct Blocks<const N: usize> {
-    bytes: [__m512i; N],
-    quotes: [u64; N],
-    length: usize,
-}
-
-impl<const N: usize> Blocks<N> {
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,bmi2")]
-    fn of(record: &[u8]) -> Self {
-        let mut bytes = [_mm512_set1_epi8(b' ' as i8); N];
-        let mut quotes = [0; N];
-        for i in 0..N {
-            let rest = record.get(i * BLOCK..).unwrap_or_default();
-            // SAFETY: no byte is loaded behind the record's end.
-            bytes[i] = unsafe {
-                _mm512_mask_loadu_epi8(bytes[i], within(rest.len()), rest.as_ptr().cast())
-            };
-            quotes[i] = _mm512_cmpeq_epi8_mask(bytes[i], _mm512_set1_epi8(b'"' as i8));
-        }
-        let length = record.len();
-        Self {
-            bytes,
-            quotes,
-            length,
-        }
-    }
-
-    /// Takes the text of values out. If there are `NUMBERS`, each becomes a `0`, and its place
-    /// is noted. `each` gets what is left of each block: where it begins in all that is left,
-    /// its length, and the bytes with zeros behind. Returns how much is left in all, and how
-    /// many numbers there are.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
-    fn squeeze<const NUMBERS: bool>(
-        &self,
-        shape: &Shape,
-        numbers_at: &mut [u8; PLACES],
-        mut each: impl FnMut(usize, usize, __m512i),
-    ) -> (usize, usize) {
-        let (mut length, mut quotes, mut numbers) = (0, 0, 0);
-        let (mut is_value, mut is_inside, mut is_number) = (0, 0, 0);
-        for i in 0..N {
-            let (mut bytes, marks) = (self.bytes[i], self.quotes[i]);
-            let opens = _pdep_u64(shape.opens >> quotes, marks);
-            let closes = _pdep_u64(shape.closes >> quotes, marks);
-            quotes += marks.count_ones();
-            // From each opening quote on, until before the closing one: that is what the
-            // difference of two powers of two is.
-            let value = closes.wrapping_sub(opens).wrapping_sub(is_value);
-            is_value = value >> 63;
-            let mut left = !(value & !opens) & within(self.length.saturating_sub(i * BLOCK));
-            if NUMBERS {
-                let inside = strings(marks) ^ is_inside;
-                is_inside = sign(inside);
-                let zero = _mm512_set1_epi8(b'0' as i8);
-                let digits =
-                    _mm512_cmplt_epu8_mask(_mm512_sub_epi8(bytes, zero), _mm512_set1_epi8(10));
-                let others = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'-' as i8))
-                    | _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'.' as i8));
-                let number = (digits | others) & !inside;
-                let first = number & !(number << 1 | is_number);
-                is_number = number >> 63;
-                put(numbers_at, numbers, places(first, i));
-                numbers += first.count_ones() as usize;
-                left &= !number | first;
-                bytes = _mm512_mask_mov_epi8(bytes, first, zero);
-            }
-            let count = left.count_ones() as usize;
-            each(length, count, _mm512_maskz_compress_epi8(left, bytes));
-            length += count;
-        }
-        (length, numbers)
-    }
-}
-
-/// Whether there are control characters in strings.
-#[cold]
-#[inline(never)]
-#[target_feature(enable = "avx512f,avx512bw,bmi2")]
-fn has_controls(record: &[u8]) -> bool {
-    let blocks: Blocks<BLOCKS> = Blocks::of(record);
-    let (mut is_inside, mut found) = (0, 0);
-    for (bytes, quotes) in blocks.bytes.into_iter().zip(blocks.quotes) {
-        let inside = strings(quotes) ^ is_inside;
-        is_inside = sign(inside);
-        found |= _mm512_cmplt_epu8_mask(bytes, _mm512_set1_epi8(b' ' as i8)) & inside;
-    }
-    found != 0
-}
-
-/// The places of the bits of block `i`, one byte each.
-#[inline]
-#[target_feature(enable = "avx512f,avx512vbmi2")]
-fn places(bits: u64, i: usize) -> __m512i {
-    // SAFETY: IOTA has sixty-four bytes.
-    let iota = unsafe { _mm512_loadu_si512(IOTA.as_ptr().cast()) };
-    let first = _mm512_set1_epi8((i * BLOCK) as i8);
-    _mm512_add_epi8(_mm512_maskz_compress_epi8(bits, iota), first)
-}
-
-/// The sign's bit everywhere.
-#[inline(always)]
-fn sign(word: u64) -> u64 {
-    (word as i64 >> 63) as u64
-}
-
-/// Ones from each odd bit of `quotes` on, until before the next: from opening quotes to before the
-/// closing ones.
-#[inline(always)]
-fn strings(quotes: u64) -> u64 {
-    let mut inside = quotes;
-    for shift in [1, 2, 4, 8, 16, 32] {
-        inside ^= inside << shift;
-    }
-    inside
-}
-
-/// Ones for the first `bytes` of a block.
-#[inline]
-#[target_feature(enable = "bmi2")]
-fn within(bytes: usize) -> u64 {
-    // The instruction looks at eight bits of the number only.
-    _bzhi_u64(u64::MAX, bytes.min(BLOCK) as u32)
-}
-
-/// The block that begins at place `at`, which is at most [`RECORD_BYTES_MAX`].
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn from(places: &[u8; PLACES], at: usize) -> __m512i {
-    let at = at.min(RECORD_BYTES_MAX);
-    // SAFETY: a block from there on lies within the places.
-    unsafe { _mm512_loadu_si512(places.as_ptr().add(at).cast()) }
-}
-
-/// Writes a block at place `at`, which is at most [`RECORD_BYTES_MAX`].
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn put(places: &mut [u8; PLACES], at: usize, block: __m512i) {
-    let at = at.min(RECORD_BYTES_MAX);
-    // SAFETY: a block from there on lies within the places.
-    unsafe { _mm512_storeu_si512(places.as_mut_ptr().add(at).cast(), block) };
-}
-
 #[cfg(test)]
-mod tests {
-    use super::super::masks::Isa;
-    use super::*;
-
-    fn columns() -> HashMap<Box<[u8]>, Target> {
-        let keys = [&b"a"[..], b"b", b"c"].into_iter().enumerate();
-        keys.map(|(i, key)| (key.into(), Target::column(i)))
-            .collect()
-    }
-
-    /// What becomes of the records, one after the other.
-    fn tried(shapes: &mut Shapes, records: &[&str]) -> Vec<Tried> {
-        let columns = columns();
-        let mut all = Vec::new();
-        for record in records {
-            let record = record.as_bytes();
-            assert!(shapes.wants(record.len()));
-            // SAFETY: the caller has looked for what it needs.
-            let tried = unsafe { shapes.find(record) };
-            if tried == Tried::New {
-                // SAFETY: as above.
-                unsafe { shapes.learn(record, &columns) };
-            }
-            all.push(tried);
-        }
-        all
-    }
-
-    fn has_vectors() -> bool {
-        Isa::all().contains(&Isa::Vbmi2)
-    }
-
-    #[test]
-    fn values_are_where_the_record_has_them() {
-        if !has_vectors() {
-            return;
-        }
-        let mut shapes = Shapes::new();
-        let long = "x".repeat(120);
-        let record =
-            |a: &str, b: &str, n: &str| format!(r#"{{"a":"{a}","n":[{n},"y"], "b":"{b}"}}"#);
-        let records = [
-            ("1", "", "0"),
-            (&long, "é", "-1.5"),
-            ("", &long, "12345678901234567890"),
-        ];
-        for (i, (a, b, n)) in records.into_iter().enumerate() {
-            let text = record(a, b, n);
-            let found = tried(&mut shapes, &[&text])[0];
-            if i == 0 {
-                assert_eq!(found, Tried::New);
-                continue;
-            }
-            assert_eq!(found, Tried::Like(0, text.is_ascii()));
-            let shape = shapes.shape(0);
-            let part = |wanted: &Wanted| {
-                let (first, close) = shapes.text(*wanted);
-                &text[first..close]
-            };
-            assert_eq!(shape.texts.iter().map(part).collect::<Vec<_>>(), [a, b]);
-            let (first, number) = shapes.number(text.as_bytes(), shape.numbers[0]).unwrap();
-            assert_eq!(&text[first..number.end], n);
-            assert_eq!(shape.seen, 0b11);
-        }
-    }
-
-    #[test]
-    fn shapes_that_take_turns_are_all_known() {
-        if !has_vectors() {
-            return;
-        }
-        let records = [
-            r#"{"a":"x","b":"y"}"#,
-            r#"{"b":"x","a":"y"}"#,
-            r#"{"a":null,"b":"y"}"#,
-            r#"{"a":7,"b":"y"}"#,
-            r#"{"a":"x"}      "#,
-        ];
-        let mut shapes = Shapes::new();
-        assert!(
-            tried(&mut shapes, &records)
-                .iter()
-                .all(|t| *t == Tried::New)
-        );
-        for _ in 0..3 {
-            let found = tried(&mut shapes, &records);
-            assert!(
-                found.iter().all(|t| matches!(t, Tried::Like(..))),
-                "{found:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_has_no_shape_is_not_learned() {
-        let columns = columns();
-        for record in [
-            r#"{"a":"x","a":"y"}"#,
-            r#"{"a":true}"#,
-            r#"{"a":["x"]}"#,
-            r#"{"a":{"x":1}}"#,
-        ] {
-            assert_eq!(outline(record.as_bytes(), &columns), None, "{record}");
-        }
-        let record = format!(r#"{{"x":[{}]}}"#, [r#""""#; 40].join(","));
-        assert_eq!(outline(record.as_bytes(), &columns), None);
-    }
-
-    #[test]
-    fn a_stream_without_likeness_is_left_alone_and_tried_again() {
-        let mut shapes = Shapes::new();
-        let (mut looks, all) = (0, 1_000_000);
-        for _ in 0..all {
-            if shapes.wants(100) {
-                looks += 1;
-                shapes.miss();
-            }
-        }
-        assert!((16..all / 100).contains(&looks), "{looks}");
-        // A stream of which one record in twenty is unlike is looked at all the time.
-        shapes = Shapes::new();
-        for i in 0..all {
-            assert!(shapes.wants(100));
-            match i % 20 {
-                0 => shapes.miss(),
-                _ => shapes.hit(),
-            }
-        }
-        assert!(!shapes.wants(7) && !shapes.wants(RECORD_BYTES_MAX + 1));
-    }
-}
+mod tests;

@@ -116,7 +116,7 @@ impl Walker {
             masks: Masks::new(isa),
             texts: Texts::new(keys),
             #[cfg(target_arch = "x86_64")]
-            shapes: (isa == Isa::Vbmi2).then(|| Box::new(Shapes::new())),
+            shapes: Shapes::new(isa).map(Box::new),
             columns: keys.len(),
             all: (0..keys.len()).fold(0, |all, column| all | 1 << column),
             spans: vec![Span::ABSENT; GROUP * (keys.len() + 1)],
@@ -163,8 +163,7 @@ impl Walker {
         if let Some(shapes) = &mut self.shapes
             && shapes.wants(end - start)
         {
-            // SAFETY: there are shapes only where `Isa::all` found what they need.
-            return match unsafe { self.whole(data, start, end, row) } {
+            return match self.whole(data, start, end, row) {
                 Whole::Known => Ok(()),
                 // Others of its kind are rare: no masks ahead.
                 Whole::New => self.other(data, start, end, row),
@@ -176,8 +175,7 @@ impl Walker {
 
     /// Notes the values of a record that is like one before but for them.
     #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
-    #[inline]
+    #[inline(always)]
     fn whole(&mut self, data: &[u8], start: usize, end: usize, row: usize) -> Whole {
         let Self {
             shapes: Some(shapes),
@@ -239,8 +237,7 @@ impl Walker {
     fn other(&mut self, data: &[u8], start: usize, end: usize, row: usize) -> Walked<()> {
         self.fields(data, start, end, end, row)?;
         if let Some(shapes) = &mut self.shapes {
-            // SAFETY: there are shapes only where `Isa::all` found what they need.
-            unsafe { shapes.learn(&data[start..end], &self.texts.columns) };
+            shapes.learn(&data[start..end], &self.texts.columns);
             shapes.miss();
         }
         Ok(())
