@@ -43,12 +43,13 @@ fn json(schema: &SchemaRef) -> Box<dyn Decode> {
     Box::new(JsonDecoder::new(Arc::clone(schema), JsonOptions::default()).expect("JSON types"))
 }
 
-/// The group of a case, with our decoder's time in it.
+/// The group of a case, with our decoder's time in it. Before, it must make so many `rows`.
 fn decode<'c>(
     criterion: &'c mut Criterion,
     name: &str,
     payload: &Blobs,
     mut decoder: Box<dyn Decode>,
+    rows: usize,
 ) -> BenchmarkGroup<'c, WallTime> {
     let mut group = criterion.benchmark_group(name);
     group.throughput(Throughput::ElementsAndBytes {
@@ -56,6 +57,8 @@ fn decode<'c>(
         bytes: payload.data.len() as u64,
     });
     group.bench_function("decode", |bencher| {
+        let decoded = decoder.decode(payload, 0..RECORDS).expect("no defect");
+        assert!(decoded.rows >= rows, "{name}: {:?}", decoded.bad.first());
         bencher.iter(|| black_box(decoder.decode(payload, 0..RECORDS)));
     });
     group
@@ -94,19 +97,12 @@ fn beside_all<R: Rows>(
     payload: &Blobs,
     columns: &SchemaRef,
 ) {
-    check(name, payload, json(columns), RECORDS);
-    let mut group = decode(criterion, name, payload, json(columns));
+    let mut group = decode(criterion, name, payload, json(columns), RECORDS);
     rivals::arrow_json(&mut group, payload, columns);
     rivals::serde_struct::<R>(&mut group, payload);
     rivals::simd::<R>(&mut group, payload);
     rivals::sonic::<R>(&mut group, payload);
     group.finish();
-}
-
-/// Whether as many records as expected are rows, before their time is taken.
-fn check(name: &str, payload: &Blobs, mut decoder: Box<dyn Decode>, rows: usize) {
-    let decoded = decoder.decode(payload, 0..RECORDS).expect("no defect");
-    assert!(decoded.rows >= rows, "{name}: {:?}", decoded.bad.first());
 }
 
 /// Streams that change from record to record, beside serde_json.
@@ -131,8 +127,13 @@ fn drift(criterion: &mut Criterion) {
         ),
     ];
     for (name, payload) in cases {
-        check(name, &payload, json(&click_columns()), RECORDS / 2);
-        let mut group = decode(criterion, name, &payload, json(&click_columns()));
+        let mut group = decode(
+            criterion,
+            name,
+            &payload,
+            json(&click_columns()),
+            RECORDS / 2,
+        );
         rivals::serde_struct::<Clicks>(&mut group, &payload);
         group.finish();
     }
@@ -148,8 +149,7 @@ fn adverse(criterion: &mut Criterion) {
         ("json/rows over 2 KiB, new keys", inputs::wide_rows()),
     ];
     for (name, payload) in cases {
-        check(name, &payload, json(&click_columns()), RECORDS);
-        let mut group = decode(criterion, name, &payload, json(&click_columns()));
+        let mut group = decode(criterion, name, &payload, json(&click_columns()), RECORDS);
         rivals::serde_struct::<Clicks>(&mut group, &payload);
         rivals::serde_value(&mut group, &payload);
         group.finish();
@@ -172,12 +172,17 @@ fn others(criterion: &mut Criterion) {
         || -> Box<dyn Decode> { Box::new(RawDecoder::new(Arc::clone(&line)).expect("one column")) };
     let name = "json/payments 3 of 4";
     let payments = inputs::payments();
-    check(name, &payments, json(&payment_columns), RECORDS);
-    decode(criterion, name, &payments, json(&payment_columns)).finish();
+    decode(criterion, name, &payments, json(&payment_columns), RECORDS).finish();
     let name = "csv/clickstream 3 of 4";
-    check(name, &inputs::csv_clicks(), csv(), RECORDS);
-    decode(criterion, name, &inputs::csv_clicks(), csv()).finish();
-    decode(criterion, "raw/clickstream", &inputs::clicks(), raw()).finish();
+    decode(criterion, name, &inputs::csv_clicks(), csv(), RECORDS).finish();
+    decode(
+        criterion,
+        "raw/clickstream",
+        &inputs::clicks(),
+        raw(),
+        RECORDS,
+    )
+    .finish();
 }
 
 fn times(criterion: &mut Criterion) {

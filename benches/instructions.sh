@@ -21,7 +21,7 @@ count() { # executable, function, case, records a call
   valgrind --tool=callgrind --callgrind-out-file="$work/out" \
     --toggle-collect="$2" --dump-after="$2" "$1" --test "$3" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
   local last
-  last="$(ls "$work"/out.* | sort -t. -k2 -n -r | xargs grep -h '^totals: [1-9]' | head -n 1)"
+  last="$(printf '%s\n' "$work"/out.* | sort -V -r | xargs grep -h '^totals: [1-9]' | head -n 1)"
   awk -v name="$3" -v instructions="${last#totals: }" -v records="$4" \
     'BEGIN { printf "%-36s %8.0f\n", name, instructions / records }'
 }

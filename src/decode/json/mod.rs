@@ -104,7 +104,12 @@ impl JsonDecoder {
 
     /// Reads the records of `range`.
     #[inline(always)]
-    fn records(&mut self, payload: &Blobs, range: Range<usize>, outcomes: &mut Outcomes) {
+    fn records<const SHAPES: bool>(
+        &mut self,
+        payload: &Blobs,
+        range: Range<usize>,
+        outcomes: &mut Outcomes,
+    ) {
         let data = payload.data.as_slice();
         let spans = &payload.spans[range.clone()];
         let limit = spans.last().map_or(0, |last| last.end as usize);
@@ -119,7 +124,7 @@ impl JsonDecoder {
                 rows = 0;
             }
             let is_walked = match &mut self.walker {
-                Some(walker) => walker.walk(data, *span, limit, rows).is_ok(),
+                Some(walker) => walker.walk::<SHAPES>(data, *span, limit, rows).is_ok(),
                 None => false,
             };
             if is_walked {
@@ -176,14 +181,14 @@ impl JsonDecoder {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
     fn records_avx2(&mut self, payload: &Blobs, range: Range<usize>, outcomes: &mut Outcomes) {
-        self.records(payload, range, outcomes);
+        self.records::<false>(payload, range, outcomes);
     }
 
     /// The same with whole records at once.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
     fn records_vbmi2(&mut self, payload: &Blobs, range: Range<usize>, outcomes: &mut Outcomes) {
-        self.records(payload, range, outcomes);
+        self.records::<true>(payload, range, outcomes);
     }
 
     /// What the fast path leaves: bad records, and rows that are unusual.
@@ -250,7 +255,7 @@ impl Decode for JsonDecoder {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Isa::Vbmi2 => unsafe { self.records_vbmi2(payload, range, &mut outcomes) },
-            _ => self.records(payload, range, &mut outcomes),
+            _ => self.records::<false>(payload, range, &mut outcomes),
         }
         Ok(outcomes.finish(self.row.finish_children()?))
     }

@@ -151,26 +151,40 @@ impl Walker {
     }
 
     /// Walks the record at `span` of `data` and notes its values as those of row `row` of the
-    /// group, less than [`GROUP`]. Records up to `limit` will be walked soon.
+    /// group, less than [`GROUP`]. Records up to `limit` will be walked soon. `SHAPES`: whether the
+    /// processor may have what looking at whole records needs.
     #[inline(always)]
-    pub(super) fn walk(&mut self, data: &[u8], span: Span, limit: usize, row: usize) -> Walked<()> {
+    pub(super) fn walk<const SHAPES: bool>(
+        &mut self,
+        data: &[u8],
+        span: Span,
+        limit: usize,
+        row: usize,
+    ) -> Walked<()> {
         let (start, end) = (span.start as usize, span.end as usize);
         // An absent span names no place: masks from there would be for nothing.
         if start >= end || end > data.len() {
             return Err(GiveUp);
         }
+        let (mut ahead, mut is_new) = (limit, false);
         #[cfg(target_arch = "x86_64")]
-        if let Some(shapes) = &mut self.shapes
+        if SHAPES
+            && let Some(shapes) = &mut self.shapes
             && shapes.wants(end - start)
         {
-            return match self.whole(data, start, end, row) {
-                Whole::Known => Ok(()),
-                // Others of its kind are rare: no masks ahead.
-                Whole::New => self.other(data, start, end, row),
-                Whole::Unfit => self.fields(data, start, end, end, row),
-            };
+            match self.whole(data, start, end, row) {
+                Whole::Known => return Ok(()),
+                Whole::New => is_new = true,
+                Whole::Unfit => {}
+            }
+            // Others that are not known are rare: no masks for what follows.
+            ahead = end;
         }
-        self.fields(data, start, end, limit, row)
+        self.fields(data, start, end, ahead, row)?;
+        if is_new {
+            self.learn(&data[start..end]);
+        }
+        Ok(())
     }
 
     /// Notes the values of a record that is like one before but for them.
@@ -231,16 +245,14 @@ impl Walker {
         Whole::Known
     }
 
-    /// Walks a record that is like none before, and learns what it is like.
-    #[cfg(target_arch = "x86_64")]
+    /// Learns what a record is like that was like none before.
     #[inline(never)]
-    fn other(&mut self, data: &[u8], start: usize, end: usize, row: usize) -> Walked<()> {
-        self.fields(data, start, end, end, row)?;
+    fn learn(&mut self, record: &[u8]) {
+        #[cfg(target_arch = "x86_64")]
         if let Some(shapes) = &mut self.shapes {
-            shapes.learn(&data[start..end], &self.texts.columns);
+            shapes.learn(record, &self.texts.columns);
             shapes.miss();
         }
-        Ok(())
     }
 
     /// Walks a record from field to field.
