@@ -1,9 +1,9 @@
 //! What record batches hold in memory, and how to hold no more than their rows need.
 
 use arrow::array::{Array, ArrayData, ArrayRef, AsArray, make_array};
-use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::array::{GenericByteViewArray, RecordBatch, RecordBatchOptions};
 use arrow::buffer::Buffer;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{ByteViewType, DataType, SchemaRef};
 use arrow::error::ArrowError;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -49,33 +49,28 @@ pub fn compact(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
 /// text came in, with everybody else's text, and they would be written whole.
 fn slim(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     match array.data_type() {
-        DataType::Utf8View => {
-            let views = array.as_string_view();
-            let held: usize = views.data_buffers().iter().map(Buffer::len).sum();
-            if held > 2 * views.total_buffer_bytes_used() {
-                return Ok(Arc::new(views.gc()));
-            }
-        }
-        DataType::BinaryView => {
-            let views = array.as_binary_view();
-            let held: usize = views.data_buffers().iter().map(Buffer::len).sum();
-            if held > 2 * views.total_buffer_bytes_used() {
-                return Ok(Arc::new(views.gc()));
-            }
-        }
+        DataType::Utf8View => Ok(slim_views(array.as_string_view())),
+        DataType::BinaryView => Ok(slim_views(array.as_binary_view())),
         nested if nested.is_nested() => {
             let data = array.to_data();
             let children = data.child_data().iter();
             let children = children
                 .map(|c| Ok(slim(&make_array(c.clone()))?.to_data()))
                 .collect::<Result<_, ArrowError>>()?;
-            return Ok(make_array(
+            Ok(make_array(
                 data.into_builder().child_data(children).build()?,
-            ));
+            ))
         }
-        _ => {}
+        _ => Ok(array.clone()),
     }
-    Ok(array.clone())
+}
+
+fn slim_views<T: ByteViewType>(views: &GenericByteViewArray<T>) -> ArrayRef {
+    let held: usize = views.data_buffers().iter().map(Buffer::len).sum();
+    match held > 2 * views.total_buffer_bytes_used() {
+        true => Arc::new(views.gc()),
+        false => Arc::new(views.clone()),
+    }
 }
 
 #[cfg(test)]

@@ -150,10 +150,7 @@ impl JsonColumn {
     }
 
     fn value(&mut self, array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result<()> {
-        let time = match array.is_null(row) {
-            true => None,
-            false => text::timestamp(array, row),
-        };
+        let time = text::timestamp(array, row).filter(|_| array.is_valid(row));
         if time.is_none() {
             return value(array, row, self.style, out);
         }

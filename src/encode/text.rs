@@ -345,7 +345,7 @@ pub(crate) struct Timestamp {
     zoned: bool,
 }
 
-/// The timestamp of a row that is not NULL; `None` when the array holds none.
+/// The timestamp of a row (anything for NULL); `None` when the array holds none.
 pub(crate) fn timestamp(array: &dyn Array, row: usize) -> Option<Timestamp> {
     let DataType::Timestamp(unit, zone) = array.data_type() else {
         return None;

@@ -4,13 +4,14 @@ use super::cut::{AggregatePlan, Plan};
 use super::errors::internal;
 use super::leaf::{Leaf, LeafKind};
 use super::markers::Part;
+use crate::batches::with_rows;
 use crate::error::{Error, Result};
 use crate::sink::OutputMode;
 use crate::window::Assign;
 use crate::window::merge::WindowResult;
 use arrow::array::{ArrayRef, TimestampMicrosecondArray};
 use arrow::compute;
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::record_batch::RecordBatch;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_execution::TaskContext;
 use datafusion_physical_expr::PhysicalExpr;
@@ -145,12 +146,7 @@ pub fn leaf_batch(aggregate: &AggregatePlan, result: &WindowResult) -> Result<Re
             *column = compute::cast(column, field.data_type())?;
         }
     }
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(
-        aggregate.schema.clone(),
-        columns,
-        &options,
-    )?)
+    Ok(with_rows(aggregate.schema.clone(), columns, rows)?)
 }
 
 /// Refuses a plan whose result over each window alone differs from the batch result, and what

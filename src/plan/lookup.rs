@@ -2,6 +2,7 @@
 
 use super::errors::internal;
 use super::stages::{Flow, evaluate};
+use crate::batches::with_rows;
 use crate::error::{Error, Result};
 use arrow::array::{Array, ArrayBuilder, ArrayRef, AsArray, UInt32Array, UInt32Builder};
 use arrow::compute;
@@ -139,9 +140,7 @@ impl Lookup {
         } else {
             [table, stream].concat()
         };
-        let options =
-            arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(stream_rows.len()));
-        let mut joined = RecordBatch::try_new_with_options(self.joined.clone(), columns, &options)?;
+        let mut joined = with_rows(self.joined.clone(), columns, stream_rows.len())?;
         if let Some(projection) = &self.projection {
             joined = joined.project(projection)?;
         }

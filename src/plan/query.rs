@@ -4,6 +4,7 @@ use super::cut::{AggregatePlan, Chain, Plan};
 use super::finish::{Finish, Load, fill_tables, leaf_batch, run_once};
 use super::leaf::Leaf;
 use super::stages::{Flow, Prepared, Stage, run_stages};
+use crate::batches::with_rows;
 use crate::error::{At, Error, Result};
 use crate::sink::OutputMode;
 use crate::table::{MetadataKey, TableDef};
@@ -12,7 +13,7 @@ use crate::window::{Aggregate, Assign};
 use arrow::array::ArrayRef;
 use arrow::compute;
 use arrow::datatypes::{DataType, SchemaRef};
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::record_batch::RecordBatch;
 use datafusion_execution::TaskContext;
 use datafusion_physical_expr::PhysicalExpr;
 use std::collections::HashMap;
@@ -181,12 +182,9 @@ impl WindowedPlan {
 }
 
 fn scanned(batch: &RecordBatch, columns: &[usize]) -> Result<RecordBatch> {
-    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     let schema = Arc::new(batch.schema().project(columns)?);
     let columns = columns.iter().map(|i| batch.column(*i).clone()).collect();
-    Ok(RecordBatch::try_new_with_options(
-        schema, columns, &options,
-    )?)
+    Ok(with_rows(schema, columns, batch.num_rows())?)
 }
 
 /// Runs what is above the aggregates. One for each merge; not shared between threads.

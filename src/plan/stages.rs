@@ -2,12 +2,13 @@
 
 use super::errors::internal;
 use super::lookup::Lookup;
+use crate::batches::with_rows;
 use crate::error::{Error, Result};
 use crate::window::Input;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::record_batch::RecordBatch;
 use datafusion_physical_expr::PhysicalExpr;
 use std::sync::Arc;
 
@@ -66,9 +67,8 @@ impl Stage {
                     .iter()
                     .map(|e| evaluate(e, &batch))
                     .collect::<Result<Vec<_>>>()?;
-                let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
                 Ok(Flow {
-                    batch: RecordBatch::try_new_with_options(schema.clone(), columns, &options)?,
+                    batch: with_rows(schema.clone(), columns, batch.num_rows())?,
                     origin,
                 })
             }

@@ -1,5 +1,6 @@
 //! Records of a chunk as the columns of a source: decoded, of the envelope, and computed.
 
+use crate::batches::with_rows;
 use crate::decode::{self, Bad, Decode, Decoded};
 use crate::error::{Error, Result};
 use crate::plan::{SourcePlan, run_isolating};
@@ -11,7 +12,7 @@ use arrow::array::{
 };
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Schema, TimestampMicrosecondType};
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::record_batch::RecordBatch;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -150,9 +151,8 @@ impl RowBuilder {
         mut bad: Vec<Bad>,
     ) -> Result<Built> {
         let schema = &self.plan.schema;
-        let options = RecordBatchOptions::new().with_row_count(Some(records.len()));
         let read = Arc::new(Schema::new(schema.fields()[..columns.len()].to_vec()));
-        let mut batch = RecordBatch::try_new_with_options(read, columns, &options)?;
+        let mut batch = with_rows(read, columns, records.len())?;
         let mut records = records;
         if !self.plan.computed.is_empty() {
             let mut parts = Vec::new();
@@ -183,11 +183,7 @@ impl RowBuilder {
                 });
             }
         }
-        let batch = RecordBatch::try_new_with_options(
-            schema.clone(),
-            batch.columns().to_vec(),
-            &RecordBatchOptions::new().with_row_count(Some(records.len())),
-        )?;
+        let batch = with_rows(schema.clone(), batch.columns().to_vec(), records.len())?;
         self.without_wrong_times(batch, records, bad)
     }
 
@@ -198,12 +194,7 @@ impl RowBuilder {
             let mut columns = batch.columns().to_vec();
             columns.push(computed.evaluate(&batch)?);
             let fields: Vec<Arc<Field>> = schema.fields()[..columns.len()].to_vec();
-            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            batch = RecordBatch::try_new_with_options(
-                Arc::new(Schema::new(fields)),
-                columns,
-                &options,
-            )?;
+            batch = with_rows(Arc::new(Schema::new(fields)), columns, batch.num_rows())?;
         }
         Ok(batch)
     }

@@ -7,12 +7,13 @@
 mod fields;
 
 use super::{Assignment, Polled, ReadRequest, Reader, Rows, Source, resume_at};
+use crate::batches::with_rows;
 use crate::error::{Error, Result};
 use crate::state::PartitionSnapshot;
 use crate::table::{ColumnKind, TableDef};
 use crate::watermark::NONE;
 use arrow::datatypes::{Schema, SchemaRef};
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::record_batch::RecordBatch;
 use fields::Field;
 use std::sync::Arc;
 use std::time::Duration;
@@ -190,12 +191,7 @@ impl DatagenReader {
             .map(|f| f.array(range.clone(), now_us))
             .collect::<Result<Vec<_>>>()?;
         // A query that only counts reads no column: the number of rows is all there is.
-        let options = RecordBatchOptions::new().with_row_count(Some(rows as usize));
-        Ok(RecordBatch::try_new_with_options(
-            self.schema.clone(),
-            columns,
-            &options,
-        )?)
+        Ok(with_rows(self.schema.clone(), columns, rows as usize)?)
     }
 }
 

@@ -21,12 +21,12 @@ mod list;
 mod parquet;
 
 use super::{Assignment, Polled, ReadRequest, Reader, Rows, Source, resume_at};
-use crate::batches;
+use crate::batches::{self, with_rows};
 use crate::error::{Error, Result};
 use crate::state::PartitionSnapshot;
 use crate::table::TableDef;
 use crate::watermark::NONE;
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::record_batch::RecordBatch;
 use flate2::bufread::MultiGzDecoder;
 use lines::{LINE_BYTES_MAX, Limits, LineReader, Syntax};
 use std::collections::VecDeque;
@@ -261,8 +261,7 @@ pub fn read_all(def: &TableDef, columns: &[String]) -> Result<Vec<RecordBatch>> 
                         chunk.topic, bad.reason
                     )));
                 }
-                let rows = RecordBatchOptions::new().with_row_count(Some(decoded.rows));
-                RecordBatch::try_new_with_options(decoder.schema().clone(), decoded.columns, &rows)?
+                with_rows(decoder.schema().clone(), decoded.columns, decoded.rows)?
             }
             (Polled::End { .. }, _) => {
                 ended += 1;

@@ -121,7 +121,7 @@ fn column_names(shape: &Shape, columns: usize) -> Vec<String> {
 }
 
 /// A copy in buffers of its own. A batch that was read is one buffer, which each of its columns
-/// would keep alive and count as its own.
+/// would keep alive, also when a changed file drops the others.
 fn owned(data: &ArrayData) -> Result<ArrayData, ArrowError> {
     let copy = |b: &Buffer| Buffer::from_slice_ref(b.as_slice());
     let nulls = data.nulls().map(|n| {

@@ -231,21 +231,16 @@ impl WindowMerge {
         self.changed.remove(end);
         let start = self.assign.start_of(end);
         let taken = self.taken(end);
-        let in_memory: Vec<Option<Vec<UInt32Array>>> = (taken.iter())
-            .map(|h| match h.spilled {
-                Some(_) => Ok(None),
-                None => divide(&h.batch, self.aggregate.keys()).map(Some),
-            })
+        // Of a spilled one none.
+        let in_memory: Vec<Vec<UInt32Array>> = (taken.iter())
+            .map(|h| divide(&h.batch, self.aggregate.keys()))
             .collect::<Result<_>>()?;
         for part in 0..PARTS {
             let mut batches = Vec::with_capacity(taken.len());
             for (held, rows) in taken.iter().zip(&in_memory) {
-                let batch = match (&held.spilled, rows) {
-                    (Some(spilled), _) => spilled.0.part(part)?,
-                    (None, Some(rows)) => {
-                        batches::compact(&take_record_batch(&held.batch, &rows[part])?)?
-                    }
-                    (None, None) => continue,
+                let batch = match &held.spilled {
+                    Some(spilled) => spilled.0.part(part)?,
+                    None => batches::compact(&take_record_batch(&held.batch, &rows[part])?)?,
                 };
                 if batch.num_rows() > 0 {
                     batches.push((held.fresh, batch));

@@ -23,12 +23,12 @@ mod tests;
 
 pub use assign::Assign;
 
-use crate::batches;
+use crate::batches::{self, with_rows};
 use crate::error::Result;
 use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::{Field, Schema};
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::record_batch::RecordBatch;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -125,17 +125,12 @@ pub struct HeldSegment {
     pub spilled: Option<spill::Spilled>,
 }
 
-/// A segment's columns, named by their numbers. The row count is explicit because there may be no
-/// column at all.
+/// A segment's columns, named by their numbers.
 pub fn segment_batch(columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
     let fields: Vec<Field> = (columns.iter().enumerate())
         .map(|(i, c)| Field::new(format!("c{i}"), c.data_type().clone(), true))
         .collect();
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    let schema = Arc::new(Schema::new(fields));
-    Ok(RecordBatch::try_new_with_options(
-        schema, columns, &options,
-    )?)
+    Ok(with_rows(Arc::new(Schema::new(fields)), columns, rows)?)
 }
 
 /// A number for a new [`HeldSegment`].

@@ -4,6 +4,7 @@ use super::window::{
     ColumnTrait, in_micros, is_event_time, marker, refuse_sliding_marker, refuse_window_use,
 };
 use super::{Cutter, Plan, reads_stream};
+use crate::batches::with_rows;
 use crate::error::{Error, Result};
 use crate::plan::errors::internal;
 use crate::plan::leaf::{Leaf, LeafKind};
@@ -12,7 +13,6 @@ use crate::plan::markers::{self, Part};
 use crate::plan::stages::{self, Stage};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Schema, SchemaRef};
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion_common::ScalarValue;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_physical_expr::PhysicalExpr;
@@ -203,11 +203,7 @@ impl Chain {
                     Arc::new(Literal::new(value)) as Arc<dyn PhysicalExpr>
                 ))
             });
-            let one = RecordBatch::try_new_with_options(
-                Arc::new(Schema::empty()),
-                vec![],
-                &RecordBatchOptions::new().with_row_count(Some(1)),
-            )?;
+            let one = with_rows(Arc::new(Schema::empty()), vec![], 1)?;
             let value = stages::evaluate(&bound.map_err(internal)?.data, &one)?;
             let value = value.as_boolean();
             if !(value.is_valid(0) && value.value(0)) {

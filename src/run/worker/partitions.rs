@@ -204,12 +204,12 @@ fn future_rows(
     max_ahead_us: i64,
 ) -> Option<Vec<bool>> {
     // Nearly always the largest time is not too far after the smallest timestamp.
-    let ((_, latest), (earliest, _)) = (extremes(times)?, extremes(timestamps_ms)?);
+    let ((_, latest), (earliest, newest)) = (extremes(times)?, extremes(timestamps_ms)?);
     let allowed = earliest.saturating_mul(1000).saturating_add(max_ahead_us);
-    if earliest >= 0 && latest <= allowed {
+    // A record without a timestamp (-1) is never in the future; those of files have none.
+    if newest < 0 || (earliest >= 0 && latest <= allowed) {
         return None;
     }
-    // A record without a timestamp (-1) is never in the future.
     let ahead = |i: usize| {
         let record_ms = timestamps_ms[records[i] as usize];
         record_ms >= 0 && times[i] > record_ms.saturating_mul(1000).saturating_add(max_ahead_us)

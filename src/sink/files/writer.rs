@@ -2,13 +2,14 @@
 
 use super::folder::Folder;
 use super::{file_error, plain_type};
+use crate::batches::with_rows;
 use crate::encode::csv::CsvEncoder;
 use crate::encode::json::JsonEncoder;
 use crate::error::{Error, Result};
 use crate::table::{Column, TableDef};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::record_batch::RecordBatch;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -343,10 +344,5 @@ fn plain_batch(batch: &RecordBatch, schema: &SchemaRef, path: &Path) -> Result<R
                 .map_err(|e| file_error("write", path, format!("column '{}': {e}", field.name())))?
         });
     }
-    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    Ok(RecordBatch::try_new_with_options(
-        schema.clone(),
-        columns,
-        &options,
-    )?)
+    Ok(with_rows(schema.clone(), columns, batch.num_rows())?)
 }

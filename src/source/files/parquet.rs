@@ -1,6 +1,7 @@
 //! Rows of a Parquet file in the types that the table declares.
 
 use super::read_error;
+use crate::batches::with_rows;
 use crate::error::{Error, Result};
 use crate::sink::files::partition_value;
 use crate::table::TableDef;
@@ -9,7 +10,7 @@ use ::parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatc
 use arrow::array::{Array, ArrayRef, StringArray, UInt32Array, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::record_batch::RecordBatch;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -126,12 +127,7 @@ impl RowReader {
             };
             arrays.push(array);
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(RecordBatch::try_new_with_options(
-            schema.clone(),
-            arrays,
-            &options,
-        )?)
+        Ok(with_rows(schema.clone(), arrays, rows)?)
     }
 
     fn cast(&self, array: &ArrayRef, field: &Field) -> Result<ArrayRef> {
