@@ -90,7 +90,6 @@ fn unsafe_stands_in_named_files_only() {
             "decode/json/mod.rs",
             "decode/json/masks.rs",
             "decode/json/shapes.rs",
-            "decode/json/squeeze.rs",
             "decode/json/texts.rs",
             "decode/json/fill.rs",
             "main.rs",

@@ -6,6 +6,8 @@
 //!
 //! This file is one of those that may hold `unsafe`: each block says why it is sound.
 
+use std::ops::Range;
+
 /// Bytes per word of a mask.
 const BLOCK: usize = 64;
 /// Bytes that are looked at ahead: with their masks they stay in the first-level cache.
@@ -21,9 +23,6 @@ pub(super) enum Isa {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
-    /// With the instructions that squeeze bytes out of a vector.
-    #[cfg(target_arch = "x86_64")]
-    Vbmi2,
     #[cfg(target_arch = "aarch64")]
     Neon,
 }
@@ -54,9 +53,6 @@ impl Isa {
             }
             if has_avx2 && is_x86_feature_detected!("avx512bw") {
                 all.push(Isa::Avx512);
-                if is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512vbmi2") {
-                    all.push(Isa::Vbmi2);
-                }
             }
         }
         #[cfg(target_arch = "aarch64")]
@@ -76,8 +72,8 @@ pub(super) struct Masks {
     /// Little-endian, and one word of zeros behind the last: so 57 bits from any place on are one
     /// load.
     stops: Vec<[u8; 8]>,
-    /// Bytes of characters that are not ASCII, laid out as the stops are.
-    high: Vec<[u8; 8]>,
+    /// The stops and the bytes of characters that are not ASCII, laid out alike.
+    breaks: Vec<[u8; 8]>,
 }
 
 impl Masks {
@@ -87,7 +83,7 @@ impl Masks {
             from: 0,
             to: 0,
             stops: Vec::new(),
-            high: Vec::new(),
+            breaks: Vec::new(),
         }
     }
 
@@ -110,7 +106,7 @@ impl Masks {
         self.from = start / BLOCK * BLOCK;
         self.to = end.max(limit.min(start + AHEAD)).min(data.len());
         self.stops.clear();
-        self.high.clear();
+        self.breaks.clear();
         let (blocks, rest) = data[self.from..self.to].as_chunks::<BLOCK>();
         match self.isa {
             Isa::Portable => self.append(blocks, portable),
@@ -122,7 +118,7 @@ impl Masks {
             Isa::Avx2 => unsafe { self.append_avx2(blocks) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Vbmi2 => unsafe { self.append_avx512(blocks) },
+            Isa::Avx512 => unsafe { self.append_avx512(blocks) },
             // SAFETY: NEON is part of every 64-bit ARM that Rust's targets have.
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => self.append(blocks, |block| unsafe { arm::neon(block) }),
@@ -133,17 +129,19 @@ impl Masks {
             self.append(&[block], portable);
         }
         self.stops.push([0; 8]);
-        self.high.push([0; 8]);
+        self.breaks.push([0; 8]);
     }
 
     #[inline(always)]
     fn append(&mut self, blocks: &[[u8; BLOCK]], masks: impl Fn(&[u8; BLOCK]) -> (u64, u64)) {
-        self.stops.reserve(blocks.len() + 2);
-        self.high.reserve(blocks.len() + 2);
-        for block in blocks {
+        let (done, all) = (self.stops.len(), self.stops.len() + blocks.len());
+        self.stops.resize(all, [0; 8]);
+        self.breaks.resize(all, [0; 8]);
+        let places = self.stops[done..].iter_mut().zip(&mut self.breaks[done..]);
+        for (block, (to_stops, to_breaks)) in blocks.iter().zip(places) {
             let (stops, high) = masks(block);
-            self.stops.push(stops.to_le_bytes());
-            self.high.push(high.to_le_bytes());
+            *to_stops = stops.to_le_bytes();
+            *to_breaks = (stops | high).to_le_bytes();
         }
     }
 
@@ -159,10 +157,45 @@ impl Masks {
         self.append(blocks, |block| x86::avx512(block));
     }
 
+    pub(super) fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// The stretch for which there are masks.
+    #[inline(always)]
+    pub(super) fn stretch(&self) -> Range<usize> {
+        self.from..self.to
+    }
+
+    /// Quotes, backslashes and control characters in `start..end`, which lies in the stretch.
+    pub(super) fn count(&self, start: usize, end: usize) -> usize {
+        let (at, end) = (start - self.from, end - self.from);
+        let words = self.stops[at / BLOCK..end.div_ceil(BLOCK)]
+            .iter()
+            .enumerate();
+        let count = |(i, word): (usize, &[u8; 8])| {
+            let before = at.saturating_sub((at / BLOCK + i) * BLOCK);
+            let behind = ((at / BLOCK + i + 1) * BLOCK).saturating_sub(end);
+            let word = u64::from_le_bytes(*word);
+            (word >> before << before << behind).count_ones() as usize
+        };
+        words.map(count).sum()
+    }
+
     #[inline(always)]
     pub(super) fn stops(&self) -> Stops<'_> {
         Stops {
             words: &self.stops,
+            from: self.from,
+            to: self.to,
+        }
+    }
+
+    /// The stops, and the bytes of characters that are not ASCII.
+    #[inline(always)]
+    pub(super) fn breaks(&self) -> Stops<'_> {
+        Stops {
+            words: &self.breaks,
             from: self.from,
             to: self.to,
         }
@@ -183,11 +216,12 @@ impl Masks {
         // How often this goes round depends on the length alone, not on where blocks end: the
         // records of a stream are much alike.
         loop {
-            let bytes = self.high.as_flattened().get(at / 8..);
-            let Some(bytes) = bytes.and_then(<[u8]>::first_chunk) else {
-                return false;
+            let bytes = |words: &[[u8; 8]]| {
+                let bytes = words.as_flattened().get(at / 8..);
+                let bytes = bytes.and_then(<[u8]>::first_chunk);
+                bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
             };
-            let bits = u64::from_le_bytes(*bytes) >> (at % 8);
+            let bits = (bytes(&self.stops) ^ bytes(&self.breaks)) >> (at % 8);
             if end - at <= BITS {
                 return bits & (u64::MAX >> (64 - (end - at))) == 0;
             }
@@ -209,17 +243,16 @@ pub(super) struct Stops<'a> {
 
 impl Stops<'_> {
     /// The first quote, backslash or control character at or after `start`; at least the end of
-    /// the stretch when there is none in it.
+    /// the stretch when there is none in it, and when `start` is before it.
     #[inline(always)]
     pub(super) fn next(self, start: usize) -> usize {
-        self.near(start)
-            .unwrap_or_else(|| self.far(start - self.from))
+        self.near(start).unwrap_or_else(|| self.far(start))
     }
 
     /// The same, if it is among the 57 bytes from `start` on.
     #[inline(always)]
     pub(super) fn near(self, start: usize) -> Option<usize> {
-        let at = start - self.from;
+        let at = start.wrapping_sub(self.from);
         let words = self.words.as_flattened();
         // One word of zeros is always there: eight bytes from any of the others on.
         if at / 8 >= words.len().saturating_sub(8) {
@@ -233,7 +266,8 @@ impl Stops<'_> {
     }
 
     #[inline(never)]
-    fn far(self, at: usize) -> usize {
+    fn far(self, start: usize) -> usize {
+        let at = start.wrapping_sub(self.from);
         let mut not_before = u64::MAX << (at % BLOCK);
         for (i, word) in self.words.iter().enumerate().skip(at / BLOCK) {
             let word = u64::from_le_bytes(*word) & not_before;
@@ -423,7 +457,8 @@ mod tests {
                     assert_eq!(
                         (
                             u64::from_le_bytes(masks.stops[0]),
-                            u64::from_le_bytes(masks.high[0])
+                            u64::from_le_bytes(masks.stops[0])
+                                ^ u64::from_le_bytes(masks.breaks[0])
                         ),
                         expected,
                         "{isa:?} {byte} {at}"

@@ -12,10 +12,7 @@ mod keys;
 mod masks;
 mod node;
 mod number;
-#[cfg(target_arch = "x86_64")]
 mod shapes;
-#[cfg(target_arch = "x86_64")]
-mod squeeze;
 mod texts;
 mod tokens;
 mod value;
@@ -33,6 +30,7 @@ use fill::{Rules, fill};
 use masks::Isa;
 use node::{Label, Node, Row};
 use serde::de::Deserializer;
+use shapes::Run;
 use std::ops::Range;
 use tokens::Tokens;
 use visit::{Context, Failure, Record};
@@ -104,30 +102,46 @@ impl JsonDecoder {
 
     /// Reads the records of `range`.
     #[inline(always)]
-    fn records<const SHAPES: bool>(
-        &mut self,
-        payload: &Blobs,
-        range: Range<usize>,
-        outcomes: &mut Outcomes,
-    ) {
+    fn records(&mut self, payload: &Blobs, range: Range<usize>, outcomes: &mut Outcomes) {
         let data = payload.data.as_slice();
-        let spans = &payload.spans[range.clone()];
-        let limit = spans.last().map_or(0, |last| last.end as usize);
-        let mut rows = 0;
-        for (record, span) in range.zip(spans) {
-            if span.is_absent() {
-                outcomes.gap();
-                continue;
-            }
+        let limit = payload.spans[range.clone()]
+            .last()
+            .map_or(0, |last| last.end as usize);
+        let (mut rows, mut record) = (0, range.start);
+        while record < range.end {
             if rows == GROUP {
                 self.fill(payload, rows, outcomes);
                 rows = 0;
             }
-            let is_walked = match &mut self.walker {
-                Some(walker) => walker.walk::<SHAPES>(data, *span, limit, rows).is_ok(),
-                None => false,
+            let Some(walker) = &mut self.walker else {
+                self.general(payload, record, outcomes);
+                record += 1;
+                continue;
             };
-            if is_walked {
+            let mut run = Run::Over;
+            if walker.expects_alike() {
+                let last = range.end.min(record + GROUP - rows);
+                let alike;
+                (alike, run) = walker.walk_alike(data, &payload.spans[record..last], limit, rows);
+                for row in &mut self.group[rows..rows + alike] {
+                    *row = record as u32;
+                    record += 1;
+                }
+                rows += alike;
+                if run == Run::New {
+                    walker.miss();
+                } else if record == last {
+                    continue;
+                }
+            }
+            // The next one is like none before, or for other paths.
+            let span = payload.spans[record];
+            if span.is_absent() {
+                outcomes.gap();
+            } else if run != Run::Unfit && walker.walk(data, span, limit, rows).is_ok() {
+                if run == Run::New {
+                    walker.learn(data, span);
+                }
                 self.group[rows] = record as u32;
                 rows += 1;
             } else {
@@ -135,6 +149,7 @@ impl JsonDecoder {
                 rows = 0;
                 self.general(payload, record, outcomes);
             }
+            record += 1;
         }
         self.fill(payload, rows, outcomes);
     }
@@ -181,14 +196,7 @@ impl JsonDecoder {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
     fn records_avx2(&mut self, payload: &Blobs, range: Range<usize>, outcomes: &mut Outcomes) {
-        self.records::<false>(payload, range, outcomes);
-    }
-
-    /// The same with whole records at once.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
-    fn records_vbmi2(&mut self, payload: &Blobs, range: Range<usize>, outcomes: &mut Outcomes) {
-        self.records::<true>(payload, range, outcomes);
+        self.records(payload, range, outcomes);
     }
 
     /// What the fast path leaves: bad records, and rows that are unusual.
@@ -252,10 +260,7 @@ impl Decode for JsonDecoder {
             // SAFETY: the processor has the features, or `Isa::all` would not have listed it.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx512 => unsafe { self.records_avx2(payload, range, &mut outcomes) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Isa::Vbmi2 => unsafe { self.records_vbmi2(payload, range, &mut outcomes) },
-            _ => self.records::<false>(payload, range, &mut outcomes),
+            _ => self.records(payload, range, &mut outcomes),
         }
         Ok(outcomes.finish(self.row.finish_children()?))
     }

@@ -1,273 +1,473 @@
-//! Whole records at once: a record that is like one before, but for its values.
+//! Whole records: those that are like one before, but for the texts of their values.
 //!
-//! What is left of a record when the text of its values is taken out is its **skeleton**: quotes,
-//! keys and what stands between them. A short record whose skeleton is known needs no walk from
-//! field to field: vectors squeeze the values out, 64 bytes at a time, and compare what is left.
-//! The places of the quotes then are the places of the values, by their number in the record.
+//! A **shape** is what stands between the values of a record, text by text, and what follows
+//! each: a string that goes to the next stop (a quote, backslash or control character), a number
+//! that ends so many bytes before the next stop, or nothing, because `true` is the same in all. A
+//! record is of that shape if each text stands where the one before and its value end. Nothing is
+//! looked up between two fields, so this takes a third of the instructions of a walk that asks at
+//! each what comes next, and the processor works on several records at once.
 //!
-//! Why that is enough to know that the record is JSON with the same keys: without backslashes
-//! every quote opens or closes a string. Skeletons keep all quotes, so equal ones have them in the
-//! same places, and only text between the quotes of values was taken out of either. A run of
-//! digits, points and minus signs outside strings is kept as one `0`, and what it was is
-//! read by the number's grammar. What is left to check of strings is that they hold no control
-//! characters and are UTF-8.
+//! Why that is enough to know that the record is JSON with the same keys: its texts are those of
+//! a record that was JSON. Strings between them hold no quote, backslash or control character,
+//! because they end at the first, and the text behind them begins with a quote. What is left to
+//! check is that numbers are numbers, and that all is UTF-8.
 //!
 //! This file is one of those that may hold `unsafe`: each block says why it is sound.
 
-use super::masks::Isa;
-use super::number::Number;
-use super::squeeze::{
-    BLOCK, BLOCKS, Blocks, PLACES, Quotes, RECORD_BYTES_MAX, differences, has_controls, put,
-};
-use super::texts::Target;
-use super::value::skip_blanks;
-use hashbrown::HashMap;
+mod outline;
 
-/// Quotes of a record: one bit each, and one to spare for shifts.
-const QUOTES_MAX: usize = 63;
-/// Skeletons that are known.
-const SHAPES_MAX: usize = 16;
-/// Slots of the table that says which skeleton to expect.
-const SLOTS: usize = 64;
-/// Other shapes that are tried when the expected one is not the record's.
+use super::masks::{Isa, Masks, Stops};
+use super::number::Number;
+use super::texts::Target;
+use super::walk::Written;
+use crate::source::Span;
+use hashbrown::HashMap;
+use outline::outline;
+
+/// Bytes of the longest record whose shape is learned.
+const RECORD_BYTES_MAX: usize = 4096;
+/// Numbers that nobody wants in a record with a shape.
+pub(super) const NUMBERS_MAX: usize = 32;
+/// What is compared at once.
+const TEXT_BYTES: usize = 32;
+
+/// Shapes that are known.
+const SHAPES_MAX: usize = 64;
+/// Slots of the tables that say which shape to expect.
+const SLOTS: usize = 256;
+/// Other shapes that are tried when no expected one is the record's.
 const TRIES: usize = 3;
 /// Records that may be unlike all others, less those that were not, before a pause.
-const PATIENCE: u32 = 64;
+const PATIENCE: u64 = 64;
 /// What a record costs of it that is unlike: looking at it was for nothing.
-const MISS: u32 = 4;
+const MISS: u64 = 4;
 /// Records that are not looked at in the first pause, and in the longest.
-const PAUSE: u32 = 2048;
-const PAUSE_MAX: u32 = 1 << 16;
+const PAUSE: u64 = 2048;
+const PAUSE_MAX: u64 = 1 << 16;
 
-/// Where a wanted value is: the number of its first mark in the record.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Wanted {
-    mark: u8,
-    pub(super) target: Target,
-}
-
-/// A skeleton, and where its values are.
+/// What stands between two values, or a piece of it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Shape {
-    /// With zeros behind.
-    skeleton: [u8; PLACES],
-    length: usize,
-    values: Quotes,
-    quotes: usize,
-    /// The mark is the opening quote; the next one is the closing.
-    pub(super) texts: Vec<Wanted>,
-    /// All, in their order; the target of one that nobody wants has no bit.
-    pub(super) numbers: Vec<Wanted>,
-    pub(super) nulls: Vec<Target>,
-    /// Bits of the columns that have a value, NULL too.
-    pub(super) seen: u64,
+#[repr(align(32))]
+struct Text {
+    /// Its bytes with zeros behind, and ones where it has bytes.
+    bytes: [u8; TEXT_BYTES],
+    mask: [u8; TEXT_BYTES],
+    length: u32,
 }
 
-/// What became of a record.
+/// A text and the value behind it. Behind all pieces of a text but the last is nothing, noted as an
+/// empty value that nobody wants.
+#[derive(Debug, Clone, PartialEq)]
+struct Field {
+    text: Text,
+    until: Until,
+    /// See there.
+    bytes: u32,
+    /// Where the column's values begin; values that nobody wants have a place too.
+    values: u32,
+}
+
+/// Where a value ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Until {
+    /// So many bytes before the next stop: none for a string.
+    Stop,
+    /// So many bytes before the record's end.
+    End,
+    /// After so many bytes, which belong to the next text.
+    Length,
+}
+
+/// What all records have in common that differ in the texts of strings and numbers only.
+#[derive(Debug, Clone, PartialEq)]
+struct Shape {
+    fields: Vec<Field>,
+    last: Text,
+    stops: usize,
+    /// All numbers, also those that nobody wants: whether they are numbers is still to be seen.
+    numbers: Vec<Target>,
+    /// The wanted `true`, `false` and `null`.
+    words: Vec<(Target, Written)>,
+    /// The wanted columns that have no value.
+    missing: Vec<Target>,
+    /// There are none of these three.
+    is_plain: bool,
+    /// All fields are strings.
+    is_strings: bool,
+}
+
+/// Where the values of a group's records are noted.
+pub(super) struct Group<'a> {
+    pub(super) spans: &'a mut [Span],
+    pub(super) written: &'a mut [Written],
+    /// Bits of the columns that have values that are not plain strings.
+    pub(super) odd: &'a mut u64,
+    /// Of the next record.
+    pub(super) row: usize,
+}
+
+/// Why a run of records ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tried {
-    /// It is of the shape of this number, but its numbers are still to be read; whether it is
-    /// ASCII.
-    Like(usize, bool),
-    /// Its skeleton is not known.
+pub(super) enum Run {
+    /// There are no more, or none that can be looked at.
+    Over,
+    /// The next one is like none before.
     New,
-    /// It has escapes or mistakes.
+    /// The next one is not UTF-8.
     Unfit,
 }
 
-/// The skeletons of one stream of records.
+/// The shapes of one stream of records.
 #[derive(Debug)]
 pub(super) struct Shapes {
     known: Vec<Shape>,
-    /// The shape of the last record with this first key and so many quotes.
-    expected: [u8; SLOTS],
-    patience: u32,
-    /// Since the last pause.
-    hits: u32,
+    /// By a record's first bytes: the shape of the last such record.
+    by_start: [u8; SLOTS],
+    /// The same by these and the number of stops.
+    by_stops: [u8; SLOTS],
+    /// Records that were like others: all, and until the last that was not.
+    hits: u64,
+    hits_before: u64,
+    /// Those until the last pause.
+    hits_before_pause: u64,
+    patience: u64,
     /// The last pause.
-    pause: u32,
+    pause: u64,
     /// Records that are still not looked at.
-    paused: u32,
-    /// Of the last record: where the quotes are, and where the numbers begin.
-    quotes: [u8; PLACES],
-    numbers: [u8; PLACES],
+    paused: u64,
+}
+
+/// How texts are compared: by words, or by vectors.
+trait Compare {
+    /// Whether a text stands in `bytes`, which are at least as many.
+    fn stands_in(text: &Text, bytes: &[u8; TEXT_BYTES]) -> bool;
+}
+
+struct Words;
+
+impl Compare for Words {
+    #[inline(always)]
+    fn stands_in(text: &Text, bytes: &[u8; TEXT_BYTES]) -> bool {
+        let [bytes, mask, known] = [bytes, &text.mask, &text.bytes].map(|b| b.as_chunks::<8>().0);
+        let differs = |i: usize| {
+            let word = |words: &[[u8; 8]]| u64::from_le_bytes(words[i]);
+            (word(bytes) & word(mask)) ^ word(known)
+        };
+        (differs(0) | differs(1) | differs(2) | differs(3)) == 0
+    }
+}
+
+/// What became of a record that was compared with a shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Compared {
+    /// It is of that shape, if its numbers are numbers, and if it is UTF-8 where it is not ASCII.
+    Like {
+        is_ascii: bool,
+    },
+    Unlike,
+}
+
+impl Shape {
+    /// Compares the record at `start..end` of `data`, and notes its values in `places`, which begins
+    /// with its row. There are masks for it, and at least [`TEXT_BYTES`] behind it. `STRINGS`: as the
+    /// shape has it.
+    #[inline(always)]
+    fn compare<C: Compare, const STRINGS: bool>(
+        &self,
+        data: &[u8],
+        (start, end): (usize, usize),
+        masks: &Masks,
+        places: &mut [Span],
+    ) -> Compared {
+        let breaks = masks.breaks();
+        let (mut at, mut is_ascii) = (start, true);
+        for field in &self.fields {
+            // What does not end within the record goes wrong sooner or later.
+            if at >= end || !C::stands_in(&field.text, text_at(data, at)) {
+                return Compared::Unlike;
+            }
+            let from = at + field.text.length as usize;
+            let bytes = field.bytes as usize;
+            let to;
+            (at, to) = match field.until {
+                _ if STRINGS => {
+                    let stop = stop(data, masks, breaks, from, &mut is_ascii);
+                    (stop, stop)
+                }
+                Until::Stop => {
+                    let to = stop(data, masks, breaks, from, &mut is_ascii).wrapping_sub(bytes);
+                    (to, to)
+                }
+                Until::End => (end.wrapping_sub(bytes), end.wrapping_sub(bytes)),
+                Until::Length => (from, from + bytes),
+            };
+            places[field.values as usize] = Span {
+                start: from as u32,
+                end: to as u32,
+            };
+        }
+        let is_end = at < end && at + self.last.length as usize == end;
+        match is_end && C::stands_in(&self.last, text_at(data, at)) {
+            true => Compared::Like { is_ascii },
+            false => Compared::Unlike,
+        }
+    }
+}
+
+/// The bytes at `at`, a place in a record with so many behind it.
+#[inline(always)]
+fn text_at(data: &[u8], at: usize) -> &[u8; TEXT_BYTES] {
+    debug_assert!(at + TEXT_BYTES <= data.len());
+    // SAFETY: the place is before the end of a record, behind which there are at least so many bytes:
+    // `Shapes::expected` looks at no other.
+    unsafe { &*data.as_ptr().add(at).cast() }
+}
+
+/// Where the string ends that begins at `from`.
+#[inline(always)]
+fn stop(data: &[u8], masks: &Masks, breaks: Stops<'_>, from: usize, is_ascii: &mut bool) -> usize {
+    match breaks.near(from) {
+        Some(found) if data.get(found).is_some_and(u8::is_ascii) => found,
+        _ => {
+            // Long, or not ASCII.
+            let found = far_stop(masks, from);
+            *is_ascii &= found.1;
+            found.0
+        }
+    }
+}
+
+/// The same, and whether the string is ASCII.
+#[inline(never)]
+fn far_stop(masks: &Masks, from: usize) -> (usize, bool) {
+    let stop = masks.stop(from);
+    (stop, masks.breaks().next(from) == stop)
+}
+
+impl Group<'_> {
+    /// Notes how the values of the last record are written; false if a number is none.
+    #[inline(never)]
+    fn note(&mut self, shape: &Shape, data: &[u8]) -> bool {
+        let mut is_fraction = 0_u128;
+        for (i, target) in shape.numbers.iter().enumerate() {
+            let Span { start, end } = self.spans[target.values as usize + self.row];
+            let text = data.get(start as usize..end as usize).unwrap_or_default();
+            match Number::at(text, 0) {
+                Some(number) if number.end == text.len() => {
+                    is_fraction |= u128::from(!number.is_whole) << i;
+                }
+                _ => return false,
+            }
+        }
+        let number = |(i, target): (usize, &Target)| match is_fraction >> i & 1 {
+            0 => (*target, Written::Whole),
+            _ => (*target, Written::Fraction),
+        };
+        let numbers = shape.numbers.iter().enumerate().map(number);
+        let words = shape.words.iter().copied();
+        let missing = (shape.missing.iter()).map(|target| (*target, Written::Missing));
+        for (target, written) in numbers.chain(words).chain(missing) {
+            if target.bit != 0 {
+                self.written[target.values as usize + self.row] = written;
+                *self.odd |= target.bit;
+            }
+        }
+        true
+    }
+}
+
+#[inline(never)]
+fn is_utf8(record: &[u8]) -> bool {
+    simdutf8::basic::from_utf8(record).is_ok()
 }
 
 impl Shapes {
-    /// `None` where the processor has not the vectors for it.
-    pub(super) fn new(isa: Isa) -> Option<Self> {
-        (isa == Isa::Vbmi2).then(|| Self {
+    pub(super) fn new() -> Self {
+        Self {
             known: Vec::new(),
-            expected: [0; SLOTS],
-            patience: PATIENCE,
+            by_start: [0; SLOTS],
+            by_stops: [0; SLOTS],
             hits: 0,
+            hits_before: 0,
+            hits_before_pause: 0,
+            patience: PATIENCE,
             pause: PAUSE / 2,
             paused: 0,
-            quotes: [0; PLACES],
-            numbers: [0; PLACES],
-        })
-    }
-
-    /// Whether a record of so many bytes is worth a look.
-    #[inline(always)]
-    pub(super) fn wants(&mut self, bytes: usize) -> bool {
-        if self.paused > 0 {
-            self.paused -= 1;
-            return false;
         }
-        (8..=RECORD_BYTES_MAX).contains(&bytes)
     }
 
-    /// The last record was of a known shape.
+    /// Whether records are worth a look; if not, the next one is let pass.
     #[inline(always)]
-    pub(super) fn hit(&mut self) {
-        self.patience = (self.patience + 1).min(PATIENCE);
-        self.hits = self.hits.saturating_add(1);
+    pub(super) fn wants(&mut self) -> bool {
+        let wants = self.paused == 0;
+        self.paused -= u64::from(!wants);
+        wants
     }
 
-    /// The last record was for nothing.
+    /// Looks at `records` of `data` as long as each is of a shape that is known, and notes their
+    /// values. There are masks for the first one; the run is over at one for which there are none.
+    pub(super) fn run(
+        &mut self,
+        data: &[u8],
+        records: &[Span],
+        masks: &Masks,
+        group: &mut Group<'_>,
+    ) -> Run {
+        let first_row = group.row;
+        let run = loop {
+            let left = &records[group.row - first_row..];
+            let run = match masks.isa() {
+                // SAFETY: the processor has the features, or `Isa::all` would not have listed it.
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 | Isa::Avx512 => unsafe { self.expected_avx2(data, left, masks, group) },
+                _ => self.expected::<Words>(data, left, masks, group),
+            };
+            if run != Run::New {
+                break run;
+            }
+            let record = records[group.row - first_row];
+            if !self.other(
+                data,
+                (record.start as usize, record.end as usize),
+                masks,
+                group,
+            ) {
+                break run;
+            }
+        };
+        self.hits += (group.row - first_row) as u64;
+        run
+    }
+
+    /// The same as long as each is of the shape that its first bytes let expect.
+    #[inline(always)]
+    fn expected<C: Compare>(
+        &self,
+        data: &[u8],
+        records: &[Span],
+        masks: &Masks,
+        group: &mut Group<'_>,
+    ) -> Run {
+        let stretch = masks.stretch();
+        // What is compared may reach beyond a record.
+        let last_end = stretch.end.min(data.len().saturating_sub(TEXT_BYTES));
+        for record in records {
+            let (start, end) = (record.start as usize, record.end as usize);
+            if start >= end || start < stretch.start || end > last_end {
+                return Run::Over;
+            }
+            let expected = usize::from(self.by_start[slot(word(data, start))]);
+            let Some(shape) = self.known.get(expected) else {
+                return Run::New;
+            };
+            let places = &mut group.spans[group.row..];
+            let compared = match shape.is_strings {
+                true => shape.compare::<C, true>(data, (start, end), masks, places),
+                false => shape.compare::<C, false>(data, (start, end), masks, places),
+            };
+            match compared {
+                Compared::Unlike => return Run::New,
+                Compared::Like { is_ascii: false } if !is_utf8(&data[start..end]) => {
+                    return Run::Unfit;
+                }
+                _ => {}
+            }
+            if !shape.is_plain && !group.note(shape, data) {
+                return Run::New;
+            }
+            group.row += 1;
+        }
+        Run::Over
+    }
+
+    /// The same, compiled for the vectors and bit operations of newer processors.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn expected_avx2(
+        &self,
+        data: &[u8],
+        records: &[Span],
+        masks: &Masks,
+        group: &mut Group<'_>,
+    ) -> Run {
+        self.expected::<avx2::Vectors>(data, records, masks, group)
+    }
+
+    /// Notes the values of a record that is not of the shape that its first bytes let expect, if it
+    /// is of another one: some value may be NULL, or the keys in another order.
+    #[inline(never)]
+    fn other(
+        &mut self,
+        data: &[u8],
+        (start, end): (usize, usize),
+        masks: &Masks,
+        group: &mut Group<'_>,
+    ) -> bool {
+        let stops = masks.count(start, end);
+        let first = word(data, start);
+        let [expected, by_stops] = [
+            self.by_start[slot(first)],
+            self.by_stops[slot(first ^ stops as u64)],
+        ]
+        .map(usize::from);
+        let others = (0..self.known.len()).filter(|number| *number != by_stops);
+        let mut tries = std::iter::once(by_stops)
+            .chain(others)
+            .filter(|number| *number != expected)
+            .filter_map(|number| Some((number, self.known.get(number)?)))
+            .filter(|(_, shape)| shape.stops == stops)
+            .take(TRIES);
+        let found = tries.find(|(_, shape)| {
+            let places = &mut group.spans[group.row..];
+            let compared = shape.compare::<Words, false>(data, (start, end), masks, places);
+            let is_text = match compared {
+                Compared::Like { is_ascii } => is_ascii || is_utf8(&data[start..end]),
+                Compared::Unlike => false,
+            };
+            is_text && group.note(shape, data)
+        });
+        let Some((number, _)) = found else {
+            return false;
+        };
+        group.row += 1;
+        self.expect(first, stops, number);
+        true
+    }
+
+    fn expect(&mut self, first: u64, stops: usize, number: usize) {
+        self.by_start[slot(first)] = number as u8;
+        self.by_stops[slot(first ^ stops as u64)] = number as u8;
+    }
+
+    /// The last record was like none before.
     pub(super) fn miss(&mut self) {
-        self.patience = self.patience.saturating_sub(MISS);
+        let hits = self.hits - self.hits_before;
+        self.hits_before = self.hits;
+        self.patience = (self.patience + hits).min(PATIENCE).saturating_sub(MISS);
         if self.patience == 0 {
             // A stream that was regular for long may soon be so again.
-            self.pause = match self.hits > self.pause {
+            self.pause = match self.hits - self.hits_before_pause > self.pause {
                 true => PAUSE,
                 false => (self.pause * 2).min(PAUSE_MAX),
             };
-            (self.paused, self.patience, self.hits) = (self.pause, PATIENCE, 0);
+            (self.paused, self.patience) = (self.pause, PATIENCE);
+            self.hits_before_pause = self.hits;
             self.known.clear();
         }
     }
 
-    #[inline(always)]
-    pub(super) fn shape(&self, number: usize) -> &Shape {
-        &self.known[number]
-    }
-
-    /// Where a wanted string is: its first byte, and its closing quote.
-    #[inline(always)]
-    pub(super) fn text(&self, wanted: Wanted) -> (usize, usize) {
-        let mark = usize::from(wanted.mark);
-        let (open, close) = (self.quotes[mark], self.quotes[mark + 1]);
-        (usize::from(open) + 1, usize::from(close))
-    }
-
-    /// The number that `wanted` says, if the record has one there as JSON writes it.
-    #[inline(always)]
-    pub(super) fn number(&self, record: &[u8], wanted: Wanted) -> Option<(usize, Number)> {
-        let start = usize::from(self.numbers[usize::from(wanted.mark)]);
-        let number = Number::at(record, start)?;
-        // The run that was taken out may have been longer.
-        let goes_on = matches!(record.get(number.end), Some(b'0'..=b'9' | b'.' | b'-'));
-        (!goes_on).then_some((start, number))
-    }
-
-    /// Compares `record` with the shape that is expected. Its length is one that
-    /// [`Shapes::wants`].
-    #[inline(always)]
-    pub(super) fn find(&mut self, record: &[u8]) -> Tried {
-        // SAFETY: there are shapes only where `Isa::all` has found what they need.
-        unsafe {
-            match record.len().div_ceil(BLOCK) {
-                1 => self.find_in::<1>(record),
-                2 => self.find_in::<2>(record),
-                3 => self.find_in::<3>(record),
-                _ => self.find_in::<BLOCKS>(record),
-            }
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
-    fn find_in<const N: usize>(&mut self, record: &[u8]) -> Tried {
-        let blocks: Blocks<N> = Blocks::of(record);
-        let found = blocks.look(&mut self.quotes);
-        let quotes = found.quotes;
-        if found.backslashes || quotes > QUOTES_MAX || (found.controls && has_controls(record)) {
-            return Tried::Unfit;
-        }
-        let slot = slot(record, quotes);
-        let expected = usize::from(self.expected[slot]);
-        if self.is_like(expected, &blocks, quotes) {
-            return Tried::Like(expected, found.is_ascii);
-        }
-        match self.other(record, quotes, expected) {
-            Some(number) => {
-                self.expected[slot] = number as u8;
-                Tried::Like(number, found.is_ascii)
-            }
-            None => Tried::New,
-        }
-    }
-
-    /// A shape that is not the `expected` one, with as many quotes: some value may be NULL, or the
-    /// keys in another order.
-    #[inline(never)]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
-    fn other(&mut self, record: &[u8], quotes: usize, expected: usize) -> Option<usize> {
-        let blocks: Blocks<BLOCKS> = Blocks::of(record);
-        let mut tries = 0;
-        for number in 0..self.known.len() {
-            if number == expected || self.known[number].quotes != quotes || tries == TRIES {
-                continue;
-            }
-            if self.is_like(number, &blocks, quotes) {
-                return Some(number);
-            }
-            tries += 1;
-            self.patience = self.patience.saturating_sub(1).max(1);
-        }
-        None
-    }
-
-    /// Whether the record in `blocks` is of the shape of this number.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
-    fn is_like<const N: usize>(
+    /// Learns the shape of a record that was found to be new and that is JSON: an object. `columns`
+    /// are the wanted keys, `unwanted` the first place for values that nobody wants.
+    pub(super) fn learn(
         &mut self,
-        number: usize,
-        blocks: &Blocks<N>,
-        quotes: usize,
-    ) -> bool {
-        let Some(shape) = self.known.get(number).filter(|s| s.quotes == quotes) else {
-            return false;
-        };
-        let mut differ = 0;
-        let compare = |at, bytes, block| differ |= differences(&shape.skeleton, at, bytes, block);
-        let (values, numbers) = (shape.values, &mut self.numbers);
-        let (length, _) = match shape.numbers.len() {
-            0 => blocks.squeeze::<false>(values, numbers, compare),
-            _ => blocks.squeeze::<true>(values, numbers, compare),
-        };
-        // (Then there are as many numbers, too: skeletons keep a digit of each.)
-        differ == 0 && length == shape.length
-    }
-
-    /// Learns the shape of a record that [`Shapes::find`] found to be new and that is JSON: an
-    /// object. `columns` are the wanted keys.
-    pub(super) fn learn(&mut self, record: &[u8], columns: &HashMap<Box<[u8]>, Target>) {
-        // SAFETY: there are shapes only where `Isa::all` has found what they need.
-        unsafe { self.learn_with_vectors(record, columns) }
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi1,bmi2,lzcnt,popcnt")]
-    fn learn_with_vectors(&mut self, record: &[u8], columns: &HashMap<Box<[u8]>, Target>) {
-        let Some(mut shape) = outline(record, columns) else {
+        record: &[u8],
+        columns: &HashMap<Box<[u8]>, Target>,
+        unwanted: Target,
+    ) {
+        let Some(shape) = outline(record, columns, unwanted) else {
             return;
         };
-        let (mut skeleton, mut places) = ([0; PLACES], [0; PLACES]);
-        // (Blocks behind the record are blank and have no mark: what they leave is cut off.)
-        let blocks: Blocks<BLOCKS> = Blocks::of(record);
-        let keep = |at, _, block| put(&mut skeleton, at, block);
-        let (length, numbers) = match shape.numbers.len() {
-            0 => blocks.squeeze::<false>(shape.values, &mut places, keep),
-            _ => blocks.squeeze::<true>(shape.values, &mut places, keep),
-        };
-        // Exponents leave more than one run.
-        if numbers != shape.numbers.len() {
-            return;
-        }
-        (shape.length, shape.skeleton) = (length, skeleton);
+        let (first, stops) = (word(record, 0), shape.stops);
         let known = self.known.iter().position(|known| *known == shape);
         let number = known.unwrap_or_else(|| {
             if self.known.len() == SHAPES_MAX {
@@ -276,92 +476,43 @@ impl Shapes {
             self.known.push(shape);
             self.known.len() - 1
         });
-        let quotes = self.known[number].quotes;
-        self.expected[slot(record, quotes)] = number as u8;
+        self.expect(first, stops, number);
     }
 }
 
-/// Values and marks of a JSON object without escapes, but not its skeleton. `None` for one that has
-/// no shape: with too many quotes, equal keys, or wanted values that are not strings, numbers or
-/// NULL.
-fn outline(record: &[u8], columns: &HashMap<Box<[u8]>, Target>) -> Option<Shape> {
-    let mut shape = Shape {
-        skeleton: [0; PLACES],
-        length: 0,
-        values: Quotes::default(),
-        quotes: 0,
-        texts: Vec::new(),
-        numbers: Vec::new(),
-        nulls: Vec::new(),
-        seen: 0,
-    };
-    // The wanted value that is next.
-    let mut next: Option<Target> = None;
-    let (mut at, mut depth) = (0, 0_usize);
-    while let Some(byte) = record.get(at) {
-        at += 1;
-        match byte {
-            b'"' => {
-                let close = at + record[at..].iter().position(|b| *b == b'"')?;
-                let mark = shape.quotes;
-                shape.quotes += 2;
-                if shape.quotes > QUOTES_MAX {
-                    return None;
-                }
-                let text = &record[at..close];
-                at = close + 1;
-                if record.get(skip_blanks(record, at)) == Some(&b':') {
-                    if depth == 1 {
-                        next = columns.get(text).copied();
-                        let bit = next.map_or(0, |target| target.bit);
-                        if shape.seen & bit != 0 {
-                            return None;
-                        }
-                        shape.seen |= bit;
-                    }
-                    continue;
-                }
-                shape.values.opens |= 1 << mark;
-                shape.values.closes |= 2 << mark;
-                if let Some(target) = next.take() {
-                    let mark = mark as u8;
-                    shape.texts.push(Wanted { mark, target });
-                }
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use super::{Compare, TEXT_BYTES, Text};
+    use std::arch::x86_64::*;
+
+    /// For functions only that are compiled for AVX2.
+    pub(super) struct Vectors;
+
+    impl Compare for Vectors {
+        #[inline(always)]
+        fn stands_in(text: &Text, bytes: &[u8; TEXT_BYTES]) -> bool {
+            // SAFETY: the caller has the feature, and each load is of thirty-two bytes.
+            unsafe {
+                let [bytes, mask, known] = [bytes, &text.mask, &text.bytes]
+                    .map(|bytes| _mm256_loadu_si256(bytes.as_ptr().cast()));
+                let differs = _mm256_xor_si256(_mm256_and_si256(bytes, mask), known);
+                _mm256_testz_si256(differs, differs) == 1
             }
-            b'{' | b'[' => {
-                if next.is_some() {
-                    return None;
-                }
-                depth += 1;
-            }
-            b'}' | b']' => depth = depth.checked_sub(1)?,
-            b'0'..=b'9' | b'-' => {
-                let target = next.take().unwrap_or(Target::UNWANTED);
-                let mark = shape.numbers.len() as u8;
-                shape.numbers.push(Wanted { mark, target });
-                at = Number::at(record, at - 1)?.end;
-            }
-            b'n' | b't' | b'f' => {
-                if let Some(target) = next.take() {
-                    if *byte != b'n' {
-                        return None;
-                    }
-                    shape.nulls.push(target);
-                }
-                at += if *byte == b'f' { 4 } else { 3 };
-            }
-            _ => {}
         }
     }
-    Some(shape)
 }
 
-/// A number below [`SLOTS`] of a record's first bytes and its number of quotes.
+/// The eight bytes at `at`.
 #[inline(always)]
-fn slot(record: &[u8], quotes: usize) -> usize {
-    let first = record.first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
-    let mixed = (first ^ quotes as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> (u64::BITS - SLOTS.ilog2())) as usize
+fn word(data: &[u8], at: usize) -> u64 {
+    let bytes = data.get(at..).and_then(<[u8]>::first_chunk);
+    bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+/// A number below [`SLOTS`] of a word.
+#[inline(always)]
+fn slot(word: u64) -> usize {
+    (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - SLOTS.ilog2())) as usize
 }
 
 #[cfg(test)]

@@ -75,9 +75,6 @@ impl Target {
         bit: 0,
     };
 
-    /// A value that nobody wants, and that has no place.
-    pub(super) const UNWANTED: Self = Self { values: 0, bit: 0 };
-
     pub(super) fn column(column: usize) -> Self {
         Self {
             values: (column * GROUP) as u32,
@@ -102,7 +99,7 @@ const UNKNOWN: u8 = 1;
 #[derive(Debug)]
 pub(super) struct Texts {
     pub(super) columns: HashMap<Box<[u8]>, Target>,
-    unwanted: Target,
+    pub(super) unwanted: Target,
     pub(super) steps: Box<[Step; STEPS]>,
     known: usize,
     /// From a hash of a text's first eight bytes to the two steps met last with it.

@@ -1,6 +1,7 @@
 //! The fast path: where each record's wanted values are, found by guessing what comes next.
 //!
-//! Records of one stream mostly have the same keys in the same order, written the same way. So
+//! Records of one stream mostly have the same keys in the same order, written the same way. Those
+//! that are like one before are known as a whole ([`super::shapes`]). In the others
 //! what stands between two values (`,"page":`) is guessed from what stood there last time and
 //! compared in one go. A guess that fails is looked up by its first bytes, and only then is the
 //! key really read. Strings end where [`Masks`] say. What is unusual (a key that comes twice, a
@@ -11,8 +12,7 @@
 //! the values fit their columns is not its concern: see [`super::fill`].
 
 use super::masks::{Isa, Masks};
-#[cfg(target_arch = "x86_64")]
-use super::shapes::{Shapes, Tried};
+use super::shapes::{Group, NUMBERS_MAX, Run, Shapes};
 use super::texts::{Leads, START, Target, Texts};
 use super::value::{other_value, skip_blanks, span_of, string};
 use crate::source::Span;
@@ -62,14 +62,13 @@ pub(super) const COLUMNS_MAX: usize = 64;
 pub(super) struct Walker {
     masks: Masks,
     texts: Texts,
-    /// Where the processor can squeeze vectors.
-    #[cfg(target_arch = "x86_64")]
-    shapes: Option<Box<Shapes>>,
+    shapes: Shapes,
     columns: usize,
     /// Ones for all columns.
     all: u64,
     /// Per column the values of a group's records, [`GROUP`] places each; then as many for the
-    /// values that nobody wants: to note those too is cheaper than to ask.
+    /// values that nobody wants: to note those too is cheaper than to ask. Behind them those of
+    /// numbers that nobody wants.
     spans: Vec<Span>,
     written: Vec<Written>,
     /// Bits of the columns that have values in this group that are not [`Written::Plain`].
@@ -84,17 +83,6 @@ struct Here {
     step: u8,
     /// Bits of the columns that have a value.
     seen: u64,
-}
-
-/// What a look at a whole record told.
-#[cfg(target_arch = "x86_64")]
-enum Whole {
-    /// Its values are noted.
-    Known,
-    /// It is like none before.
-    New,
-    /// It has escapes or mistakes.
-    Unfit,
 }
 
 /// Where the quick way ended.
@@ -115,11 +103,10 @@ impl Walker {
         Self {
             masks: Masks::new(isa),
             texts: Texts::new(keys),
-            #[cfg(target_arch = "x86_64")]
-            shapes: Shapes::new(isa).map(Box::new),
+            shapes: Shapes::new(),
             columns: keys.len(),
             all: (0..keys.len()).fold(0, |all, column| all | 1 << column),
-            spans: vec![Span::ABSENT; GROUP * (keys.len() + 1)],
+            spans: vec![Span::ABSENT; GROUP * (keys.len() + 1 + NUMBERS_MAX)],
             written: vec![Written::Plain; GROUP * keys.len()],
             odd: 0,
         }
@@ -150,123 +137,70 @@ impl Walker {
         }
     }
 
-    /// Walks the record at `span` of `data` and notes its values as those of row `row` of the
-    /// group, less than [`GROUP`]. Records up to `limit` will be walked soon. `SHAPES`: whether the
-    /// processor may have what looking at whole records needs.
+    /// Walks `records` of `data`, the first of which is row `row` of the group, as long as each is like
+    /// one before, and notes their values; there may be [`GROUP`] rows in all. Records up to `limit`
+    /// will be walked soon. Returns how many were walked, and why no more.
     #[inline(always)]
-    pub(super) fn walk<const SHAPES: bool>(
+    pub(super) fn walk_alike(
         &mut self,
         data: &[u8],
-        span: Span,
+        records: &[Span],
         limit: usize,
         row: usize,
-    ) -> Walked<()> {
-        let (start, end) = (span.start as usize, span.end as usize);
-        // An absent span names no place: masks from there would be for nothing.
-        if start >= end || end > data.len() {
-            return Err(GiveUp);
-        }
-        let (mut ahead, mut is_new) = (limit, false);
-        #[cfg(target_arch = "x86_64")]
-        if SHAPES
-            && let Some(shapes) = &mut self.shapes
-            && shapes.wants(end - start)
-        {
-            match self.whole(data, start, end, row) {
-                Whole::Known => return Ok(()),
-                Whole::New => is_new = true,
-                Whole::Unfit => {}
-            }
-            // Others that are not known are rare: no masks for what follows.
-            ahead = end;
-        }
-        self.fields(data, start, end, ahead, row)?;
-        if is_new {
-            self.learn(&data[start..end]);
-        }
-        Ok(())
-    }
-
-    /// Notes the values of a record that is like one before but for them.
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    fn whole(&mut self, data: &[u8], start: usize, end: usize, row: usize) -> Whole {
-        let Self {
-            shapes: Some(shapes),
-            spans,
-            written,
-            odd,
-            ..
-        } = self
-        else {
-            return Whole::Unfit;
+    ) -> (usize, Run) {
+        let mut group = Group {
+            spans: &mut self.spans,
+            written: &mut self.written,
+            odd: &mut self.odd,
+            row,
         };
-        let record = &data[start..end];
-        let (number, is_ascii) = match shapes.find(record) {
-            Tried::Like(number, is_ascii) => (number, is_ascii),
-            Tried::New => return Whole::New,
-            Tried::Unfit => {
-                shapes.miss();
-                return Whole::Unfit;
-            }
-        };
-        if !is_ascii && simdutf8::basic::from_utf8(record).is_err() {
-            return Whole::Unfit;
-        }
-        let shape = shapes.shape(number);
-        for wanted in &shape.numbers {
-            let Some((first, number)) = shapes.number(record, *wanted) else {
-                return Whole::Unfit;
+        loop {
+            let before = group.row;
+            let left = &records[before - row..];
+            let Some((start, end)) = left.first().and_then(|record| bounds(data, *record)) else {
+                return (before - row, Run::Over);
             };
-            let target = wanted.target;
-            if target.bit != 0 {
-                let place = target.values as usize + row;
-                spans[place] = span_of(start + first, start + number.end);
-                written[place] = match number.is_whole {
-                    true => Written::Whole,
-                    false => Written::Fraction,
-                };
-                *odd |= target.bit;
+            self.masks.cover(data, start, end, limit);
+            let run = self.shapes.run(data, left, &self.masks, &mut group);
+            if run != Run::Over || group.row == before {
+                return (group.row - row, run);
             }
         }
-        for wanted in &shape.texts {
-            let (first, close) = shapes.text(*wanted);
-            spans[wanted.target.values as usize + row] = span_of(start + first, start + close);
-        }
-        for target in &shape.nulls {
-            written[target.values as usize + row] = Written::Null;
-            *odd |= target.bit;
-        }
-        let seen = shape.seen;
-        shapes.hit();
-        if seen != self.all {
-            self.note_missing(seen, row);
-        }
-        Whole::Known
     }
 
-    /// Learns what a record is like that was like none before.
+    /// Whether looking for records that are alike is worth it.
+    #[inline(always)]
+    pub(super) fn expects_alike(&mut self) -> bool {
+        self.shapes.wants()
+    }
+
+    /// Walks the record at `span` of `data` and notes its values as those of row `row` of the
+    /// group, less than [`GROUP`]. Records up to `limit` will be walked soon.
+    #[inline(always)]
+    pub(super) fn walk(&mut self, data: &[u8], span: Span, limit: usize, row: usize) -> Walked<()> {
+        // An absent span names no place: masks from there would be for nothing.
+        let (start, end) = bounds(data, span).ok_or(GiveUp)?;
+        self.masks.cover(data, start, end, limit);
+        self.fields(data, start, end, row)
+    }
+
+    /// Learns what a record is like that was like none before, and has been walked.
     #[inline(never)]
-    fn learn(&mut self, record: &[u8]) {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(shapes) = &mut self.shapes {
-            shapes.learn(record, &self.texts.columns);
-            shapes.miss();
-        }
+    pub(super) fn learn(&mut self, data: &[u8], span: Span) {
+        let record = &data[span.start as usize..span.end as usize];
+        self.shapes
+            .learn(record, &self.texts.columns, self.texts.unwanted);
+    }
+
+    /// A record was like none before.
+    pub(super) fn miss(&mut self) {
+        self.shapes.miss();
     }
 
     /// Walks a record from field to field.
     #[inline(always)]
-    fn fields(
-        &mut self,
-        data: &[u8],
-        start: usize,
-        end: usize,
-        limit: usize,
-        row: usize,
-    ) -> Walked<()> {
+    fn fields(&mut self, data: &[u8], start: usize, end: usize, row: usize) -> Walked<()> {
         let text = &data[..end];
-        self.masks.cover(data, start, end, limit);
         if !self.masks.is_ascii(start, end) && simdutf8::basic::from_utf8(&text[start..]).is_err() {
             return Err(GiveUp);
         }
@@ -401,4 +335,11 @@ impl Walker {
             }
         }
     }
+}
+
+/// Where a record is; `None` for one that is absent, empty, or not in `data`.
+#[inline(always)]
+fn bounds(data: &[u8], record: Span) -> Option<(usize, usize)> {
+    let (start, end) = (record.start as usize, record.end as usize);
+    (start < end && end <= data.len()).then_some((start, end))
 }
