@@ -12,6 +12,8 @@
 //! | INTERVAL, duration | text |
 //! | NULL | `null`, or nothing at all with `json.encode.ignore-null-fields` |
 
+mod cells;
+
 use super::text::scalar::Clock;
 use super::text::{self, TimeStyle, Zone};
 use crate::error::{Error, Result};
@@ -22,6 +24,7 @@ use arrow::datatypes::{DataType, Schema};
 use arrow::record_batch::RecordBatch;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use cells::{Cells, LastTime};
 use std::ops::Range;
 
 /// Writes rows of one schema as JSON objects.
@@ -35,10 +38,11 @@ struct JsonColumn {
     /// `"name":`, escaped.
     key: Vec<u8>,
     style: Style,
-    /// The last timestamp and how it is written: all rows of a window have the same.
-    time: Option<text::Timestamp>,
-    written: Vec<u8>,
+    last_time: LastTime,
 }
+
+/// An encoder and the columns of one batch.
+pub struct JsonRows<'a>(Vec<(&'a mut JsonColumn, Cells<'a>)>);
 
 /// How values are spelled.
 #[derive(Debug, Clone, Copy)]
@@ -110,26 +114,39 @@ impl JsonEncoder {
         }
     }
 
-    /// Appends row `row` as one object, without a newline. After an error (a batch of another
-    /// width) `out` is as it was.
-    pub fn encode(&mut self, batch: &RecordBatch, row: usize, out: &mut Vec<u8>) -> Result<()> {
+    /// The rows of a batch. A batch of another width is a defect.
+    pub fn rows<'a>(&'a mut self, batch: &'a RecordBatch) -> Result<JsonRows<'a>> {
         if batch.num_columns() != self.columns.len() {
             let (want, got) = (self.columns.len(), batch.num_columns());
             return Err(Error::bug(format!(
                 "a JSON encoder for {want} columns got a batch of {got}"
             )));
         }
+        let cells = batch.columns().iter().map(|array| Cells::of(array));
+        Ok(JsonRows(self.columns.iter_mut().zip(cells).collect()))
+    }
+
+    /// Appends row `row` as one object, without a newline. After an error (a batch of another
+    /// width) `out` is as it was.
+    pub fn encode(&mut self, batch: &RecordBatch, row: usize, out: &mut Vec<u8>) -> Result<()> {
+        self.rows(batch)?.encode(row, out)
+    }
+}
+
+impl JsonRows<'_> {
+    /// Appends row `row` as one object, without a newline.
+    pub fn encode(&mut self, row: usize, out: &mut Vec<u8>) -> Result<()> {
         out.push(b'{');
         let start = out.len();
-        for (column, array) in self.columns.iter_mut().zip(batch.columns()) {
-            if column.style.ignore_null_fields && text::is_null(array, row) {
+        for (column, cells) in &mut self.0 {
+            if column.style.ignore_null_fields && cells.is_null(row) {
                 continue;
             }
             if out.len() > start {
                 out.push(b',');
             }
             out.extend_from_slice(&column.key);
-            column.value(array, row, out)?;
+            cells.append(row, column.style, &mut column.last_time, out)?;
         }
         out.push(b'}');
         Ok(())
@@ -144,23 +161,8 @@ impl JsonColumn {
         JsonColumn {
             key,
             style,
-            time: None,
-            written: Vec::new(),
+            last_time: LastTime::default(),
         }
-    }
-
-    fn value(&mut self, array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result<()> {
-        let time = text::timestamp(array, row).filter(|_| array.is_valid(row));
-        if time.is_none() {
-            return value(array, row, self.style, out);
-        }
-        if self.time != time {
-            self.written.clear();
-            value(array, row, self.style, &mut self.written)?;
-            self.time = time;
-        }
-        out.extend_from_slice(&self.written);
-        Ok(())
     }
 }
 
@@ -312,6 +314,13 @@ pub(crate) fn string(out: &mut Vec<u8>, text: &[u8]) {
 }
 
 fn escaped(out: &mut Vec<u8>, text: &[u8]) {
+    // Nearly always nothing is escaped: looked through without a branch for each byte.
+    if !text
+        .iter()
+        .fold(false, |any, b| any | (ESCAPES[usize::from(*b)] != 0))
+    {
+        return out.extend_from_slice(text);
+    }
     let mut written = 0;
     for (i, &byte) in text.iter().enumerate() {
         let escape = ESCAPES[usize::from(byte)];

@@ -337,16 +337,9 @@ impl TimeStyle {
     }
 }
 
-/// A timestamp as an array holds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Timestamp {
-    value: i64,
-    unit: TimeUnit,
-    zoned: bool,
-}
-
-/// The timestamp of a row (anything for NULL); `None` when the array holds none.
-pub(crate) fn timestamp(array: &dyn Array, row: usize) -> Option<Timestamp> {
+/// A timestamp as an array holds it: value, unit, and whether it has a zone. `None` when the array
+/// holds none; anything for NULL.
+fn timestamp(array: &dyn Array, row: usize) -> Option<(i64, TimeUnit, bool)> {
     let DataType::Timestamp(unit, zone) = array.data_type() else {
         return None;
     };
@@ -356,11 +349,7 @@ pub(crate) fn timestamp(array: &dyn Array, row: usize) -> Option<Timestamp> {
         TimeUnit::Microsecond => array.as_primitive::<TimestampMicrosecondType>().value(row),
         TimeUnit::Nanosecond => array.as_primitive::<TimestampNanosecondType>().value(row),
     };
-    Some(Timestamp {
-        value,
-        unit: *unit,
-        zoned: zone.is_some(),
-    })
+    Some((value, *unit, zone.is_some()))
 }
 
 /// Appends a date, a time of day or a timestamp; false when the array holds none.
@@ -370,18 +359,17 @@ pub(crate) fn temporal(array: &dyn Array, row: usize, style: TimeStyle, out: &mu
             i64::from(array.as_primitive::<$type>().value(row))
         };
     }
-    if let Some(timestamp) = timestamp(array, row) {
+    if let Some((value, unit, has_zone)) = timestamp(array, row) {
         let zoned = match style.zone {
             Zone::Never => false,
-            Zone::Typed => timestamp.zoned,
+            Zone::Typed => has_zone,
             Zone::Always => true,
         };
         let clock = match style.clock {
             Clock::Java if zoned => Clock::JavaInstant,
             clock => clock,
         };
-        let (value, unit) = (timestamp.value, &timestamp.unit);
-        scalar::timestamp(out, value, unit, style.separator, clock);
+        scalar::timestamp(out, value, &unit, style.separator, clock);
         if zoned {
             out.push(b'Z');
         }

@@ -2,10 +2,11 @@
 //! `GroupsAccumulator`: the adapter behind [`crate::window::Aggregate`].
 
 use super::errors::internal;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::window::keys::TextKeys;
 use crate::window::{Aggregate, Input, Store, segment_batch};
-use arrow::array::ArrayRef;
-use arrow::datatypes::{Field, SchemaRef};
+use arrow::array::{ArrayRef, AsArray};
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion_expr::{EmitTo, GroupsAccumulator};
 use datafusion_physical_expr::GroupsAccumulatorAdapter;
@@ -77,10 +78,7 @@ impl Aggregate for AggregateFactory {
         let groups = if self.is_keyless() {
             None
         } else {
-            Some(
-                new_group_values(self.0.key_schema.clone(), &GroupOrdering::None)
-                    .map_err(internal)?,
-            )
+            Some(Keys::new(&self.0.key_schema)?)
         };
         Ok(Box::new(GroupStore {
             accumulators: self.0.accumulators()?,
@@ -95,10 +93,66 @@ impl Aggregate for AggregateFactory {
     }
 }
 
+/// Keys to dense ids.
+enum Keys {
+    /// One text.
+    Text(TextKeys),
+    Any(Box<dyn GroupValues>),
+}
+
+impl Keys {
+    fn new(schema: &SchemaRef) -> Result<Self> {
+        Ok(match &schema.fields()[..] {
+            [key] if *key.data_type() == DataType::Utf8View => Keys::Text(TextKeys::default()),
+            _ => {
+                let groups = new_group_values(schema.clone(), &GroupOrdering::None);
+                Keys::Any(groups.map_err(internal)?)
+            }
+        })
+    }
+
+    fn intern(&mut self, keys: &[ArrayRef], ids: &mut Vec<usize>) -> Result<()> {
+        match self {
+            Keys::Text(texts) => {
+                let key = keys.first().and_then(|key| key.as_string_view_opt());
+                texts.intern(key.ok_or_else(|| Error::bug("a key that is no text"))?, ids);
+            }
+            Keys::Any(groups) => groups.intern(keys, ids).map_err(internal)?,
+        }
+        Ok(())
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Keys::Text(texts) => texts.len(),
+            Keys::Any(groups) => groups.len(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Keys::Text(texts) => texts.bytes(),
+            Keys::Any(groups) => groups.size(),
+        }
+    }
+
+    /// Takes the keys out. (`GroupValuesRows::emit` panics when empty.)
+    fn take(&mut self, schema: &SchemaRef) -> Result<Vec<ArrayRef>> {
+        match self {
+            Keys::Text(texts) => Ok(vec![texts.take()?]),
+            Keys::Any(groups) if !groups.is_empty() => groups.emit(EmitTo::All).map_err(internal),
+            Keys::Any(_) => {
+                let empty = |f: &Arc<Field>| arrow::array::new_empty_array(f.data_type());
+                Ok(schema.fields().iter().map(empty).collect())
+            }
+        }
+    }
+}
+
 struct GroupStore {
     spec: Arc<AggregateSpec>,
-    /// Keys to dense ids; `None` without keys: then there is one group, number 0.
-    groups: Option<Box<dyn GroupValues>>,
+    /// `None` without keys: then there is one group, number 0.
+    groups: Option<Keys>,
     accumulators: Vec<Box<dyn GroupsAccumulator>>,
     /// The group id of each row of the batch at hand; kept to reuse its memory.
     ids: Vec<usize>,
@@ -107,7 +161,7 @@ struct GroupStore {
 impl GroupStore {
     fn intern(&mut self, keys: &[ArrayRef], rows: usize) -> Result<()> {
         match &mut self.groups {
-            Some(groups) => groups.intern(keys, &mut self.ids).map_err(internal),
+            Some(groups) => groups.intern(keys, &mut self.ids),
             None => {
                 self.ids.clear();
                 self.ids.resize(rows, 0);
@@ -116,17 +170,9 @@ impl GroupStore {
         }
     }
 
-    /// Takes the keys out. (`GroupValuesRows::emit` panics when empty, hence the check.)
-    fn emit_keys(&mut self) -> Result<Vec<ArrayRef>> {
+    fn take_keys(&mut self) -> Result<Vec<ArrayRef>> {
         match &mut self.groups {
-            Some(groups) if !groups.is_empty() => groups.emit(EmitTo::All).map_err(internal),
-            Some(_) => Ok(self
-                .spec
-                .key_schema
-                .fields()
-                .iter()
-                .map(|f| arrow::array::new_empty_array(f.data_type()))
-                .collect()),
+            Some(groups) => groups.take(&self.spec.key_schema),
             None => Ok(Vec::new()),
         }
     }
@@ -184,7 +230,7 @@ impl Store for GroupStore {
     fn seal(&mut self) -> Result<RecordBatch> {
         self.ensure_keyless_group()?;
         let rows = self.groups();
-        let mut columns = self.emit_keys()?;
+        let mut columns = self.take_keys()?;
         for accumulator in &mut self.accumulators {
             columns.extend(accumulator.state(EmitTo::All).map_err(internal)?);
         }
@@ -195,7 +241,7 @@ impl Store for GroupStore {
     fn evaluate(&mut self) -> Result<RecordBatch> {
         self.ensure_keyless_group()?;
         let rows = self.groups();
-        let mut columns = self.emit_keys()?;
+        let mut columns = self.take_keys()?;
         for accumulator in &mut self.accumulators {
             columns.push(accumulator.evaluate(EmitTo::All).map_err(internal)?);
         }
@@ -204,11 +250,11 @@ impl Store for GroupStore {
     }
 
     fn groups(&self) -> usize {
-        self.groups.as_ref().map_or(1, |g| g.len())
+        self.groups.as_ref().map_or(1, Keys::len)
     }
 
     fn bytes(&self) -> usize {
-        self.groups.as_ref().map_or(0, |g| g.size())
+        self.groups.as_ref().map_or(0, Keys::bytes)
             + self.accumulators.iter().map(|a| a.size()).sum::<usize>()
     }
 }

@@ -4,6 +4,7 @@
 //! → `cut` (below, at and above the aggregate) → [`Job`].
 
 mod accumulate;
+mod casts;
 mod cut;
 mod ddl;
 mod errors;

@@ -3,7 +3,7 @@
 use super::cut::{AggregatePlan, Chain, Plan};
 use super::finish::{Finish, Load, fill_tables, leaf_batch, run_once};
 use super::leaf::Leaf;
-use super::stages::{Flow, Prepared, Stage, run_stages};
+use super::stages::{Flow, Prepared, Stage, quicken_stages, run_stages};
 use crate::batches::with_rows;
 use crate::error::{At, Error, Result};
 use crate::sink::OutputMode;
@@ -264,20 +264,27 @@ impl QueryPlan {
         }
     }
 
-    /// Binds the scans to the columns of the source.
+    /// Binds the scans to the columns of the source, and makes the plan ready to run.
     pub(super) fn bind(&mut self, source: &SchemaRef) -> Result<()> {
         let bind = |chain: &Chain| {
             let index = |c: &String| source.index_of(c).map_err(|e| Error::bug(e.to_string()));
             chain.columns.iter().map(index).collect::<Result<Vec<_>>>()
         };
         match &mut self.body {
-            Body::Stateless(plan) => plan.scan = bind(&plan.chain)?,
+            Body::Stateless(plan) => {
+                plan.scan = bind(&plan.chain)?;
+                quicken_stages(&mut plan.chain.stages)?;
+            }
             Body::Windowed(plan) => {
                 plan.scans = plan
                     .aggregates
                     .iter()
                     .map(|a| bind(&a.chain))
-                    .collect::<Result<_>>()?
+                    .collect::<Result<_>>()?;
+                for aggregate in &mut plan.aggregates {
+                    quicken_stages(&mut aggregate.chain.stages)?;
+                    aggregate.input.quicken()?;
+                }
             }
         }
         Ok(())

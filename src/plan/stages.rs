@@ -1,5 +1,6 @@
 //! What happens to a row before it is aggregated (or written), batch by batch, synchronously.
 
+use super::casts;
 use super::errors::internal;
 use super::lookup::Lookup;
 use crate::batches::with_rows;
@@ -93,6 +94,25 @@ pub fn run_stages(stages: &[Stage], batch: &RecordBatch, track_origin: bool) -> 
     Ok(flow)
 }
 
+/// Gives all expressions their quick casts.
+pub(super) fn quicken_stages(stages: &mut [Stage]) -> Result<()> {
+    for stage in stages {
+        match stage {
+            Stage::Filter { predicate, .. } => quicken([predicate])?,
+            Stage::Project { exprs, .. } => quicken(exprs)?,
+            Stage::Lookup(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn quicken<'a>(exprs: impl IntoIterator<Item = &'a mut Arc<dyn PhysicalExpr>>) -> Result<()> {
+    for expr in exprs {
+        *expr = casts::quicken(expr.clone()).map_err(internal)?;
+    }
+    Ok(())
+}
+
 /// Evaluates an expression to one array of the batch's length.
 pub fn evaluate(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<ArrayRef> {
     expr.evaluate(batch)
@@ -120,6 +140,17 @@ pub struct Prepared {
 }
 
 impl AggregateInput {
+    /// Gives all expressions their quick casts.
+    pub(super) fn quicken(&mut self) -> Result<()> {
+        let args = self.args.iter_mut().flatten();
+        quicken(
+            self.keys
+                .iter_mut()
+                .chain(args)
+                .chain(self.filters.iter_mut().flatten()),
+        )
+    }
+
     pub fn prepare(
         &self,
         stages: &[Stage],

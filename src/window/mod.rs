@@ -13,6 +13,7 @@
 
 pub mod assign;
 mod ends;
+pub mod keys;
 pub mod largest;
 pub mod merge;
 pub mod spill;

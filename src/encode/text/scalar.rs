@@ -15,9 +15,36 @@ pub(crate) fn integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
 
 /// `Double.toString`: the shortest digits that read back as the same value.
 pub(crate) fn float64(out: &mut Vec<u8>, value: f64) {
-    match special(value) {
-        Some(text) => out.extend_from_slice(text),
-        None => java_float(out, ryu::Buffer::new().format_finite(value).as_bytes()),
+    if let Some(text) = special(value) {
+        return out.extend_from_slice(text);
+    }
+    if (1e-3..1e7).contains(&value.abs()) {
+        // Here Java writes numbers as everybody does.
+        return match hundredths(value) {
+            Some(hundredths) => with_point(out, value < 0.0, hundredths),
+            None => out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes()),
+        };
+    }
+    java_float(out, ryu::Buffer::new().format_finite(value).as_bytes());
+}
+
+/// The value of a number below 10^7 times a hundred, without its sign, if it has at most two digits
+/// behind the point: if the double nearest to so many hundredths is the value. No fewer digits
+/// would do then, because so short texts of doubles differ.
+fn hundredths(value: f64) -> Option<u32> {
+    let hundredths = (value.abs() * 100.0).round();
+    (hundredths / 100.0 == value.abs()).then_some(hundredths as u32)
+}
+
+fn with_point(out: &mut Vec<u8>, is_negative: bool, hundredths: u32) {
+    if is_negative {
+        out.push(b'-');
+    }
+    integer(out, hundredths / 100);
+    let [tenth, hundredth] = [hundredths / 10 % 10, hundredths % 10].map(|d| b'0' + d as u8);
+    match hundredth {
+        b'0' => out.extend_from_slice(&[b'.', tenth]),
+        _ => out.extend_from_slice(&[b'.', tenth, hundredth]),
     }
 }
 
@@ -323,6 +350,21 @@ mod tests {
                         .to_bits(),
                     bits
                 );
+            }
+        }
+    }
+
+    /// Numbers with few digits have a way of their own: it writes what the other one does.
+    #[test]
+    fn short_doubles_are_written_as_the_shortest_digits_have_it() {
+        for thousandths in (0..100_000_i64).chain((0..1000).map(|i| 9_999_999_999 - i)) {
+            for value in [thousandths as f64 / 1000.0, -(thousandths as f64) / 1000.0] {
+                for value in [value, f64::from_bits(value.to_bits() + 1)] {
+                    let general = |o: &mut Vec<u8>| {
+                        java_float(o, ryu::Buffer::new().format_finite(value).as_bytes());
+                    };
+                    assert_eq!(text(|o| float64(o, value)), text(general));
+                }
             }
         }
     }

@@ -25,6 +25,9 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// Encoded bytes of one Parquet row group, which waits in memory until it is complete.
 const ROW_GROUP_BYTES: usize = 64 << 20;
 
+/// Appends a row of a batch.
+type EncodeRow<'a> = Box<dyn FnMut(usize, &mut Vec<u8>) -> Result<()> + 'a>;
+
 /// What all files of a sink have in common.
 pub(super) enum FileFormat {
     Json(JsonEncoder),
@@ -196,14 +199,20 @@ impl OpenFile {
                 },
                 format,
             ) => {
-                for row in 0..batch.num_rows() {
-                    match format {
-                        FileFormat::Json(encoder) => encoder.encode(batch, row, buffer)?,
-                        FileFormat::Csv { encoder, .. } => encoder.encode(batch, row, buffer)?,
-                        FileFormat::Parquet { .. } => {
-                            return Err(Error::bug("Parquet rows for a file of lines"));
-                        }
+                let mut encode: EncodeRow<'_> = match format {
+                    FileFormat::Json(encoder) => {
+                        let mut rows = encoder.rows(batch)?;
+                        Box::new(move |row, out| rows.encode(row, out))
                     }
+                    FileFormat::Csv { encoder, .. } => {
+                        Box::new(|row, out| encoder.encode(batch, row, out))
+                    }
+                    FileFormat::Parquet { .. } => {
+                        return Err(Error::bug("Parquet rows for a file of lines"));
+                    }
+                };
+                for row in 0..batch.num_rows() {
+                    encode(row, buffer)?;
                     buffer.push(b'\n');
                     if buffer.len() >= BUFFER_BYTES {
                         hand_on(file, buffer, written, &self.hidden)?;
