@@ -116,6 +116,19 @@ impl JsonEncoder {
 
     /// The rows of a batch. A batch of another width is a defect.
     pub fn rows<'a>(&'a mut self, batch: &'a RecordBatch) -> Result<JsonRows<'a>> {
+        Ok(JsonRows(self.cells(batch)?.collect()))
+    }
+
+    /// Appends row `row` as one object, without a newline. After an error (a batch of another
+    /// width) `out` is as it was. For many rows of a batch [`JsonEncoder::rows`] is quicker.
+    pub fn encode(&mut self, batch: &RecordBatch, row: usize, out: &mut Vec<u8>) -> Result<()> {
+        append_row(self.cells(batch)?, row, out)
+    }
+
+    fn cells<'a>(
+        &'a mut self,
+        batch: &'a RecordBatch,
+    ) -> Result<impl Iterator<Item = (&'a mut JsonColumn, Cells<'a>)>> {
         if batch.num_columns() != self.columns.len() {
             let (want, got) = (self.columns.len(), batch.num_columns());
             return Err(Error::bug(format!(
@@ -123,34 +136,42 @@ impl JsonEncoder {
             )));
         }
         let cells = batch.columns().iter().map(|array| Cells::of(array));
-        Ok(JsonRows(self.columns.iter_mut().zip(cells).collect()))
-    }
-
-    /// Appends row `row` as one object, without a newline. After an error (a batch of another
-    /// width) `out` is as it was.
-    pub fn encode(&mut self, batch: &RecordBatch, row: usize, out: &mut Vec<u8>) -> Result<()> {
-        self.rows(batch)?.encode(row, out)
+        Ok(self.columns.iter_mut().zip(cells))
     }
 }
 
 impl JsonRows<'_> {
     /// Appends row `row` as one object, without a newline.
     pub fn encode(&mut self, row: usize, out: &mut Vec<u8>) -> Result<()> {
-        out.push(b'{');
-        let start = out.len();
-        for (column, cells) in &mut self.0 {
-            if column.style.ignore_null_fields && cells.is_null(row) {
-                continue;
-            }
-            if out.len() > start {
-                out.push(b',');
-            }
-            out.extend_from_slice(&column.key);
-            cells.append(row, column.style, &mut column.last_time, out)?;
-        }
-        out.push(b'}');
-        Ok(())
+        let columns = self.0.iter_mut();
+        append_row(
+            columns.map(|(column, cells)| (&mut **column, *cells)),
+            row,
+            out,
+        )
     }
+}
+
+#[inline(always)]
+fn append_row<'a>(
+    columns: impl Iterator<Item = (&'a mut JsonColumn, Cells<'a>)>,
+    row: usize,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    out.push(b'{');
+    let start = out.len();
+    for (column, cells) in columns {
+        if column.style.ignore_null_fields && cells.is_null(row) {
+            continue;
+        }
+        if out.len() > start {
+            out.push(b',');
+        }
+        out.extend_from_slice(&column.key);
+        cells.append(row, column.style, &mut column.last_time, out)?;
+    }
+    out.push(b'}');
+    Ok(())
 }
 
 impl JsonColumn {
