@@ -314,29 +314,54 @@ impl Shapes {
         group: &mut Group<'_>,
     ) -> Run {
         let first_row = group.row;
-        let run = loop {
-            let left = &records[group.row - first_row..];
-            let run = match masks.isa() {
-                // SAFETY: the processor has the features, or `Isa::all` would not have listed it.
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 | Isa::Avx512 => unsafe { self.expected_avx2(data, left, masks, group) },
-                _ => self.expected::<Words>(data, left, masks, group),
-            };
-            if run != Run::New {
-                break run;
-            }
-            let record = records[group.row - first_row];
-            if !self.other(
-                data,
-                (record.start as usize, record.end as usize),
-                masks,
-                group,
-            ) {
-                break run;
-            }
+        let run = match masks.isa() {
+            // SAFETY: the processor has the features, or `Isa::all` would not have listed it.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::Avx512 => unsafe { self.run_avx2(data, records, masks, group) },
+            _ => self.run_with::<Words>(data, records, masks, group),
         };
         self.hits += (group.row - first_row) as u64;
         run
+    }
+
+    #[inline(always)]
+    fn run_with<C: Compare>(
+        &mut self,
+        data: &[u8],
+        records: &[Span],
+        masks: &Masks,
+        group: &mut Group<'_>,
+    ) -> Run {
+        let first_row = group.row;
+        let mut last_other = None;
+        loop {
+            let run = self.expected::<C>(data, &records[group.row - first_row..], masks, group);
+            if run != Run::New {
+                return run;
+            }
+            let (row, record) = (group.row, records[group.row - first_row]);
+            let Some(number) = self.other::<C>(data, record, masks, group) else {
+                return run;
+            };
+            if last_other == Some((row.wrapping_sub(1), number)) {
+                // Not one among many: two in a row.
+                self.by_start[slot(word(data, record.start as usize))] = number as u8;
+            }
+            last_other = Some((row, number));
+        }
+    }
+
+    /// The same, compiled for the vectors and bit operations of newer processors.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn run_avx2(
+        &mut self,
+        data: &[u8],
+        records: &[Span],
+        masks: &Masks,
+        group: &mut Group<'_>,
+    ) -> Run {
+        self.run_with::<avx2::Vectors>(data, records, masks, group)
     }
 
     /// The same as long as each is of the shape that its first bytes let expect.
@@ -380,63 +405,48 @@ impl Shapes {
         Run::Over
     }
 
-    /// The same, compiled for the vectors and bit operations of newer processors.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-    fn expected_avx2(
-        &self,
-        data: &[u8],
-        records: &[Span],
-        masks: &Masks,
-        group: &mut Group<'_>,
-    ) -> Run {
-        self.expected::<avx2::Vectors>(data, records, masks, group)
-    }
-
     /// Notes the values of a record that is not of the shape that its first bytes let expect, if it
-    /// is of another one: some value may be NULL, or the keys in another order.
-    #[inline(never)]
-    fn other(
+    /// is of another one: some value may be NULL, or the keys in another order. (Closures would not be
+    /// compiled for the vectors of the function that they are in.)
+    #[inline(always)]
+    fn other<C: Compare>(
         &mut self,
         data: &[u8],
-        (start, end): (usize, usize),
+        record: Span,
         masks: &Masks,
         group: &mut Group<'_>,
-    ) -> bool {
+    ) -> Option<usize> {
+        let (start, end) = (record.start as usize, record.end as usize);
         let stops = masks.count(start, end);
         let first = word(data, start);
-        let [expected, by_stops] = [
-            self.by_start[slot(first)],
-            self.by_stops[slot(first ^ stops as u64)],
-        ]
-        .map(usize::from);
-        let others = (0..self.known.len()).filter(|number| *number != by_stops);
-        let mut tries = std::iter::once(by_stops)
-            .chain(others)
-            .filter(|number| *number != expected)
-            .filter_map(|number| Some((number, self.known.get(number)?)))
-            .filter(|(_, shape)| shape.stops == stops)
-            .take(TRIES);
-        let found = tries.find(|(_, shape)| {
-            let places = &mut group.spans[group.row..];
-            let compared = shape.compare::<Words, false>(data, (start, end), masks, places);
-            let is_text = match compared {
-                Compared::Like { is_ascii } => is_ascii || is_utf8(&data[start..end]),
-                Compared::Unlike => false,
+        let expected = usize::from(self.by_start[slot(first)]);
+        let by_stops = &mut self.by_stops[slot(first ^ stops as u64)];
+        let (likely, mut tries) = (usize::from(*by_stops), 0);
+        for i in 0..=self.known.len() {
+            let number = if i == 0 { likely } else { i - 1 };
+            let is_tried = number == expected || (i > 0 && number == likely);
+            let Some(shape) = self.known.get(number) else {
+                continue;
             };
-            is_text && group.note(shape, data)
-        });
-        let Some((number, _)) = found else {
-            return false;
-        };
-        group.row += 1;
-        self.expect(first, stops, number);
-        true
-    }
-
-    fn expect(&mut self, first: u64, stops: usize, number: usize) {
-        self.by_start[slot(first)] = number as u8;
-        self.by_stops[slot(first ^ stops as u64)] = number as u8;
+            if is_tried || shape.stops != stops {
+                continue;
+            }
+            let places = &mut group.spans[group.row..];
+            let compared = shape.compare::<C, false>(data, (start, end), masks, places);
+            if let Compared::Like { is_ascii } = compared
+                && (is_ascii || is_utf8(&data[start..end]))
+                && group.note(shape, data)
+            {
+                group.row += 1;
+                *by_stops = number as u8;
+                return Some(number);
+            }
+            tries += 1;
+            if tries == TRIES {
+                break;
+            }
+        }
+        None
     }
 
     /// The last record was like none before.
@@ -467,7 +477,7 @@ impl Shapes {
         let Some(shape) = outline(record, columns, unwanted) else {
             return;
         };
-        let (first, stops) = (word(record, 0), shape.stops);
+        let (first, stops) = (word(record, 0), shape.stops as u64);
         let known = self.known.iter().position(|known| *known == shape);
         let number = known.unwrap_or_else(|| {
             if self.known.len() == SHAPES_MAX {
@@ -476,7 +486,8 @@ impl Shapes {
             self.known.push(shape);
             self.known.len() - 1
         });
-        self.expect(first, stops, number);
+        self.by_start[slot(first)] = number as u8;
+        self.by_stops[slot(first ^ stops)] = number as u8;
     }
 }
 

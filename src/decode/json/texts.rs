@@ -5,8 +5,7 @@
 use super::masks::Masks;
 use super::value::{skip_blanks, string};
 use super::walk::{GROUP, GiveUp, Walked};
-use hashbrown::{DefaultHashBuilder, HashMap};
-use std::hash::BuildHasher;
+use hashbrown::HashMap;
 
 /// Bytes of the longest text between two values that is learned.
 const TEXT_BYTES: usize = 64;
@@ -106,7 +105,6 @@ pub(super) struct Texts {
     by_head: Box<[[u8; 2]; 256]>,
     /// From a hash of the whole text. What is met once is only noted: keys may be data.
     by_text: Box<[Met; MET]>,
-    hasher: DefaultHashBuilder,
     /// Texts met more than once for which there was no room.
     left_out: usize,
     /// The last string that was written with escapes.
@@ -140,7 +138,6 @@ impl Texts {
             known: 2,
             by_head: Box::new([[START; 2]; 256]),
             by_text: Box::new([Met::NOTHING; MET]),
-            hasher: DefaultHashBuilder::default(),
             left_out: 0,
             unescaped: String::new(),
         }
@@ -208,7 +205,7 @@ impl Texts {
 
     /// The step of a text, unless it is met for the first time or there is no room for it.
     fn learn(&mut self, text: &[u8], target: Target, place: Place, leads_to: Leads) -> Option<u8> {
-        let hash = self.hasher.hash_one(text);
+        let hash = hash_of(text);
         let met = &mut self.by_text[hash as usize % MET];
         if met.hash != hash {
             *met = Met {
@@ -343,6 +340,25 @@ impl Step {
 fn words<const N: usize, const W: usize>(bytes: &[u8; N]) -> [u64; W] {
     let (chunks, _) = bytes.as_chunks::<8>();
     std::array::from_fn(|i| u64::from_le_bytes(chunks[i]))
+}
+
+/// Of its length, its first sixteen bytes and its last: texts that are alike in these are learned only
+/// once, but never taken for each other.
+#[inline(always)]
+fn hash_of(text: &[u8]) -> u64 {
+    let (mut first, mut last) = ([0; 16], [0; 16]);
+    match (text.first_chunk::<16>(), text.last_chunk::<16>()) {
+        (Some(start), Some(end)) => (first, last) = (*start, *end),
+        _ => first[..text.len()].copy_from_slice(text),
+    }
+    let [a, b] = words(&first);
+    let [c, d] = words(&last);
+    let mix = |hash: u64, word: u64| {
+        let product = u128::from(hash ^ word) * 0x9e37_79b9_7f4a_7c15;
+        product as u64 ^ (product >> 64) as u64
+    };
+    // Zero is the hash of none.
+    [a, b, c, d].into_iter().fold(text.len() as u64, mix) | 1 << 63
 }
 
 /// A number from 0 to 255 of the eight bytes at `at`.
