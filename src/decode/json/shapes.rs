@@ -121,9 +121,10 @@ pub(super) enum Run {
 #[derive(Debug)]
 pub(super) struct Shapes {
     known: Vec<Shape>,
-    /// By a record's first bytes: the shape of the last such record.
+    /// By a record's first bytes: the shape of such records that was learned last, or that came twice
+    /// in a row since.
     by_start: [u8; SLOTS],
-    /// The same by these and the number of stops.
+    /// By these and the number of stops: the shape of the last such record.
     by_stops: [u8; SLOTS],
     /// Records that were like others: all, and until the last that was not.
     hits: u64,
