@@ -1,7 +1,7 @@
 //! `CAST(text AS number)`, which half of all sources need because their numbers are strings.
 //!
-//! Arrow's kernel takes any spelling; nearly all numbers are a few digits. Those are read here, eight
-//! times as fast. A batch in which some text is anything else, or no number at all, goes to Arrow's
+//! Arrow's kernel takes any spelling; nearly all numbers are a few digits, and those are read here. A
+//! batch in which some text is anything else, or no number at all, goes to Arrow's
 //! kernel as a whole, so values and errors are always Arrow's.
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, StringViewArray};
