@@ -103,7 +103,7 @@ pub(super) struct Texts {
     known: usize,
     /// From a hash of a text's first eight bytes to the two steps met last with it.
     by_head: Box<[[u8; 2]; 256]>,
-    /// From a hash of the whole text. What is met once is only noted: keys may be data.
+    /// From a hash of the text ([`hash_of`]). What is met once is only noted: keys may be data.
     by_text: Box<[Met; MET]>,
     /// Texts met more than once for which there was no room.
     left_out: usize,
@@ -342,8 +342,8 @@ fn words<const N: usize, const W: usize>(bytes: &[u8; N]) -> [u64; W] {
     std::array::from_fn(|i| u64::from_le_bytes(chunks[i]))
 }
 
-/// Of its length, its first sixteen bytes and its last: texts that are alike in these are learned only
-/// once, but never taken for each other.
+/// Of a text's length, its first sixteen bytes and its last: of texts that are alike in these only one
+/// is learned, and none is taken for another.
 #[inline(always)]
 fn hash_of(text: &[u8]) -> u64 {
     let (mut first, mut last) = ([0; 16], [0; 16]);
