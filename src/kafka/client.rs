@@ -4,7 +4,7 @@
 //! client's consumer queue. Offsets are kept by the engine; nothing is committed here.
 //!
 //! This file is one of those that may hold `unsafe`: each block says why it is sound. What the
-//! blocks rely on: `rk` and `queue` are non-null from `new` to `drop`, `KafkaReader` is used by
+//! blocks rely on: `rk` and `queue` are non-null in what `new` returns, `KafkaReader` is used by
 //! one thread at a time (`&mut self`), and `state` (which the callbacks are given by address) is
 //! boxed and outlives `rk`.
 
@@ -29,6 +29,10 @@ const BATCH_MESSAGES_MAX: usize = 8192;
 /// that was deleted librdkafka says nothing for minutes, and one that was created again under the
 /// same name it reads as if nothing had happened.
 const CHECK: Duration = Duration::from_secs(5);
+
+/// Who waits so long for records that are there is told so. librdkafka itself says nothing of a
+/// broker that holds its connection and does not answer, for a minute or more.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// What the callbacks leave for `poll`.
 #[derive(Default)]
@@ -73,6 +77,8 @@ pub struct KafkaReader {
     clock: SystemClock,
     /// When the topics were asked about.
     checked: Duration,
+    /// How long it was waited since something came.
+    waited: Duration,
 }
 
 // SAFETY: librdkafka's handles may be used from any thread; this type is not `Sync`, so one
@@ -160,9 +166,12 @@ impl KafkaReader {
             overtaken: false,
             clock: SystemClock::new(),
             checked: Duration::ZERO,
+            waited: Duration::ZERO,
         };
         if reader.queue.is_null() {
-            return Err(Error::bug("librdkafka has no consumer queue"));
+            return Err(Error::bug(
+                "librdkafka has no consumer queue: there is no group.id",
+            ));
         }
         reader.add(partitions)?;
         Ok(reader)
@@ -395,7 +404,9 @@ impl Reader for KafkaReader {
         if let Some(ready) = self.ready.pop_front() {
             return Ok(ready);
         }
+        let began = self.clock.now();
         let count = self.receive(timeout);
+        let now = self.clock.now();
         self.client_error()?;
         if count > 0 {
             self.sort(count)?;
@@ -408,8 +419,14 @@ impl Reader for KafkaReader {
                 )));
             }
         }
+        self.waited = match count {
+            0 => self.waited + (now - began),
+            _ => Duration::ZERO,
+        };
+        if self.waited >= SILENCE {
+            self.tell_silence();
+        }
         // Before what was received is handed out: it may be of another topic.
-        let now = self.clock.now();
         if now >= self.checked + CHECK {
             self.checked = now;
             self.check_topics()?;
@@ -446,10 +463,13 @@ impl Reader for KafkaReader {
 
 impl Drop for KafkaReader {
     fn drop(&mut self) {
-        // SAFETY: both handles are ours, valid, and not used again. No group was joined, so
-        // there is nothing to leave: closing would only wait.
+        // SAFETY: both handles are ours, valid (a queue that is null comes from a `new` that
+        // fails), and not used again. No group was joined, so there is nothing to leave: closing
+        // would only wait.
         unsafe {
-            sys::rd_kafka_queue_destroy(self.queue);
+            if !self.queue.is_null() {
+                sys::rd_kafka_queue_destroy(self.queue);
+            }
             sys::rd_kafka_destroy_flags(
                 self.rk,
                 sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE as c_int,
@@ -508,4 +528,51 @@ fn read_headers(message: *mut sys::rd_kafka_message_t) -> Headers {
         }
     }
     list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    /// It took the whole process with it.
+    #[test]
+    fn a_client_without_a_group_is_an_error() {
+        let config = ClientConfig::new();
+        let made = KafkaReader::new(&config, "", &[], &ReadRequest::default());
+        assert!(made.err().unwrap().to_string().contains("group.id"));
+    }
+
+    /// A broker that takes connections and answers nothing was waited for without a word, for a
+    /// minute.
+    #[test]
+    fn a_silent_broker_is_waited_for_aloud() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let bootstrap = silent.local_addr().unwrap().to_string();
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &bootstrap);
+        config.set("group.id", "g");
+        for end in [Some(3), None] {
+            let assignment = Assignment {
+                id: 0,
+                topic: "t".into(),
+                topic_id: None,
+                partition: 0,
+                start: 2,
+                end,
+                max_us: crate::watermark::NONE,
+            };
+            let request = ReadRequest::default();
+            let mut reader = KafkaReader::new(&config, &bootstrap, &[assignment], &request);
+            let reader = reader.as_mut().unwrap();
+            let told = loop {
+                match reader.poll(Duration::from_millis(100)).unwrap() {
+                    Polled::Notice(told) => break told,
+                    polled => assert!(matches!(polled, Polled::Idle)),
+                }
+            };
+            let place = "nothing comes of t/0 offset 2";
+            assert!(told.contains(place) && told.contains(&bootstrap), "{told}");
+        }
+    }
 }

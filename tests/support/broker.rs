@@ -36,6 +36,8 @@ pub struct Options {
     pub acls: bool,
     /// Further lines of the broker's own properties.
     pub more: &'static str,
+    /// What its heap may grow to, MB; 512 without.
+    pub heap_mb: Option<u32>,
 }
 
 /// A broker with its own data folder. Dropping it kills the process and removes the folder; so
@@ -49,6 +51,7 @@ pub struct Broker {
     has_joined: bool,
     sasl_port: Option<u16>,
     tls_port: Option<u16>,
+    heap_mb: u32,
     process: Option<Process>,
 }
 
@@ -86,6 +89,7 @@ impl Broker {
             has_joined: joined.is_some(),
             sasl_port: None,
             tls_port: None,
+            heap_mb: options.heap_mb.unwrap_or(512),
             process: None,
         };
         fs::write(broker.home.path().join("log4j2.properties"), LOG4J)
@@ -324,8 +328,8 @@ impl Broker {
     fn java(&self) -> Command {
         let mut command = Command::new("java");
         command
+            .arg(format!("-Xmx{}m", self.heap_mb))
             .args([
-                "-Xmx512m",
                 "-XX:+UseSerialGC",
                 "-XX:TieredStopAtLevel=1",
                 "-Dlog4j2.configurationFile=log4j2.properties",

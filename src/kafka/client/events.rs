@@ -1,6 +1,6 @@
 //! What librdkafka says beside messages: ends of partitions, errors, its log.
 
-use super::{KafkaReader, State};
+use super::{KafkaReader, Partition, State};
 use crate::error::{Error, Result};
 use crate::kafka::faults;
 use crate::kafka::topic_ids::{Described, TopicId, describe};
@@ -87,10 +87,7 @@ impl KafkaReader {
             return Ok(());
         }
         let place = match partition {
-            Some(p) => format!(
-                "{}/{} offset {}",
-                self.partitions[p].assignment.topic, m.partition, self.partitions[p].position
-            ),
+            Some(p) => self.place(p),
             None => self.bootstrap.clone(),
         };
         // SAFETY: the text belongs to the message, which is valid here, and is copied.
@@ -152,17 +149,35 @@ impl KafkaReader {
         }
     }
 
+    /// Says what is waited for, unless all that is there was read.
+    pub(super) fn tell_silence(&mut self) {
+        let behind = |p: &usize| {
+            let partition = &self.partitions[*p];
+            let end = self.high_watermark(*p);
+            !partition.ended && end.is_none_or(|end| partition.position < end)
+        };
+        if let Some(p) = (0..self.partitions.len()).find(behind) {
+            let place = self.place(p);
+            self.set_away(&format!("nothing comes of {place} and what is behind it"));
+        }
+    }
+
+    fn place(&self, p: usize) -> String {
+        let Partition {
+            assignment,
+            position,
+            ..
+        } = &self.partitions[p];
+        let Assignment {
+            topic, partition, ..
+        } = assignment;
+        format!("{topic}/{partition} offset {position}")
+    }
+
     /// A response as a whole cannot be read; asking again would give the same.
     fn unreadable(&self, text: &str) -> Error {
-        let read = self.partitions.iter().filter(|p| !p.ended).take(3);
-        let places: Vec<String> = read
-            .map(|p| {
-                let Assignment {
-                    topic, partition, ..
-                } = &p.assignment;
-                format!("{topic}/{partition} offset {}", p.position)
-            })
-            .collect();
+        let read = (0..self.partitions.len()).filter(|p| !self.partitions[*p].ended);
+        let places: Vec<String> = read.take(3).map(|p| self.place(p)).collect();
         Error::env(format!(
             "Kafka at {} answers what cannot be read, at {}: {text}",
             self.bootstrap,
@@ -208,8 +223,9 @@ impl KafkaReader {
     /// An error when a partition that is still read is in a topic that does not exist, or that is
     /// not the one that was assigned.
     pub(super) fn check_topics(&self) -> Result<()> {
-        let read = || self.partitions.iter().filter(|p| !p.ended);
-        let mut topics: Vec<&str> = read().map(|p| &*p.assignment.topic).collect();
+        let read = || (0..self.partitions.len()).filter(|p| !self.partitions[*p].ended);
+        let topic = |p: usize| &*self.partitions[p].assignment.topic;
+        let mut topics: Vec<&str> = read().map(topic).collect();
         topics.sort_unstable();
         topics.dedup();
         if topics.is_empty() {
@@ -221,13 +237,12 @@ impl KafkaReader {
             return Ok(());
         };
         for p in read() {
-            let assigned = p.assignment.topic_id.as_deref().and_then(TopicId::parse);
-            let (topic, partition) = (&*p.assignment.topic, p.assignment.partition);
-            let place = || format!("{topic}/{partition} offset {}", p.position);
-            match described.get(topic) {
-                Some(Described::Missing) => return Err(faults::gone(&place(), None)),
+            let assigned = &self.partitions[p].assignment.topic_id;
+            let assigned = assigned.as_deref().and_then(TopicId::parse);
+            match described.get(topic(p)) {
+                Some(Described::Missing) => return Err(faults::gone(&self.place(p), None)),
                 Some(Described::Topic(Some(id))) if assigned.is_some_and(|a| a != *id) => {
-                    return Err(faults::recreated(topic, &place()));
+                    return Err(faults::recreated(topic(p), &self.place(p)));
                 }
                 _ => {}
             }
