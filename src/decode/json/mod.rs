@@ -6,6 +6,7 @@
 //!
 //! This file is one of those that may hold `unsafe`: each block says why it is sound.
 
+mod compare;
 mod escape;
 mod fill;
 mod keys;
@@ -26,6 +27,9 @@ use super::{Bad, Decode, Decoded, Outcomes, text};
 use crate::error::Result;
 use crate::source::Blobs;
 use arrow::datatypes::SchemaRef;
+#[cfg(target_arch = "x86_64")]
+use compare::Vectors;
+use compare::{Compare, Words};
 use fill::{Rules, fill};
 use masks::Isa;
 use node::{Label, Node, Row};
@@ -102,7 +106,12 @@ impl JsonDecoder {
 
     /// Reads the records of `range`.
     #[inline(always)]
-    fn records(&mut self, payload: &Blobs, range: Range<usize>, outcomes: &mut Outcomes) {
+    fn records<C: Compare>(
+        &mut self,
+        payload: &Blobs,
+        range: Range<usize>,
+        outcomes: &mut Outcomes,
+    ) {
         let data = payload.data.as_slice();
         let limit = payload.spans[range.clone()]
             .last()
@@ -138,7 +147,7 @@ impl JsonDecoder {
             let span = payload.spans[record];
             if span.is_absent() {
                 outcomes.gap();
-            } else if run != Run::Unfit && walker.walk(data, span, limit, rows).is_ok() {
+            } else if run != Run::Unfit && walker.walk::<C>(data, span, limit, rows).is_ok() {
                 if run == Run::New {
                     walker.learn(data, span);
                 }
@@ -196,7 +205,7 @@ impl JsonDecoder {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
     fn records_avx2(&mut self, payload: &Blobs, range: Range<usize>, outcomes: &mut Outcomes) {
-        self.records(payload, range, outcomes);
+        self.records::<Vectors>(payload, range, outcomes);
     }
 
     /// What the fast path leaves: bad records, and rows that are unusual.
@@ -260,7 +269,7 @@ impl Decode for JsonDecoder {
             // SAFETY: the processor has the features, or `Isa::all` would not have listed it.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 | Isa::Avx512 => unsafe { self.records_avx2(payload, range, &mut outcomes) },
-            _ => self.records(payload, range, &mut outcomes),
+            _ => self.records::<Words>(payload, range, &mut outcomes),
         }
         Ok(outcomes.finish(self.row.finish_children()?))
     }

@@ -16,20 +16,20 @@
 
 mod outline;
 
+#[cfg(target_arch = "x86_64")]
+use super::compare::Vectors;
+use super::compare::{Compare, TEXT_BYTES, Text, Words};
 use super::masks::{Isa, Masks, Stops};
 use super::number::Number;
-use super::texts::Target;
+use super::texts::{Columns, Target};
 use super::walk::Written;
 use crate::source::Span;
-use hashbrown::HashMap;
 use outline::outline;
 
 /// Bytes of the longest record whose shape is learned.
 const RECORD_BYTES_MAX: usize = 4096;
 /// Numbers that nobody wants in a record with a shape.
 pub(super) const NUMBERS_MAX: usize = 32;
-/// What is compared at once.
-const TEXT_BYTES: usize = 32;
 
 /// Shapes that are known.
 const SHAPES_MAX: usize = 64;
@@ -45,21 +45,14 @@ const MISS: u64 = 4;
 const PAUSE: u64 = 2048;
 const PAUSE_MAX: u64 = 1 << 16;
 
-/// What stands between two values, or a piece of it.
-#[derive(Debug, Clone, PartialEq)]
-#[repr(align(32))]
-struct Text {
-    /// Its bytes with zeros behind, and ones where it has bytes.
-    bytes: [u8; TEXT_BYTES],
-    mask: [u8; TEXT_BYTES],
-    length: u32,
-}
-
 /// A text and the value behind it. Behind all pieces of a text but the last is nothing, noted as an
 /// empty value that nobody wants.
 #[derive(Debug, Clone, PartialEq)]
+#[repr(align(32))]
 struct Field {
     text: Text,
+    /// Of the text.
+    length: u32,
     until: Until,
     /// See there.
     bytes: u32,
@@ -83,6 +76,7 @@ enum Until {
 struct Shape {
     fields: Vec<Field>,
     last: Text,
+    last_length: u32,
     stops: usize,
     /// All numbers, also those that nobody wants: whether they are numbers is still to be seen.
     numbers: Vec<Target>,
@@ -138,26 +132,6 @@ pub(super) struct Shapes {
     paused: u64,
 }
 
-/// How texts are compared: by words, or by vectors.
-trait Compare {
-    /// Whether a text stands in `bytes`, which are at least as many.
-    fn stands_in(text: &Text, bytes: &[u8; TEXT_BYTES]) -> bool;
-}
-
-struct Words;
-
-impl Compare for Words {
-    #[inline(always)]
-    fn stands_in(text: &Text, bytes: &[u8; TEXT_BYTES]) -> bool {
-        let [bytes, mask, known] = [bytes, &text.mask, &text.bytes].map(|b| b.as_chunks::<8>().0);
-        let differs = |i: usize| {
-            let word = |words: &[[u8; 8]]| u64::from_le_bytes(words[i]);
-            (word(bytes) & word(mask)) ^ word(known)
-        };
-        (differs(0) | differs(1) | differs(2) | differs(3)) == 0
-    }
-}
-
 /// What became of a record that was compared with a shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Compared {
@@ -187,7 +161,7 @@ impl Shape {
             if at >= end || !C::stands_in(&field.text, text_at(data, at)) {
                 return Compared::Unlike;
             }
-            let from = at + field.text.length as usize;
+            let from = at + field.length as usize;
             let bytes = field.bytes as usize;
             let to;
             (at, to) = match field.until {
@@ -207,7 +181,7 @@ impl Shape {
                 end: to as u32,
             };
         }
-        let is_end = at < end && at + self.last.length as usize == end;
+        let is_end = at < end && at + self.last_length as usize == end;
         match is_end && C::stands_in(&self.last, text_at(data, at)) {
             true => Compared::Like { is_ascii },
             false => Compared::Unlike,
@@ -362,7 +336,7 @@ impl Shapes {
         masks: &Masks,
         group: &mut Group<'_>,
     ) -> Run {
-        self.run_with::<avx2::Vectors>(data, records, masks, group)
+        self.run_with::<Vectors>(data, records, masks, group)
     }
 
     /// The same as long as each is of the shape that its first bytes let expect.
@@ -469,12 +443,7 @@ impl Shapes {
 
     /// Learns the shape of a record that was found to be new and that is JSON: an object. `columns`
     /// are the wanted keys, `unwanted` the first place for values that nobody wants.
-    pub(super) fn learn(
-        &mut self,
-        record: &[u8],
-        columns: &HashMap<Box<[u8]>, Target>,
-        unwanted: Target,
-    ) {
+    pub(super) fn learn(&mut self, record: &[u8], columns: &Columns, unwanted: Target) {
         let Some(shape) = outline(record, columns, unwanted) else {
             return;
         };
@@ -489,28 +458,6 @@ impl Shapes {
         });
         self.by_start[slot(first)] = number as u8;
         self.by_stops[slot(first ^ stops)] = number as u8;
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod avx2 {
-    use super::{Compare, TEXT_BYTES, Text};
-    use std::arch::x86_64::*;
-
-    /// For functions only that are compiled for AVX2.
-    pub(super) struct Vectors;
-
-    impl Compare for Vectors {
-        #[inline(always)]
-        fn stands_in(text: &Text, bytes: &[u8; TEXT_BYTES]) -> bool {
-            // SAFETY: the caller has the feature, and each load is of thirty-two bytes.
-            unsafe {
-                let [bytes, mask, known] = [bytes, &text.mask, &text.bytes]
-                    .map(|bytes| _mm256_loadu_si256(bytes.as_ptr().cast()));
-                let differs = _mm256_xor_si256(_mm256_and_si256(bytes, mask), known);
-                _mm256_testz_si256(differs, differs) == 1
-            }
-        }
     }
 }
 

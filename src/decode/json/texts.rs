@@ -2,15 +2,14 @@
 //!
 //! This file is one of those that may hold `unsafe`: each block says why it is sound.
 
+use super::compare::{Compare, TEXT_BYTES, Text, Words};
 use super::masks::Masks;
 use super::value::{skip_blanks, string};
 use super::walk::{GROUP, GiveUp, Walked};
 use hashbrown::HashMap;
 
 /// Bytes of the longest text between two values that is learned.
-const TEXT_BYTES: usize = 64;
-/// What is compared at once.
-const HEAD_BYTES: usize = 32;
+const BYTES_MAX: usize = 64;
 /// Such texts that are remembered.
 const STEPS: usize = 256;
 /// Texts of which it is known that they were met. A power of two.
@@ -23,11 +22,10 @@ const LEFT_OUT_MAX: usize = 4096;
 #[derive(Debug, Clone, Copy)]
 #[repr(align(128))]
 pub(super) struct Step {
-    /// The text's first bytes, zeros behind them, and ones where the text has bytes.
-    head: [u64; HEAD_BYTES / 8],
-    mask: [u64; HEAD_BYTES / 8],
+    /// The text's first bytes.
+    head: Text,
     /// The last bytes of a text that is longer than the head.
-    tail: [u8; HEAD_BYTES],
+    tail: [u8; TEXT_BYTES],
     pub(super) length: u8,
     pub(super) target: Target,
     place: Place,
@@ -89,6 +87,41 @@ impl Target {
     }
 }
 
+/// The wanted keys.
+#[derive(Debug)]
+pub(super) struct Columns {
+    by_key: HashMap<Box<[u8]>, Target>,
+    /// The marks of them all.
+    marks: u64,
+}
+
+impl Columns {
+    pub(super) fn new(keys: &[&str]) -> Self {
+        let columns = keys.iter().map(|key| key.as_bytes()).enumerate();
+        Self {
+            marks: columns.clone().fold(0, |all, (_, key)| all | mark(key)),
+            by_key: columns
+                .map(|(i, key)| (key.into(), Target::column(i)))
+                .collect(),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn get(&self, key: &[u8]) -> Option<Target> {
+        match self.marks & mark(key) {
+            0 => None,
+            _ => self.by_key.get(key).copied(),
+        }
+    }
+}
+
+/// One of 64 bits, by which most keys are told from the wanted ones without a hash.
+#[inline(always)]
+fn mark(key: &[u8]) -> u64 {
+    let last = key.last().copied().unwrap_or_default();
+    1 << ((key.len() + 5 * usize::from(last)) % 64)
+}
+
 /// Before the record's opening brace.
 pub(super) const START: u8 = 0;
 /// After a text that was not learned. The value behind it is read as any other, quotes included.
@@ -97,7 +130,7 @@ const UNKNOWN: u8 = 1;
 /// The texts of one stream of records.
 #[derive(Debug)]
 pub(super) struct Texts {
-    pub(super) columns: HashMap<Box<[u8]>, Target>,
+    pub(super) columns: Columns,
     pub(super) unwanted: Target,
     pub(super) steps: Box<[Step; STEPS]>,
     known: usize,
@@ -114,7 +147,7 @@ pub(super) struct Texts {
 /// A text that was met.
 #[derive(Debug, Clone, Copy)]
 struct Met {
-    hash: u64,
+    hash: u32,
     /// [`UNKNOWN`] until it is met again.
     step: u8,
 }
@@ -128,10 +161,8 @@ impl Met {
 
 impl Texts {
     pub(super) fn new(keys: &[&str]) -> Self {
-        let columns = keys.iter().enumerate();
-        let columns = columns.map(|(i, key)| (key.as_bytes().into(), Target::column(i)));
         Self {
-            columns: columns.collect(),
+            columns: Columns::new(keys),
             unwanted: Target::unwanted(keys.len()),
             // The first two, and those that are not known yet, stand nowhere.
             steps: Box::new([Step::NOWHERE; STEPS]),
@@ -253,7 +284,7 @@ impl Texts {
             _ => return Err(GiveUp),
         }
         let key = string(masks, &mut self.unescaped, record, at + 1)?;
-        let target = *self.columns.get(key.text).unwrap_or(&self.unwanted);
+        let target = self.columns.get(key.text).unwrap_or(self.unwanted);
         let at = skip_blanks(record, key.after);
         if record.get(at) != Some(&b':') {
             return Err(GiveUp);
@@ -263,11 +294,9 @@ impl Texts {
 }
 
 impl Step {
-    /// A text that stands nowhere: no byte is zero and one.
     const NOWHERE: Self = Self {
-        head: [1; HEAD_BYTES / 8],
-        mask: [0; HEAD_BYTES / 8],
-        tail: [0; HEAD_BYTES],
+        head: Text::NOWHERE,
+        tail: [0; TEXT_BYTES],
         length: 0,
         target: Target::END,
         place: Place::First,
@@ -278,22 +307,17 @@ impl Step {
 
     /// `None` for a text that is too long.
     fn new(text: &[u8], target: Target, place: Place, leads_to: Leads) -> Option<Self> {
-        if text.len() > TEXT_BYTES {
+        if text.len() > BYTES_MAX {
             return None;
         }
-        let head = &text[..text.len().min(HEAD_BYTES)];
-        let (mut bytes, mut ones) = ([0; HEAD_BYTES], [0; HEAD_BYTES]);
-        bytes[..head.len()].copy_from_slice(head);
-        ones[..head.len()].fill(0xff);
         Some(Self {
-            head: words(&bytes),
-            mask: words(&ones),
-            tail: *text.last_chunk().unwrap_or(&[0; HEAD_BYTES]),
+            head: Text::new(&text[..text.len().min(TEXT_BYTES)]),
+            tail: *text.last_chunk().unwrap_or(&[0; TEXT_BYTES]),
             length: text.len() as u8,
             target,
             place,
             leads_to,
-            is_plain: leads_to == Leads::Text && text.len() <= HEAD_BYTES,
+            is_plain: leads_to == Leads::Text && text.len() <= TEXT_BYTES,
             ..Self::NOWHERE
         })
     }
@@ -307,28 +331,24 @@ impl Step {
     /// payload ends soon: then the key is read byte by byte.
     #[inline]
     fn stands_at(&self, data: &[u8], at: usize) -> bool {
-        self.head_stands_at(data, at) && self.rest_stands_at(data, at)
+        self.head_stands_at::<Words>(data, at) && self.rest_stands_at(data, at)
     }
 
     #[inline(always)]
-    pub(super) fn head_stands_at(&self, data: &[u8], at: usize) -> bool {
-        if at >= data.len().saturating_sub(HEAD_BYTES) {
+    pub(super) fn head_stands_at<C: Compare>(&self, data: &[u8], at: usize) -> bool {
+        if at >= data.len().saturating_sub(TEXT_BYTES) {
             return false;
         }
         // SAFETY: there are more than so many bytes behind `at`.
-        let bytes = unsafe { &*data.as_ptr().add(at).cast::<[u8; HEAD_BYTES]>() };
-        let bytes: [u64; HEAD_BYTES / 8] = words(bytes);
-        // Without branches: this becomes vectors.
-        let differs = |i: usize| (bytes[i] & self.mask[i]) ^ self.head[i];
-        (differs(0) | differs(1) | differs(2) | differs(3)) == 0
+        C::stands_in(&self.head, unsafe { &*data.as_ptr().add(at).cast() })
     }
 
     /// What is left to compare when the head stands at `at`.
     #[inline]
     pub(super) fn rest_stands_at(&self, data: &[u8], at: usize) -> bool {
         let end = at + usize::from(self.length);
-        let has_tail = usize::from(self.length) <= HEAD_BYTES
-            || data.get(end - HEAD_BYTES..end) == Some(&self.tail);
+        let has_tail = usize::from(self.length) <= TEXT_BYTES
+            || data.get(end - TEXT_BYTES..end) == Some(&self.tail);
         // What is followed by a quote or by blanks is another text: it only begins like this one.
         has_tail
             && (self.leads_to != Leads::Other
@@ -345,7 +365,7 @@ fn words<const N: usize, const W: usize>(bytes: &[u8; N]) -> [u64; W] {
 /// Of a text's length, its first sixteen bytes and its last: of texts that are alike in these only one
 /// is learned, and none is taken for another.
 #[inline(always)]
-fn hash_of(text: &[u8]) -> u64 {
+fn hash_of(text: &[u8]) -> u32 {
     let (mut first, mut last) = ([0; 16], [0; 16]);
     match (text.first_chunk::<16>(), text.last_chunk::<16>()) {
         (Some(start), Some(end)) => (first, last) = (*start, *end),
@@ -353,12 +373,20 @@ fn hash_of(text: &[u8]) -> u64 {
     }
     let [a, b] = words(&first);
     let [c, d] = words(&last);
-    let mix = |hash: u64, word: u64| {
-        let product = u128::from(hash ^ word) * 0x9e37_79b9_7f4a_7c15;
+    let mix = |x: u64, y: u64| {
+        let product = u128::from(x) * u128::from(y);
         product as u64 ^ (product >> 64) as u64
     };
+    let [k, l, m, n] = [
+        0x9e37_79b9_7f4a_7c15,
+        0xbf58_476d_1ce4_e5b9,
+        0x94d0_49bb_1331_11eb,
+        0xd6e8_feb8_6659_fd93,
+    ];
+    // Side by side, and not one behind the other: this is most of what a new text costs.
+    let hash = mix(a ^ k, b ^ l) ^ mix(c ^ m, d ^ n ^ text.len() as u64);
     // Zero is the hash of none.
-    [a, b, c, d].into_iter().fold(text.len() as u64, mix) | 1 << 63
+    hash as u32 | 1 << 31
 }
 
 /// A number from 0 to 255 of the eight bytes at `at`.
@@ -379,7 +407,7 @@ mod tests {
 
     /// The step of the text that begins an object with `key`, which is met `times` times.
     fn met(texts: &mut Texts, key: &str, times: usize) -> u8 {
-        let record = format!("{{\"{key}\":\"x\"}}{}", " ".repeat(TEXT_BYTES));
+        let record = format!("{{\"{key}\":\"x\"}}{}", " ".repeat(BYTES_MAX));
         let mut masks = Masks::new(Isa::detect());
         masks.cover(record.as_bytes(), 0, record.len(), record.len());
         let data = record.as_bytes();

@@ -74,7 +74,10 @@ fn skip_nested(
                 continue;
             }
         } else {
-            at = other_value(masks, unescaped, record, at)?.2;
+            at = match plain_end(masks, record, at) {
+                Some(end) => end,
+                None => other_value(masks, unescaped, record, at)?.2,
+            };
         }
         // What follows a value: the end of levels, then the next value of one.
         loop {
@@ -103,16 +106,26 @@ fn skip_nested(
 }
 
 /// Checks `"key":`; returns where the value starts.
+#[inline]
 fn nested_key(masks: &Masks, unescaped: &mut String, record: &[u8], at: usize) -> Walked<usize> {
-    if record.get(at) != Some(&b'"') {
-        return Err(GiveUp);
-    }
-    let key = string(masks, unescaped, record, at + 1)?;
-    let at = skip_blanks(record, key.after);
+    let after = match plain_end(masks, record, at) {
+        Some(end) => end,
+        None if record.get(at) == Some(&b'"') => string(masks, unescaped, record, at + 1)?.after,
+        None => return Err(GiveUp),
+    };
+    let at = skip_blanks(record, after);
     match record.get(at) {
         Some(b':') => Ok(skip_blanks(record, at + 1)),
         _ => Err(GiveUp),
     }
+}
+
+/// What follows the string at `at`, if there is a short one without escapes.
+#[inline(always)]
+fn plain_end(masks: &Masks, record: &[u8], at: usize) -> Option<usize> {
+    let is_quote = |at: usize| record.get(at) == Some(&b'"');
+    let stop = masks.stops().near(at + 1).filter(|_| is_quote(at))?;
+    is_quote(stop).then_some(stop + 1)
 }
 
 /// A string.

@@ -11,6 +11,7 @@
 //! What it accepts is exactly what serde_json accepts, fields that nobody wants included. Whether
 //! the values fit their columns is not its concern: see [`super::fill`].
 
+use super::compare::Compare;
 use super::masks::{Isa, Masks};
 use super::shapes::{Group, NUMBERS_MAX, Run, Shapes};
 use super::texts::{Leads, START, Target, Texts};
@@ -177,11 +178,17 @@ impl Walker {
     /// Walks the record at `span` of `data` and notes its values as those of row `row` of the
     /// group, less than [`GROUP`]. Records up to `limit` will be walked soon.
     #[inline(always)]
-    pub(super) fn walk(&mut self, data: &[u8], span: Span, limit: usize, row: usize) -> Walked<()> {
+    pub(super) fn walk<C: Compare>(
+        &mut self,
+        data: &[u8],
+        span: Span,
+        limit: usize,
+        row: usize,
+    ) -> Walked<()> {
         // An absent span names no place: masks from there would be for nothing.
         let (start, end) = bounds(data, span).ok_or(GiveUp)?;
         self.masks.cover(data, start, end, limit);
-        self.fields(data, start, end, row)
+        self.fields::<C>(data, start, end, row)
     }
 
     /// Learns what a record is like that was like none before, and has been walked.
@@ -199,7 +206,13 @@ impl Walker {
 
     /// Walks a record from field to field.
     #[inline(always)]
-    fn fields(&mut self, data: &[u8], start: usize, end: usize, row: usize) -> Walked<()> {
+    fn fields<C: Compare>(
+        &mut self,
+        data: &[u8],
+        start: usize,
+        end: usize,
+        row: usize,
+    ) -> Walked<()> {
         let text = &data[..end];
         if !self.masks.is_ascii(start, end) && simdutf8::basic::from_utf8(&text[start..]).is_err() {
             return Err(GiveUp);
@@ -211,7 +224,7 @@ impl Walker {
         };
         loop {
             let met;
-            (here, met) = self.plain_fields(data, row, here);
+            (here, met) = self.plain_fields::<C>(data, row, here);
             if met == Met::End {
                 break;
             }
@@ -236,13 +249,13 @@ impl Walker {
     /// What it finds may lie behind the record's end, but then so does the brace. That a string
     /// ends with a quote is seen by the next text, which begins with it.
     #[inline(always)]
-    fn plain_fields(&mut self, data: &[u8], row: usize, mut here: Here) -> (Here, Met) {
+    fn plain_fields<C: Compare>(&mut self, data: &[u8], row: usize, mut here: Here) -> (Here, Met) {
         let (steps, stops) = (&*self.texts.steps, self.masks.stops());
         let spans = &mut self.spans[row..];
         let met = loop {
             let step = steps[usize::from(here.step)].next;
             let found = &steps[usize::from(step)];
-            if !found.head_stands_at(data, here.at) {
+            if !found.head_stands_at::<C>(data, here.at) {
                 break Met::Text;
             }
             let (at, target) = (here.at + usize::from(found.length), found.target);

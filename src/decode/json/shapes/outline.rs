@@ -1,19 +1,15 @@
 //! What a record is like, but for the texts of its values.
 
+use super::super::compare::{TEXT_BYTES, Text};
 use super::super::number::Number;
-use super::super::texts::Target;
+use super::super::texts::{Columns, Target};
 use super::super::value::skip_blanks;
 use super::super::walk::{GROUP, Written};
-use super::{Field, NUMBERS_MAX, RECORD_BYTES_MAX, Shape, TEXT_BYTES, Text, Until};
-use hashbrown::HashMap;
+use super::{Field, NUMBERS_MAX, RECORD_BYTES_MAX, Shape, Until};
 
 /// The shape of a JSON object. `None` for one that has none: it is too long, has escapes, a wanted
 /// key twice, an object or array that is wanted, too many numbers, or two without a string between.
-pub(super) fn outline(
-    record: &[u8],
-    columns: &HashMap<Box<[u8]>, Target>,
-    unwanted: Target,
-) -> Option<Shape> {
+pub(super) fn outline(record: &[u8], columns: &Columns, unwanted: Target) -> Option<Shape> {
     if record.len() > RECORD_BYTES_MAX || record.contains(&b'\\') {
         return None;
     }
@@ -31,7 +27,7 @@ pub(super) fn outline(
                     let target = next.take().unwrap_or(unwanted);
                     outline.value(first, target, Until::Stop, 0, close);
                 } else if depth == 1 {
-                    next = columns.get(&record[first..close]).copied();
+                    next = columns.get(&record[first..close]);
                     let bit = next.map_or(0, |target| target.bit);
                     if seen & bit != 0 {
                         return None;
@@ -96,7 +92,8 @@ impl<'a> Outline<'a> {
     fn new(record: &'a [u8], unwanted: Target) -> Self {
         let shape = Shape {
             fields: Vec::new(),
-            last: text(&[]),
+            last: Text::new(&[]),
+            last_length: 0,
             stops: record.iter().filter(|b| is_stop(b)).count(),
             numbers: Vec::new(),
             words: Vec::new(),
@@ -115,10 +112,11 @@ impl<'a> Outline<'a> {
 
     /// Ends the text at hand at `end`, where a value begins; the next text begins at `next`.
     fn value(&mut self, end: usize, target: Target, until: Until, bytes: u32, next: usize) {
-        let text = self.last_piece(end);
+        let (text, length) = self.last_piece(end);
         let values = target.values;
         self.shape.fields.push(Field {
             text,
+            length,
             until,
             bytes,
             values,
@@ -127,20 +125,21 @@ impl<'a> Outline<'a> {
     }
 
     /// The text at hand, which ends at `end`, or what is left of it behind whole pieces.
-    fn last_piece(&mut self, end: usize) -> Text {
+    fn last_piece(&mut self, end: usize) -> (Text, u32) {
         let mut pieces = self.record[self.text..end].chunks(TEXT_BYTES).peekable();
         while let Some(piece) = pieces.next() {
             if pieces.peek().is_none() {
-                return text(piece);
+                return (Text::new(piece), piece.len() as u32);
             }
             self.shape.fields.push(Field {
-                text: text(piece),
+                text: Text::new(piece),
+                length: piece.len() as u32,
                 until: Until::Length,
                 bytes: 0,
                 values: self.unwanted.values,
             });
         }
-        text(&[])
+        (Text::new(&[]), 0)
     }
 
     /// A number. It ends before the first stop of the next text, or before the record's end.
@@ -169,23 +168,12 @@ impl<'a> Outline<'a> {
     }
 
     fn finish(mut self) -> Shape {
-        self.shape.last = self.last_piece(self.record.len());
+        (self.shape.last, self.shape.last_length) = self.last_piece(self.record.len());
         let shape = &mut self.shape;
         shape.is_plain =
             shape.numbers.is_empty() && shape.words.is_empty() && shape.missing.is_empty();
         let is_string = |field: &Field| field.until == Until::Stop && field.bytes == 0;
         shape.is_strings = shape.fields.iter().all(is_string);
         self.shape
-    }
-}
-
-fn text(text: &[u8]) -> Text {
-    let (mut bytes, mut mask) = ([0; TEXT_BYTES], [0; TEXT_BYTES]);
-    bytes[..text.len()].copy_from_slice(text);
-    mask[..text.len()].fill(0xff);
-    Text {
-        bytes,
-        mask,
-        length: text.len() as u32,
     }
 }
