@@ -93,6 +93,7 @@ fn unsafe_stands_in_named_files_only() {
             "decode/json/shapes.rs",
             "decode/json/texts.rs",
             "decode/json/fill.rs",
+            "window/keys.rs",
             "main.rs",
         ],
     );

@@ -35,7 +35,7 @@ pub struct JsonEncoder {
 
 #[derive(Debug, Clone)]
 struct JsonColumn {
-    /// `"name":`, escaped.
+    /// `,"name":`, escaped; without the comma in front of the first value.
     key: Vec<u8>,
     style: Style,
     last_time: LastTime,
@@ -164,11 +164,14 @@ fn append_row<'a>(
         if column.style.ignore_null_fields && cells.is_null(row) {
             continue;
         }
-        if out.len() > start {
-            out.push(b',');
-        }
-        out.extend_from_slice(&column.key);
-        cells.append(row, column.style, &mut column.last_time, out)?;
+        let comma = usize::from(out.len() == start);
+        cells.append(
+            row,
+            &column.key[comma..],
+            column.style,
+            &mut column.last_time,
+            out,
+        )?;
     }
     out.push(b'}');
     Ok(())
@@ -176,7 +179,7 @@ fn append_row<'a>(
 
 impl JsonColumn {
     fn new(name: &str, style: Style) -> JsonColumn {
-        let mut key = Vec::with_capacity(name.len() + 3);
+        let mut key = vec![b','];
         string(&mut key, name.as_bytes());
         key.push(b':');
         JsonColumn {

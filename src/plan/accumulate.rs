@@ -52,6 +52,11 @@ impl AggregateSpec {
         (keys, functions.zip(self.state_widths.clone()).collect())
     }
 
+    /// A segment's keys, and the states of its groups.
+    fn split<'a>(&self, segment: &'a RecordBatch) -> (&'a [ArrayRef], &'a [ArrayRef]) {
+        segment.columns().split_at(self.key_schema.fields().len())
+    }
+
     fn accumulators(&self) -> Result<Vec<Box<dyn GroupsAccumulator>>> {
         self.functions
             .iter()
@@ -139,7 +144,7 @@ impl Keys {
     /// Takes the keys out. (`GroupValuesRows::emit` panics when empty.)
     fn take(&mut self, schema: &SchemaRef) -> Result<Vec<ArrayRef>> {
         match self {
-            Keys::Text(texts) => Ok(vec![texts.take()?]),
+            Keys::Text(texts) => Ok(vec![texts.take()]),
             Keys::Any(groups) if !groups.is_empty() => groups.emit(EmitTo::All).map_err(internal),
             Keys::Any(_) => {
                 let empty = |f: &Arc<Field>| arrow::array::new_empty_array(f.data_type());
@@ -168,6 +173,29 @@ impl GroupStore {
                 Ok(())
             }
         }
+    }
+
+    /// Adds the states of a segment to the groups in `ids`, of which there are `groups`.
+    fn merge_states(&mut self, segment: &RecordBatch, groups: usize) -> Result<()> {
+        let (_, mut states) = self.spec.split(segment);
+        for (accumulator, width) in self.accumulators.iter_mut().zip(&self.spec.state_widths) {
+            let (state, others) = states.split_at(*width);
+            accumulator
+                .merge_batch(state, &self.ids, groups)
+                .map_err(internal)?;
+            states = others;
+        }
+        Ok(())
+    }
+
+    /// Takes the results out, behind `keys`.
+    fn take_results(&mut self, keys: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+        let mut columns = keys;
+        for accumulator in &mut self.accumulators {
+            columns.push(accumulator.evaluate(EmitTo::All).map_err(internal)?);
+        }
+        self.accumulators = self.spec.accumulators()?;
+        segment_batch(columns, rows)
     }
 
     fn take_keys(&mut self) -> Result<Vec<ArrayRef>> {
@@ -213,18 +241,9 @@ impl Store for GroupStore {
     }
 
     fn merge(&mut self, segment: &RecordBatch) -> Result<()> {
-        let key_count = self.spec.key_schema.fields().len();
-        let columns = segment.columns();
-        self.intern(&columns[..key_count], segment.num_rows())?;
-        let groups = self.groups();
-        let mut at = key_count;
-        for (accumulator, width) in self.accumulators.iter_mut().zip(&self.spec.state_widths) {
-            accumulator
-                .merge_batch(&columns[at..at + width], &self.ids, groups)
-                .map_err(internal)?;
-            at += width;
-        }
-        Ok(())
+        let (keys, _) = self.spec.split(segment);
+        self.intern(keys, segment.num_rows())?;
+        self.merge_states(segment, self.groups())
     }
 
     fn seal(&mut self) -> Result<RecordBatch> {
@@ -241,12 +260,18 @@ impl Store for GroupStore {
     fn evaluate(&mut self) -> Result<RecordBatch> {
         self.ensure_keyless_group()?;
         let rows = self.groups();
-        let mut columns = self.take_keys()?;
-        for accumulator in &mut self.accumulators {
-            columns.push(accumulator.evaluate(EmitTo::All).map_err(internal)?);
-        }
-        self.accumulators = self.spec.accumulators()?;
-        segment_batch(columns, rows)
+        let keys = self.take_keys()?;
+        self.take_results(keys, rows)
+    }
+
+    /// A segment has each group once: there is nothing to look up.
+    fn evaluate_one(&mut self, segment: &RecordBatch) -> Result<RecordBatch> {
+        let rows = segment.num_rows();
+        self.ids.clear();
+        self.ids.extend(0..rows);
+        self.merge_states(segment, rows)?;
+        let (keys, _) = self.spec.split(segment);
+        self.take_results(keys.to_vec(), rows)
     }
 
     fn groups(&self) -> usize {

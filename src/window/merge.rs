@@ -198,8 +198,11 @@ impl WindowMerge {
         if held.is_empty() {
             return Ok(None);
         }
-        // Groups are numbered in the order in which they come: the changed ones come first.
         let mut store = self.aggregate.store()?;
+        if let ([(_, batch)], Scope::All) = (held, scope) {
+            return store.evaluate_one(batch).map(Some);
+        }
+        // Groups are numbered in the order in which they come: the changed ones come first.
         for (_, batch) in held.iter().filter(|(fresh, _)| *fresh) {
             store.merge(batch)?;
         }

@@ -83,6 +83,12 @@ pub trait Store: Send {
     /// empty.
     fn evaluate(&mut self) -> Result<RecordBatch>;
 
+    /// The results of one segment alone, in its order. The store is, and stays, empty.
+    fn evaluate_one(&mut self, segment: &RecordBatch) -> Result<RecordBatch> {
+        self.merge(segment)?;
+        self.evaluate()
+    }
+
     /// Number of groups.
     fn groups(&self) -> usize;
 

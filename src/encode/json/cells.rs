@@ -23,7 +23,8 @@ pub(super) enum Cells<'a> {
     Other(&'a dyn Array),
 }
 
-/// The last timestamp of a column and how it is written: all rows of a window have the same.
+/// The last timestamp of a column and how it is written, behind its key: all rows of a window have
+/// the same.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LastTime {
     micros: Option<(i64, bool)>,
@@ -63,15 +64,31 @@ impl<'a> Cells<'a> {
         }
     }
 
-    /// Appends the value of a row, as [`value`] does.
+    /// Appends `key` and the value of a row, as [`value`] does. (A column's key may have a comma in
+    /// front for one row and none for another: then so has what `last` remembers.)
     #[inline]
     pub(super) fn append(
         self,
         row: usize,
+        key: &[u8],
         style: Style,
         last: &mut LastTime,
         out: &mut Vec<u8>,
     ) -> Result<()> {
+        if let Cells::Micros(array) = self
+            && array.is_valid(row)
+        {
+            let time = (array.value(row), array.timezone().is_some());
+            if last.micros != Some(time) || !last.written.starts_with(key) {
+                last.written.clear();
+                last.written.extend_from_slice(key);
+                value(array, row, style, &mut last.written)?;
+                last.micros = Some(time);
+            }
+            out.extend_from_slice(&last.written);
+            return Ok(());
+        }
+        out.extend_from_slice(key);
         match self {
             Cells::Text(array) if array.is_valid(row) => {
                 string(out, array.value(row).as_bytes());
@@ -80,15 +97,6 @@ impl<'a> Cells<'a> {
             Cells::Long(array) if array.is_valid(row) => scalar::integer(out, array.value(row)),
             Cells::Double(array) if array.is_valid(row) && array.value(row).is_finite() => {
                 scalar::float64(out, array.value(row));
-            }
-            Cells::Micros(array) if array.is_valid(row) => {
-                let time = (array.value(row), array.timezone().is_some());
-                if last.micros != Some(time) {
-                    last.written.clear();
-                    value(array, row, style, &mut last.written)?;
-                    last.micros = Some(time);
-                }
-                out.extend_from_slice(&last.written);
             }
             other => return value(other.array(), row, style, out),
         }
