@@ -1,15 +1,20 @@
 //! Window aggregation of one worker: rows per second through filter, windows and groups, with
 //! the merge of the closed windows. Input is decoded already; see `decode` for the rest.
-//! And the merge alone: result rows per second by the number of panes that a window has.
+//! And the merge alone: result rows per second by the number of panes that a window has. And the text
+//! keys alone, beside DataFusion's.
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use datafusion_physical_plan::aggregates::group_values::{GroupValues, new_group_values};
+use datafusion_physical_plan::aggregates::order::GroupOrdering;
 use std::hint::black_box;
 use std::sync::Arc;
 use windrow::plan::{Body, Job, QueryPlan, Settings, plan_script};
 use windrow::watermark::PartitionWatermark;
 use windrow::window::Segment;
 use windrow::window::assign::NEVER;
+use windrow::window::keys::TextKeys;
 use windrow::window::merge::{Scope, WindowMerge};
 use windrow::window::table::WindowTable;
 
@@ -175,5 +180,51 @@ fn merges(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, windows, merges);
+/// A million texts to ids, short ones and long ones, of few keys and of as many as rows.
+fn keys(c: &mut Criterion) {
+    const COUNT: u64 = 1_000_000;
+    let schema = Arc::new(Schema::new(vec![Field::new("k", DataType::Utf8View, true)]));
+    let mut group = c.benchmark_group("keys");
+    group
+        .sample_size(10)
+        .throughput(Throughput::Elements(COUNT));
+    for (name, prefix) in [("short", "k"), ("long", "a-longer-key-")] {
+        for distinct in [300, 20_000, COUNT] {
+            let texts: Vec<String> = (0..COUNT)
+                .map(|i| format!("{prefix}{}", i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40))
+                .collect();
+            let text = |i: u64| &texts[(i * 7919 % distinct) as usize];
+            let batches: Vec<ArrayRef> = (0..COUNT)
+                .step_by(BATCH)
+                .map(|from| (from..(from + BATCH as u64).min(COUNT)).map(text))
+                .map(|texts| Arc::new(StringViewArray::from_iter_values(texts)) as ArrayRef)
+                .collect();
+            let mut ids = Vec::new();
+            group.bench_function(format!("{name}/{distinct}/windrow"), |b| {
+                b.iter(|| {
+                    let mut keys = TextKeys::default();
+                    for batch in &batches {
+                        let texts = batch.as_any().downcast_ref().expect("a view array");
+                        keys.intern(texts, &mut ids);
+                    }
+                    keys.len()
+                });
+            });
+            group.bench_function(format!("{name}/{distinct}/DataFusion"), |b| {
+                b.iter(|| {
+                    let keys = new_group_values(schema.clone(), &GroupOrdering::None);
+                    let mut keys: Box<dyn GroupValues> = keys.expect("text keys");
+                    for batch in &batches {
+                        keys.intern(std::slice::from_ref(batch), &mut ids)
+                            .expect("ids");
+                    }
+                    keys.len()
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, windows, merges, keys);
 criterion_main!(benches);
