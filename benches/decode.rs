@@ -1,7 +1,8 @@
 //! Nanoseconds per record of the decoders: `cargo bench --bench decode`.
 //!
 //! Records are made by a seeded generator. A batch is as long as the engine's. Quicker, and less
-//! exact: `cargo bench --bench decode -- --quick`.
+//! exact: `cargo bench --bench decode -- --quick`. sonic-rs has vectors only where the whole build is for
+//! this processor: `RUSTFLAGS="-C target-cpu=native" cargo bench --bench decode`.
 
 #[path = "decode/inputs.rs"]
 mod inputs;
