@@ -36,6 +36,13 @@ pub struct Assignment {
     pub max_us: i64,
 }
 
+impl Assignment {
+    /// How messages name an offset: `clicks/3 offset 42`.
+    pub fn place(&self, offset: i64) -> String {
+        format!("{}/{} offset {offset}", self.topic, self.partition)
+    }
+}
+
 /// Puts partitions where an earlier run has left them; those it did not know keep their start.
 pub fn resume_at(assignments: &mut [Assignment], resume: Option<&[PartitionSnapshot]>) {
     for assignment in assignments {

@@ -2,7 +2,8 @@
 //!
 //! A view of up to twelve bytes holds its whole text, so two of them are equal when they are one
 //! number, and that number is what is hashed: no text is looked at. Longer texts are copied and
-//! compared. The hash is seeded for each process: who writes the keys cannot choose collisions.
+//! compared. The hashes are seeded for each process, so who writes the keys does not know which
+//! collide (that of long texts, foldhash's, is not proof against who can try them out and take times).
 //!
 //! The table is an array of words, a hash's upper half beside an id, with linear probing; what
 //! an id stands for is in arrays by id. With many keys each of the two is a miss of the cache. So

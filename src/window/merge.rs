@@ -7,7 +7,7 @@
 use super::ends::Ends;
 use super::largest::{too_large, window_text};
 use super::spill::{PARTS, SpillTo, divide};
-use super::stacks::{Panes, TwoStacks, merge_all};
+use super::stacks::{Panes, TwoStacks, evaluate_all, merge_all};
 use super::{Aggregate, Assign, HeldSegment, Segment, segment_id};
 use crate::batches;
 use crate::error::{Error, Result};
@@ -195,29 +195,24 @@ impl WindowMerge {
         held: &[(bool, &RecordBatch)],
         scope: Scope,
     ) -> Result<Option<RecordBatch>> {
-        if held.is_empty() {
-            return Ok(None);
-        }
-        let mut store = self.aggregate.store()?;
-        if let ([(_, batch)], Scope::All) = (held, scope) {
-            return store.evaluate_one(batch).map(Some);
-        }
         // Groups are numbered in the order in which they come: the changed ones come first.
-        for (_, batch) in held.iter().filter(|(fresh, _)| *fresh) {
+        let mut held = held.to_vec();
+        held.sort_by_key(|(fresh, _)| !*fresh);
+        let parts: Vec<&RecordBatch> = held.iter().map(|(_, batch)| *batch).collect();
+        if scope == Scope::All || parts.is_empty() {
+            return evaluate_all(&parts, self.aggregate.as_ref());
+        }
+        let (fresh, others) = parts.split_at(held.partition_point(|(fresh, _)| *fresh));
+        let mut store = self.aggregate.store()?;
+        for batch in fresh {
             store.merge(batch)?;
         }
-        let changed = match held.iter().any(|(fresh, _)| *fresh) {
-            true => store.groups(),
-            false => 0,
-        };
-        for (_, batch) in held.iter().filter(|(fresh, _)| !*fresh) {
+        // (Without keys there is a group from the start.)
+        let changed = if fresh.is_empty() { 0 } else { store.groups() };
+        for batch in others {
             store.merge(batch)?;
         }
-        let mut batch = store.evaluate()?;
-        if scope == Scope::Changed {
-            batch = batch.slice(0, changed);
-        }
-        Ok(Some(batch))
+        Ok(Some(store.evaluate()?.slice(0, changed)))
     }
 
     /// The result of a window in pieces that have no group in common: one piece, unless some of

@@ -140,15 +140,7 @@ impl TwoStacks {
             .chain(self.stragglers.iter().map(|(_, b)| b))
             .chain(&self.back)
             .chain(&self.recent);
-        let mut store = None;
-        for part in parts {
-            let store = match &mut store {
-                Some(store) => store,
-                None => store.insert(aggregate.store()?),
-            };
-            store.merge(part)?;
-        }
-        store.map(|mut s| s.evaluate()).transpose()
+        evaluate_all(&parts.collect::<Vec<_>>(), aggregate)
     }
 
     /// The back from `start` on, where all windows begin that end up to the next start.
@@ -261,4 +253,23 @@ pub(super) fn merge_all(
         store.merge(part)?;
     }
     store.seal().map(Some)
+}
+
+/// The results of some segments together, groups in the order in which they come; `None` for no
+/// segment.
+pub(super) fn evaluate_all(
+    parts: &[&RecordBatch],
+    aggregate: &dyn Aggregate,
+) -> Result<Option<RecordBatch>> {
+    if parts.is_empty() {
+        return Ok(None);
+    }
+    let mut store = aggregate.store()?;
+    if let [part] = parts {
+        return store.evaluate_one(part).map(Some);
+    }
+    for part in parts {
+        store.merge(part)?;
+    }
+    store.evaluate().map(Some)
 }

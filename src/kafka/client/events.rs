@@ -1,10 +1,10 @@
 //! What librdkafka says beside messages: ends of partitions, errors, its log.
 
-use super::{KafkaReader, Partition, State};
+use super::{KafkaReader, State};
 use crate::error::{Error, Result};
 use crate::kafka::faults;
 use crate::kafka::topic_ids::{Described, TopicId, describe};
-use crate::source::{Assignment, Polled};
+use crate::source::Polled;
 use rdkafka_sys as sys;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::PoisonError;
@@ -163,15 +163,8 @@ impl KafkaReader {
     }
 
     fn place(&self, p: usize) -> String {
-        let Partition {
-            assignment,
-            position,
-            ..
-        } = &self.partitions[p];
-        let Assignment {
-            topic, partition, ..
-        } = assignment;
-        format!("{topic}/{partition} offset {position}")
+        let partition = &self.partitions[p];
+        partition.assignment.place(partition.position)
     }
 
     /// A response as a whole cannot be read; asking again would give the same.

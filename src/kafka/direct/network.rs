@@ -102,7 +102,10 @@ impl DirectReader {
     /// Asking again would give the same response.
     fn too_large(&self, link: usize, bytes: usize) -> Error {
         let asked = self.partitions.iter().filter(|p| p.leader == Some(link));
-        let places: Vec<String> = asked.take(3).map(|p| p.place(p.position)).collect();
+        let places: Vec<String> = asked
+            .take(3)
+            .map(|p| p.assignment.place(p.position))
+            .collect();
         Error::env(format!(
             "Kafka answers with {bytes} bytes, more than {} MB: there is a record batch too large, at {}",
             FRAME_MAX >> 20,

@@ -65,16 +65,8 @@ impl Partition {
         end.map(|end| end.max(self.delivered))
     }
 
-    /// E.g. `clicks/3 offset 42`.
-    pub fn place(&self, offset: i64) -> String {
-        let Assignment {
-            topic, partition, ..
-        } = &self.assignment;
-        format!("{topic}/{partition} offset {offset}")
-    }
-
     pub fn fault(&self, fault: &Fault) -> Error {
-        let place = self.place(fault.offset);
+        let place = self.assignment.place(fault.offset);
         match &fault.reason {
             Reason::OldFormat(_) => Error::env(format!("{place}: {}", fault.reason))
                 .with_hint("'source.client' = 'librdkafka' reads it"),
@@ -85,29 +77,32 @@ impl Partition {
     }
 
     pub fn out_of_range(&self, text: &str) -> Error {
-        faults::out_of_range(&self.place(self.position), text)
+        faults::out_of_range(&self.assignment.place(self.position), text)
     }
 
     pub fn gone(&self, text: &str) -> Error {
-        faults::gone(&self.place(self.delivered), Some(text))
+        faults::gone(&self.assignment.place(self.delivered), Some(text))
     }
 
     pub fn recreated(&self) -> Error {
-        faults::recreated(&self.assignment.topic, &self.place(self.delivered))
+        faults::recreated(
+            &self.assignment.topic,
+            &self.assignment.place(self.delivered),
+        )
     }
 
     pub fn corrupt(&self, text: &str) -> Error {
-        faults::corrupt(&self.place(self.position), text)
+        faults::corrupt(&self.assignment.place(self.position), text)
     }
 
     pub fn refused(&self, text: &str) -> Error {
-        let place = self.place(self.position);
+        let place = self.assignment.place(self.position);
         Error::env(format!("Kafka does not serve {place}: {text}"))
             .with_hint("'source.client' = 'librdkafka' may do better")
     }
 
     pub fn forbidden(&self, who: &str, text: &str) -> Error {
-        let place = self.place(self.position);
+        let place = self.assignment.place(self.position);
         faults::forbidden(who, &self.assignment.topic, &place, text)
     }
 }

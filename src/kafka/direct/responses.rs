@@ -110,7 +110,10 @@ impl DirectReader {
                 if now.saturating_duration_since(since) >= OTHER_MAX {
                     return Err(p.recreated());
                 }
-                self.reason = format!("{}: the topic has another id", p.place(p.position));
+                self.reason = format!(
+                    "{}: the topic has another id",
+                    p.assignment.place(p.position)
+                );
                 p.lost();
                 return Ok(());
             }
@@ -138,7 +141,7 @@ impl DirectReader {
             p.leader = leader;
             if leader.is_none() {
                 let text = if code == 0 { "no leader" } else { &text };
-                self.reason = format!("{}: {text}", p.place(p.position));
+                self.reason = format!("{}: {text}", p.assignment.place(p.position));
             }
         }
         Ok(())
@@ -204,7 +207,7 @@ impl DirectReader {
             }
             Kind::Final => return Err(partition.refused(&text)),
             Kind::Unknown | Kind::Passing => {
-                self.reason = format!("{}: {text}", partition.place(partition.position));
+                self.reason = format!("{}: {text}", partition.assignment.place(partition.position));
                 partition.lost();
                 return Ok(None);
             }
@@ -223,7 +226,7 @@ impl DirectReader {
             Some(next) => partition.position = partition.position.max(next),
             None if scan.cut_short => {
                 if partition.fetch_bytes >= BATCH_MAX {
-                    let place = partition.place(partition.position);
+                    let place = partition.assignment.place(partition.position);
                     let text = format!("{place}: the record batch has more than {BATCH_MAX} bytes");
                     return Err(
                         Error::env(text).with_hint("'source.client' = 'librdkafka' reads it")
