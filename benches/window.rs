@@ -138,6 +138,14 @@ fn windows(c: &mut Criterion) {
             "hop_60s_10s",
             "SELECT window_start, k, count(*), sum(v) FROM HOP(t, ts, INTERVAL '10' SECOND, INTERVAL '60' SECOND) GROUP BY window_start, window_end, k",
         ),
+        (
+            "tumble_60s_distinct",
+            "SELECT window_start, v, count(DISTINCT k) FROM TUMBLE(t, ts, INTERVAL '60' SECOND) GROUP BY window_start, window_end, v",
+        ),
+        (
+            "hop_60s_1s_distinct",
+            "SELECT window_start, v, count(DISTINCT k) FROM HOP(t, ts, INTERVAL '1' SECOND, INTERVAL '60' SECOND) GROUP BY window_start, window_end, v",
+        ),
     ];
     for (name, sql) in queries {
         let job = job(sql);

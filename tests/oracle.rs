@@ -64,13 +64,13 @@ const CASES: &[Case] = &[
     },
     Case {
         windows: Windows::Sliding { size: 12, slide: 4 },
-        stream: "SELECT window_start, k, count(*) c, sum(v) s, count(v) n, max(v) hi FROM HOP(t, ts, INTERVAL '4' SECOND, INTERVAL '12' SECOND) GROUP BY window_start, window_end, k",
-        batch: "SELECT s, k, count(*), sum(v), count(v), max(v) FROM w GROUP BY s, e, k",
+        stream: "SELECT window_start, k, count(*) c, sum(v) s, count(v) n, max(v) hi, count(DISTINCT CAST(v AS STRING)) FILTER (WHERE v > 1) d FROM HOP(t, ts, INTERVAL '4' SECOND, INTERVAL '12' SECOND) GROUP BY window_start, window_end, k",
+        batch: "SELECT s, k, count(*), sum(v), count(v), max(v), count(DISTINCT CAST(v AS VARCHAR)) FILTER (WHERE v > 1) FROM w GROUP BY s, e, k",
     },
     Case {
         windows: Windows::Sliding { size: 10, slide: 4 },
-        stream: "SELECT window_start, window_end, count(*) c, median(v) m, count(*) FILTER (WHERE v > 0) p FROM HOP(t, ts, INTERVAL '4' SECOND, INTERVAL '10' SECOND) WHERE v IS NULL OR v <> 3 GROUP BY window_start, window_end",
-        batch: "SELECT s, e, count(*), median(v), count(*) FILTER (WHERE v > 0) FROM w WHERE v IS NULL OR v <> 3 GROUP BY s, e",
+        stream: "SELECT window_start, window_end, count(*) c, median(v) m, count(*) FILTER (WHERE v > 0) p, count(DISTINCT k) d, count(DISTINCT CAST(v AS DOUBLE)) f FROM HOP(t, ts, INTERVAL '4' SECOND, INTERVAL '10' SECOND) WHERE v IS NULL OR v <> 3 GROUP BY window_start, window_end",
+        batch: "SELECT s, e, count(*), median(v), count(*) FILTER (WHERE v > 0), count(DISTINCT k), count(DISTINCT CAST(v AS DOUBLE)) FROM w WHERE v IS NULL OR v <> 3 GROUP BY s, e",
     },
     // Enough slides for `window/stacks.rs`.
     Case {

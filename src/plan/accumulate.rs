@@ -1,12 +1,14 @@
 //! Groups and accumulators of one aggregation, on DataFusion's `GroupValues` and
 //! `GroupsAccumulator`: the adapter behind [`crate::window::Aggregate`].
 
+use super::distinct::{CountedElsewhere, DistinctCount, counted_items, lengths};
 use super::errors::internal;
 use crate::error::{Error, Result};
+use crate::window::distinct::{Distinct, Interner};
 use crate::window::keys::TextKeys;
 use crate::window::{Aggregate, Input, Store, segment_batch};
 use arrow::array::{ArrayRef, AsArray};
-use arrow::datatypes::{DataType, Field, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion_expr::{EmitTo, GroupsAccumulator};
 use datafusion_physical_expr::GroupsAccumulatorAdapter;
@@ -16,13 +18,17 @@ use datafusion_physical_plan::aggregates::order::GroupOrdering;
 use std::sync::Arc;
 
 /// What one `GROUP BY` keeps: the key types and the aggregate functions.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct AggregateSpec {
     /// Group keys without the window's columns.
     key_schema: SchemaRef,
     functions: Vec<Arc<AggregateFunctionExpr>>,
     /// State columns of each function.
     state_widths: Vec<usize>,
+    /// The values of each function that is a distinct count of ours.
+    counted: Vec<Option<FieldRef>>,
+    /// Those are kept elsewhere.
+    without_distinct: bool,
 }
 
 impl AggregateSpec {
@@ -35,10 +41,13 @@ impl AggregateSpec {
             .map(|f| f.state_fields().map(|s| s.len()))
             .collect::<Result<_, _>>()
             .map_err(internal)?;
+        let counted = functions.iter().map(|f| counted_items(f)).collect();
         Ok(Self {
             key_schema,
             functions,
             state_widths,
+            counted,
+            without_distinct: false,
         })
     }
 
@@ -58,20 +67,33 @@ impl AggregateSpec {
     }
 
     fn accumulators(&self) -> Result<Vec<Box<dyn GroupsAccumulator>>> {
+        let of_function = |(f, counted): (&Arc<AggregateFunctionExpr>, &Option<FieldRef>)| {
+            let made: Box<dyn GroupsAccumulator> = match counted {
+                Some(items) if self.without_distinct => Box::new(CountedElsewhere::new(items)),
+                Some(items) => Box::new(DistinctCount::new(items)?),
+                None => accumulator(f).map_err(internal)?,
+            };
+            Ok(made)
+        };
         self.functions
             .iter()
-            .map(|f| {
-                if f.groups_accumulator_supported() {
-                    return f.create_groups_accumulator();
-                }
-                let f = f.clone();
-                Ok(Box::new(GroupsAccumulatorAdapter::new(move || {
-                    f.create_accumulator()
-                })) as _)
-            })
-            .collect::<datafusion_common::Result<_>>()
-            .map_err(internal)
+            .zip(&self.counted)
+            .map(of_function)
+            .collect()
     }
+}
+
+/// DataFusion's accumulator of a function.
+fn accumulator(
+    function: &Arc<AggregateFunctionExpr>,
+) -> datafusion_common::Result<Box<dyn GroupsAccumulator>> {
+    if function.groups_accumulator_supported() {
+        return function.create_groups_accumulator();
+    }
+    let f = function.clone();
+    Ok(Box::new(GroupsAccumulatorAdapter::new(move || {
+        f.create_accumulator()
+    })))
 }
 
 /// The factory that the window tables are given.
@@ -96,17 +118,41 @@ impl Aggregate for AggregateFactory {
     fn keys(&self) -> usize {
         self.0.key_schema.fields().len()
     }
+
+    fn distinct(&self) -> Option<Distinct> {
+        let mut columns = Vec::new();
+        let mut state = self.keys();
+        for (i, (counted, width)) in self.0.counted.iter().zip(&self.0.state_widths).enumerate() {
+            if counted.is_some() {
+                columns.push((state, self.keys() + i));
+            }
+            state += width;
+        }
+        let rest = AggregateSpec {
+            without_distinct: true,
+            ..(*self.0).clone()
+        };
+        (!columns.is_empty()).then(|| Distinct {
+            columns,
+            rest: Arc::new(AggregateFactory(Arc::new(rest))),
+            interner: |types| {
+                let field = |t: &DataType| Field::new("", t.clone(), true);
+                let fields: Vec<Field> = types.iter().map(field).collect();
+                Ok(Box::new(Keys::new(&Arc::new(Schema::new(fields)))?))
+            },
+        })
+    }
 }
 
 /// Keys to dense ids.
-enum Keys {
+pub(super) enum Keys {
     /// One text.
     Text(TextKeys),
     Any(Box<dyn GroupValues>),
 }
 
 impl Keys {
-    fn new(schema: &SchemaRef) -> Result<Self> {
+    pub fn new(schema: &SchemaRef) -> Result<Self> {
         Ok(match &schema.fields()[..] {
             [key] if *key.data_type() == DataType::Utf8View => Keys::Text(TextKeys::default()),
             _ => {
@@ -116,6 +162,20 @@ impl Keys {
         })
     }
 
+    /// Takes the keys out. (`GroupValuesRows::emit` panics when empty.)
+    pub fn take(&mut self, schema: &SchemaRef) -> Result<Vec<ArrayRef>> {
+        match self {
+            Keys::Text(texts) => Ok(vec![texts.take()]),
+            Keys::Any(groups) if !groups.is_empty() => groups.emit(EmitTo::All).map_err(internal),
+            Keys::Any(_) => {
+                let empty = |f: &Arc<Field>| arrow::array::new_empty_array(f.data_type());
+                Ok(schema.fields().iter().map(empty).collect())
+            }
+        }
+    }
+}
+
+impl Interner for Keys {
     fn intern(&mut self, keys: &[ArrayRef], ids: &mut Vec<usize>) -> Result<()> {
         match self {
             Keys::Text(texts) => {
@@ -127,7 +187,7 @@ impl Keys {
         Ok(())
     }
 
-    fn len(&self) -> usize {
+    fn count(&self) -> usize {
         match self {
             Keys::Text(texts) => texts.len(),
             Keys::Any(groups) => groups.len(),
@@ -138,18 +198,6 @@ impl Keys {
         match self {
             Keys::Text(texts) => texts.bytes(),
             Keys::Any(groups) => groups.size(),
-        }
-    }
-
-    /// Takes the keys out. (`GroupValuesRows::emit` panics when empty.)
-    fn take(&mut self, schema: &SchemaRef) -> Result<Vec<ArrayRef>> {
-        match self {
-            Keys::Text(texts) => Ok(vec![texts.take()]),
-            Keys::Any(groups) if !groups.is_empty() => groups.emit(EmitTo::All).map_err(internal),
-            Keys::Any(_) => {
-                let empty = |f: &Arc<Field>| arrow::array::new_empty_array(f.data_type());
-                Ok(schema.fields().iter().map(empty).collect())
-            }
         }
     }
 }
@@ -173,29 +221,6 @@ impl GroupStore {
                 Ok(())
             }
         }
-    }
-
-    /// Adds the states of a segment to the groups in `ids`, of which there are `groups`.
-    fn merge_states(&mut self, segment: &RecordBatch, groups: usize) -> Result<()> {
-        let (_, mut states) = self.spec.split(segment);
-        for (accumulator, width) in self.accumulators.iter_mut().zip(&self.spec.state_widths) {
-            let (state, others) = states.split_at(*width);
-            accumulator
-                .merge_batch(state, &self.ids, groups)
-                .map_err(internal)?;
-            states = others;
-        }
-        Ok(())
-    }
-
-    /// Takes the results out, behind `keys`.
-    fn take_results(&mut self, keys: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
-        let mut columns = keys;
-        for accumulator in &mut self.accumulators {
-            columns.push(accumulator.evaluate(EmitTo::All).map_err(internal)?);
-        }
-        self.accumulators = self.spec.accumulators()?;
-        segment_batch(columns, rows)
     }
 
     fn take_keys(&mut self) -> Result<Vec<ArrayRef>> {
@@ -241,9 +266,17 @@ impl Store for GroupStore {
     }
 
     fn merge(&mut self, segment: &RecordBatch) -> Result<()> {
-        let (keys, _) = self.spec.split(segment);
+        let (keys, mut states) = self.spec.split(segment);
         self.intern(keys, segment.num_rows())?;
-        self.merge_states(segment, self.groups())
+        let groups = self.groups();
+        for (accumulator, width) in self.accumulators.iter_mut().zip(&self.spec.state_widths) {
+            let (state, others) = states.split_at(*width);
+            accumulator
+                .merge_batch(state, &self.ids, groups)
+                .map_err(internal)?;
+            states = others;
+        }
+        Ok(())
     }
 
     fn seal(&mut self) -> Result<RecordBatch> {
@@ -260,22 +293,41 @@ impl Store for GroupStore {
     fn evaluate(&mut self) -> Result<RecordBatch> {
         self.ensure_keyless_group()?;
         let rows = self.groups();
-        let keys = self.take_keys()?;
-        self.take_results(keys, rows)
+        let mut columns = self.take_keys()?;
+        for accumulator in &mut self.accumulators {
+            columns.push(accumulator.evaluate(EmitTo::All).map_err(internal)?);
+        }
+        self.accumulators = self.spec.accumulators()?;
+        segment_batch(columns, rows)
     }
 
-    /// A segment has each group once: there is nothing to look up.
+    /// A segment has each group once, and of each list each value: there is nothing to look up.
     fn evaluate_one(&mut self, segment: &RecordBatch) -> Result<RecordBatch> {
         let rows = segment.num_rows();
         self.ids.clear();
         self.ids.extend(0..rows);
-        self.merge_states(segment, rows)?;
-        let (keys, _) = self.spec.split(segment);
-        self.take_results(keys.to_vec(), rows)
+        let (keys, mut states) = self.spec.split(segment);
+        let mut columns = keys.to_vec();
+        for (i, width) in self.spec.state_widths.iter().enumerate() {
+            let (state, others) = states.split_at(*width);
+            columns.push(match self.spec.counted[i] {
+                Some(_) => lengths(&state[0]),
+                None => {
+                    let accumulator = &mut self.accumulators[i];
+                    let merged = accumulator.merge_batch(state, &self.ids, rows);
+                    merged
+                        .and_then(|()| accumulator.evaluate(EmitTo::All))
+                        .map_err(internal)?
+                }
+            });
+            states = others;
+        }
+        self.accumulators = self.spec.accumulators()?;
+        segment_batch(columns, rows)
     }
 
     fn groups(&self) -> usize {
-        self.groups.as_ref().map_or(1, Keys::len)
+        self.groups.as_ref().map_or(1, Keys::count)
     }
 
     fn bytes(&self) -> usize {

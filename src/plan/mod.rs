@@ -7,6 +7,7 @@ mod accumulate;
 mod casts;
 mod cut;
 mod ddl;
+mod distinct;
 mod errors;
 pub mod explain;
 mod finish;

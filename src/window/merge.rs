@@ -4,6 +4,7 @@
 //! query's watermark reaches its end, or (output modes update and complete) at a trigger when
 //! one of its panes has changed.
 
+use super::distinct::Latest;
 use super::ends::Ends;
 use super::largest::{too_large, window_text};
 use super::spill::{PARTS, SpillTo, divide};
@@ -43,6 +44,8 @@ pub struct WindowMerge {
     entering: BTreeSet<(i64, i64)>,
     /// `None`: windows overlap too little.
     stacks: Option<TwoStacks>,
+    /// `None`: no distinct counts, or windows do not overlap.
+    latest: Option<Latest>,
     /// Ends of windows that have data and are not final.
     pending: Ends,
     /// Ends of windows that changed since they were last evaluated.
@@ -62,6 +65,7 @@ impl WindowMerge {
     pub fn new(assign: Assign, aggregate: Arc<dyn Aggregate>) -> Self {
         Self {
             assign,
+            latest: Latest::new(&assign, aggregate.as_ref()),
             aggregate,
             panes: Panes::new(),
             entering: BTreeSet::new(),
@@ -107,6 +111,11 @@ impl WindowMerge {
         }
         if let Some(stacks) = &mut self.stacks {
             stacks.absorbed(held.from_end);
+        }
+        if let Some(latest) = &mut self.latest {
+            latest.absorbed(held.from_end);
+        }
+        if self.stacks.is_some() || self.latest.is_some() {
             self.entering.insert((held.from_end, held.pane));
         }
         let segments = self.panes.entry(held.pane).or_default();
@@ -160,13 +169,26 @@ impl WindowMerge {
     pub fn evaluate(&mut self, end: i64, scope: Scope) -> Result<Option<WindowResult>> {
         self.changed.remove(end);
         let start = self.assign.start_of(end);
+        let latest = self.latest.as_ref().filter(|_| scope == Scope::All);
+        let aggregate = latest.map_or_else(|| self.aggregate.clone(), Latest::rest);
         let batch = match (&mut self.stacks, scope) {
             (Some(stacks), Scope::All) => {
-                stacks.evaluate(end, &self.panes, &self.entering, self.aggregate.as_ref())?
+                stacks.evaluate(end, &self.panes, &self.entering, aggregate.as_ref())?
             }
-            _ => self.merge_panes(end, scope)?,
+            _ => {
+                // Pane by pane.
+                let taken = self.taken(end);
+                let held: Vec<_> = taken.iter().map(|h| (h.fresh, &h.batch)).collect();
+                merge_batches(&held, scope, aggregate.as_ref())?
+            }
         };
-        Ok(batch.map(|batch| WindowResult { start, end, batch }))
+        let Some(mut batch) = batch else {
+            return Ok(None);
+        };
+        if let (Some(latest), Scope::All) = (&mut self.latest, scope) {
+            batch = latest.fill(&batch, end, &self.panes, &self.entering)?;
+        }
+        Ok(Some(WindowResult { start, end, batch }))
     }
 
     /// The segments that the window which ends at `end` takes, oldest pane first.
@@ -180,39 +202,6 @@ impl WindowMerge {
             .flat_map(|(_, segments)| segments)
             .filter(|h| h.from_end <= end)
             .collect()
-    }
-
-    /// The result of a window, pane by pane.
-    fn merge_panes(&self, end: i64, scope: Scope) -> Result<Option<RecordBatch>> {
-        let taken = self.taken(end);
-        let held: Vec<(bool, &RecordBatch)> = taken.iter().map(|h| (h.fresh, &h.batch)).collect();
-        self.merge_batches(&held, scope)
-    }
-
-    /// The result of some batches, with whether each came since results were last shown.
-    fn merge_batches(
-        &self,
-        held: &[(bool, &RecordBatch)],
-        scope: Scope,
-    ) -> Result<Option<RecordBatch>> {
-        // Groups are numbered in the order in which they come: the changed ones come first.
-        let mut held = held.to_vec();
-        held.sort_by_key(|(fresh, _)| !*fresh);
-        let parts: Vec<&RecordBatch> = held.iter().map(|(_, batch)| *batch).collect();
-        if scope == Scope::All || parts.is_empty() {
-            return evaluate_all(&parts, self.aggregate.as_ref());
-        }
-        let (fresh, others) = parts.split_at(held.partition_point(|(fresh, _)| *fresh));
-        let mut store = self.aggregate.store()?;
-        for batch in fresh {
-            store.merge(batch)?;
-        }
-        // (Without keys there is a group from the start.)
-        let changed = if fresh.is_empty() { 0 } else { store.groups() };
-        for batch in others {
-            store.merge(batch)?;
-        }
-        Ok(Some(store.evaluate()?.slice(0, changed)))
     }
 
     /// The result of a window in pieces that have no group in common: one piece, unless some of
@@ -252,7 +241,7 @@ impl WindowMerge {
                 return Err(too_large(&what, &batches, keys, self.part_max));
             }
             let held: Vec<(bool, &RecordBatch)> = batches.iter().map(|(f, b)| (*f, b)).collect();
-            if let Some(batch) = self.merge_batches(&held, scope)? {
+            if let Some(batch) = merge_batches(&held, scope, self.aggregate.as_ref())? {
                 each(WindowResult { start, end, batch })?;
             }
         }
@@ -277,6 +266,9 @@ impl WindowMerge {
         if let Some(stacks) = &mut self.stacks {
             // They hold merges of what is now on disk.
             stacks.clear();
+        }
+        if let Some(latest) = &mut self.latest {
+            latest.clear();
         }
         Ok(())
     }
@@ -307,6 +299,9 @@ impl WindowMerge {
         if let Some(stacks) = &mut self.stacks {
             stacks.finalised(watermark, &self.entering);
         }
+        if let Some(latest) = &mut self.latest {
+            latest.finalised(watermark, &self.entering);
+        }
         self.entering = (self.entering).split_off(&(watermark.saturating_add(1), i64::MIN));
         while let Some(entry) = self.panes.first_entry() {
             if self.assign.next_end(*entry.key(), watermark).is_some() {
@@ -330,13 +325,40 @@ impl WindowMerge {
     /// Memory held, in bytes.
     pub fn bytes(&self) -> usize {
         let panes: usize = self.panes.values().flatten().map(HeldSegment::bytes).sum();
-        panes + self.stacks.as_ref().map_or(0, TwoStacks::bytes)
+        let stacks = self.stacks.as_ref().map_or(0, TwoStacks::bytes);
+        panes + stacks + self.latest.as_ref().map_or(0, Latest::bytes)
     }
 
     /// Windows with data that are not final.
     pub fn open_windows(&self) -> usize {
         self.pending.len()
     }
+}
+
+/// The result of some batches, with whether each came since results were last shown.
+fn merge_batches(
+    held: &[(bool, &RecordBatch)],
+    scope: Scope,
+    aggregate: &dyn Aggregate,
+) -> Result<Option<RecordBatch>> {
+    // Groups are numbered in the order in which they come: the changed ones come first.
+    let mut held = held.to_vec();
+    held.sort_by_key(|(fresh, _)| !*fresh);
+    let parts: Vec<&RecordBatch> = held.iter().map(|(_, batch)| *batch).collect();
+    if scope == Scope::All || parts.is_empty() {
+        return evaluate_all(&parts, aggregate);
+    }
+    let (fresh, others) = parts.split_at(held.partition_point(|(fresh, _)| *fresh));
+    let mut store = aggregate.store()?;
+    for batch in fresh {
+        store.merge(batch)?;
+    }
+    // (Without keys there is a group from the start.)
+    let changed = if fresh.is_empty() { 0 } else { store.groups() };
+    for batch in others {
+        store.merge(batch)?;
+    }
+    Ok(Some(store.evaluate()?.slice(0, changed)))
 }
 
 /// Merges segments of one pane that the same windows take and that changed alike: the small ones,

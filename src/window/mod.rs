@@ -12,6 +12,7 @@
 //! *sealed*: its keys and state columns become one immutable batch, and a fresh store goes on.
 
 pub mod assign;
+pub mod distinct;
 mod ends;
 pub mod keys;
 pub mod largest;
@@ -109,6 +110,11 @@ pub trait Aggregate: Send + Sync {
 
     /// Number of group keys.
     fn keys(&self) -> usize;
+
+    /// Its distinct counts, if windows that overlap are better counted apart from the rest.
+    fn distinct(&self) -> Option<distinct::Distinct> {
+        None
+    }
 
     /// Without keys even an empty input has one result row (`SELECT count(*)` of nothing is 0).
     fn is_keyless(&self) -> bool {

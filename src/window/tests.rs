@@ -1,31 +1,52 @@
 //! The merge against its definition: every window is the merge of what its panes hold.
 
+use super::distinct::{Distinct, Interner};
 use super::merge::{Scope, WindowMerge, WindowResult};
 use super::{Aggregate, Assign, Input, Segment, Store, spill};
 use crate::error::Result;
-use arrow::array::{AsArray, Int64Array, StringArray};
+use arrow::array::{ArrayRef, AsArray, Int64Array, ListArray, StringArray};
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 use proptest::prelude::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Joins texts in the order in which they are merged, and counts merged rows.
+/// Joins texts in the order in which they are merged, and counts merged rows; and, of each group's
+/// text, the distinct [`values`].
 #[derive(Clone, Default)]
-struct Join(Arc<AtomicUsize>);
+struct Join {
+    merged: Arc<AtomicUsize>,
+    without_distinct: bool,
+}
 
 /// Keys in the order in which they came.
 struct Joined(Vec<(i64, String)>, Join);
 
-fn batch_of(rows: &[(i64, String)]) -> RecordBatch {
+/// Few, so that the same ones come in many panes and leave with some of them.
+fn values(text: &str) -> BTreeSet<i64> {
+    text.chars().map(|c| i64::from(u32::from(c) % 5)).collect()
+}
+
+fn batch_of(rows: &[(i64, String)], third: ArrayRef) -> RecordBatch {
     let keys: Int64Array = rows.iter().map(|(k, _)| Some(*k)).collect();
     let texts: StringArray = rows.iter().map(|(_, t)| Some(t.as_str())).collect();
     RecordBatch::try_from_iter(vec![
         ("k", Arc::new(keys) as _),
         ("t", Arc::new(texts) as _),
+        ("d", third),
     ])
     .unwrap()
+}
+
+/// Rows as a store seals them.
+fn sealed(rows: &[(i64, String)], without_distinct: bool) -> RecordBatch {
+    let lists = rows.iter().map(|(_, text)| match without_distinct {
+        true => Some(Vec::new()),
+        false => Some(values(text).into_iter().map(Some).collect()),
+    });
+    let lists = ListArray::from_iter_primitive::<Int64Type, _, _>(lists);
+    batch_of(rows, Arc::new(lists))
 }
 
 fn rows_of(batch: &RecordBatch) -> Vec<(i64, String)> {
@@ -43,6 +64,39 @@ impl Aggregate for Join {
     fn keys(&self) -> usize {
         1
     }
+
+    fn distinct(&self) -> Option<Distinct> {
+        Some(Distinct {
+            columns: vec![(2, 2)],
+            rest: Arc::new(Join {
+                without_distinct: true,
+                ..self.clone()
+            }),
+            interner: |_| Ok(Box::new(Numbers::default())),
+        })
+    }
+}
+
+#[derive(Default)]
+struct Numbers(HashMap<i64, usize>);
+
+impl Interner for Numbers {
+    fn intern(&mut self, columns: &[ArrayRef], ids: &mut Vec<usize>) -> Result<()> {
+        ids.clear();
+        for value in columns[0].as_primitive::<Int64Type>().values() {
+            let next = self.0.len();
+            ids.push(*self.0.entry(*value).or_insert(next));
+        }
+        Ok(())
+    }
+
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn bytes(&self) -> usize {
+        16 * self.0.len()
+    }
 }
 
 impl Store for Joined {
@@ -51,7 +105,7 @@ impl Store for Joined {
     }
 
     fn merge(&mut self, segment: &RecordBatch) -> Result<()> {
-        self.1.0.fetch_add(segment.num_rows(), Relaxed);
+        self.1.merged.fetch_add(segment.num_rows(), Relaxed);
         for (key, text) in rows_of(segment) {
             match self.0.iter_mut().find(|(k, _)| *k == key) {
                 Some((_, joined)) => joined.push_str(&text),
@@ -62,11 +116,20 @@ impl Store for Joined {
     }
 
     fn seal(&mut self) -> Result<RecordBatch> {
-        Ok(batch_of(&std::mem::take(&mut self.0)))
+        Ok(sealed(
+            &std::mem::take(&mut self.0),
+            self.1.without_distinct,
+        ))
     }
 
     fn evaluate(&mut self) -> Result<RecordBatch> {
-        self.seal()
+        let rows = std::mem::take(&mut self.0);
+        let count = |(_, text): &(i64, String)| match self.1.without_distinct {
+            true => -1,
+            false => values(text).len() as i64,
+        };
+        let counts = Int64Array::from_iter_values(rows.iter().map(count));
+        Ok(batch_of(&rows, Arc::new(counts)))
     }
 
     fn groups(&self) -> usize {
@@ -173,7 +236,7 @@ impl Pair {
             pane,
             from_end,
             rows: 1,
-            batch: batch_of(&rows),
+            batch: sealed(&rows, false),
         };
         let late = self.merge.absorb(segment).unwrap();
         let after = self.merge.watermark().max(from_end - 1);
@@ -233,7 +296,14 @@ impl Pair {
         let (mut got, start) = (Vec::new(), self.assign.start_of(end));
         let mut take = |piece: WindowResult| {
             assert_eq!((piece.start, piece.end), (start, end));
-            got.extend(rows_of(&piece.batch));
+            let rows = rows_of(&piece.batch);
+            let counts = piece.batch.column(2).as_primitive::<Int64Type>();
+            let expected = rows.iter().map(|(_, text)| values(text).len() as i64);
+            assert!(
+                counts.values().iter().copied().eq(expected),
+                "{counts:?}, {rows:?}"
+            );
+            got.extend(rows);
             Ok(())
         };
         self.merge.evaluate_each(end, scope, &mut take).unwrap();
@@ -385,7 +455,7 @@ fn merges_per_row(slides: i64, keys: i64, straggle: bool) -> f64 {
                     pane,
                     from_end,
                     rows: 1,
-                    batch: batch_of(rows),
+                    batch: sealed(rows, false),
                 })
                 .unwrap();
         };
@@ -397,7 +467,7 @@ fn merges_per_row(slides: i64, keys: i64, straggle: bool) -> f64 {
         result_rows += result.batch.num_rows();
         merge.finalise(pane + 1);
     }
-    join.0.load(Relaxed) as f64 / result_rows as f64
+    join.merged.load(Relaxed) as f64 / result_rows as f64
 }
 
 #[test]
@@ -409,4 +479,31 @@ fn a_result_row_costs_the_same_however_small_the_slide() {
     // Stragglers in every third pane: the queue flips before they cost more than all else.
     let merges = merges_per_row(600, 3, true);
     assert!(merges < 20.0, "{merges} merges per row");
+}
+
+/// Keys that never come again were known by number for ever.
+#[test]
+fn distinct_counts_forget_groups_that_have_left() {
+    let mut merge = WindowMerge::new(Assign::fixed(4, 1, 0).unwrap(), Arc::new(Join::default()));
+    let mut most = [0, 0];
+    for pane in 0..200 {
+        let rows: Vec<_> = (0..100)
+            .map(|k| (100 * pane + k, "ab".to_string()))
+            .collect();
+        let segment = Segment {
+            pane,
+            from_end: pane + 1,
+            rows: 1,
+            batch: sealed(&rows, false),
+        };
+        merge.absorb(segment).unwrap();
+        let result = merge.evaluate(pane + 1, Scope::All).unwrap().unwrap();
+        assert_eq!(result.batch.num_rows(), 100 * 4.min(pane as usize + 1));
+        let counts = result.batch.column(2).as_primitive::<Int64Type>();
+        assert!(counts.values().iter().all(|n| *n == 2));
+        let half = &mut most[usize::from(pane >= 100)];
+        *half = merge.bytes().max(*half);
+        merge.finalise(pane + 1);
+    }
+    assert!(most[1] <= most[0], "{most:?}");
 }
