@@ -24,7 +24,7 @@ use arrow::datatypes::{DataType, Schema};
 use arrow::record_batch::RecordBatch;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use cells::{Cells, LastTime};
+use cells::{Cells, LastTime, Snippet};
 use std::ops::Range;
 
 /// Writes rows of one schema as JSON objects.
@@ -35,8 +35,8 @@ pub struct JsonEncoder {
 
 #[derive(Debug, Clone)]
 struct JsonColumn {
-    /// `,"name":`, escaped; without the comma in front of the first value.
-    key: Vec<u8>,
+    /// `,"name":`, escaped. The first value's comma becomes the brace.
+    key: Snippet,
     style: Style,
     last_time: LastTime,
 }
@@ -158,20 +158,16 @@ fn append_row<'a>(
     row: usize,
     out: &mut Vec<u8>,
 ) -> Result<()> {
-    out.push(b'{');
     let start = out.len();
     for (column, cells) in columns {
         if column.style.ignore_null_fields && cells.is_null(row) {
             continue;
         }
-        let comma = usize::from(out.len() == start);
-        cells.append(
-            row,
-            &column.key[comma..],
-            column.style,
-            &mut column.last_time,
-            out,
-        )?;
+        cells.append(row, &column.key, column.style, &mut column.last_time, out)?;
+    }
+    match out.get_mut(start) {
+        Some(comma) => *comma = b'{',
+        None => out.push(b'{'),
     }
     out.push(b'}');
     Ok(())
@@ -183,7 +179,7 @@ impl JsonColumn {
         string(&mut key, name.as_bytes());
         key.push(b':');
         JsonColumn {
-            key,
+            key: Snippet::new(key),
             style,
             last_time: LastTime::default(),
         }

@@ -28,7 +28,42 @@ pub(super) enum Cells<'a> {
 #[derive(Debug, Clone, Default)]
 pub(super) struct LastTime {
     micros: Option<(i64, bool)>,
-    written: Vec<u8>,
+    written: Snippet,
+}
+
+/// A text that is written often. A short one is copied with what is behind it, because a copy of so
+/// many bytes as are known beforehand is a few instructions and no call.
+#[derive(Debug, Clone)]
+pub(super) struct Snippet {
+    start: [u8; Self::SHORT],
+    text: Vec<u8>,
+}
+
+impl Default for Snippet {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
+}
+
+impl Snippet {
+    const SHORT: usize = 48;
+
+    pub(super) fn new(text: Vec<u8>) -> Self {
+        let mut start = [0; Self::SHORT];
+        let short = text.len().min(Self::SHORT);
+        start[..short].copy_from_slice(&text[..short]);
+        Self { start, text }
+    }
+
+    #[inline]
+    pub(super) fn append(&self, out: &mut Vec<u8>) {
+        if self.text.len() > Self::SHORT {
+            return out.extend_from_slice(&self.text);
+        }
+        let end = out.len() + self.text.len();
+        out.extend_from_slice(&self.start);
+        out.truncate(end);
+    }
 }
 
 impl<'a> Cells<'a> {
@@ -64,13 +99,12 @@ impl<'a> Cells<'a> {
         }
     }
 
-    /// Appends `key` and the value of a row, as [`value`] does. (A column's key may have a comma in
-    /// front for one row and none for another: then so has what `last` remembers.)
+    /// Appends `key` and the value of a row, as [`value`] does.
     #[inline]
     pub(super) fn append(
         self,
         row: usize,
-        key: &[u8],
+        key: &Snippet,
         style: Style,
         last: &mut LastTime,
         out: &mut Vec<u8>,
@@ -79,16 +113,18 @@ impl<'a> Cells<'a> {
             && array.is_valid(row)
         {
             let time = (array.value(row), array.timezone().is_some());
-            if last.micros != Some(time) || !last.written.starts_with(key) {
-                last.written.clear();
-                last.written.extend_from_slice(key);
-                value(array, row, style, &mut last.written)?;
-                last.micros = Some(time);
+            if last.micros != Some(time) {
+                let mut written = key.text.clone();
+                value(array, row, style, &mut written)?;
+                *last = LastTime {
+                    micros: Some(time),
+                    written: Snippet::new(written),
+                };
             }
-            out.extend_from_slice(&last.written);
+            last.written.append(out);
             return Ok(());
         }
-        out.extend_from_slice(key);
+        key.append(out);
         match self {
             Cells::Text(array) if array.is_valid(row) => {
                 string(out, array.value(row).as_bytes());
