@@ -6,7 +6,10 @@
 //! | `FLOOR(ts TO unit)` | `date_trunc('unit', ts)`; a week begins on Sunday, as in Flink |
 //! | `CEIL(ts TO unit)` (also `CEILING`) | one unit after the floor of the microsecond before |
 //!
-//! Like [`super::windows`] it works on tokens, which keep their positions.
+//! Aggregates in other words are in [`calls`]. Like [`super::windows`] all works on tokens, which keep
+//! their positions.
+
+mod calls;
 
 use super::tokens::{Tokens, is_word, token_at, word};
 use crate::error::{Error, Result};
@@ -32,6 +35,7 @@ const UNITS: [&str; 9] = [
 
 /// Rewrites the query that `tokens` is.
 pub fn rewrite(tokens: &Tokens) -> Result<Tokens> {
+    let tokens = &calls::rewrite(tokens)?;
     let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     let mut open: Vec<Rounding> = Vec::new();
     let mut i = 0;

@@ -41,6 +41,7 @@
 //! | `SHA1`, `SHA224`, `SHA256`, `SHA384`, `SHA512`, `SHA2(text, bits)` | both | hexadecimal text; DataFusion's give bytes |
 //! | `IF(condition, a, b)` | both | planned as CASE |
 //! | `CEILING TRUNCATE SIGN LCASE UCASE LEN STARTSWITH ENDSWITH SIZE CHAR` | both | other names of DataFusion's functions |
+//! | `APPROX_COUNT_DISTINCT VARIANCE STD EVERY SOME FIRST LAST PERCENTILE PERCENTILE_APPROX APPROX_PERCENTILE` | both | other names of DataFusion's aggregates; more in `plan/spellings/calls.rs` |
 //! | `CAST(timestamp AS STRING)` | both | planned as `windrow_timestamp_to_string`: a blank, no `T` |
 //! | `CAST(x AS TIMESTAMP(p))`, `TIMESTAMP '…'` | both | always microseconds; see [`TimestampTypes`] |
 //!
@@ -93,6 +94,22 @@ const ALIASES: &[(&str, &[&str])] = &[
     ("chr", &["char"]),
 ];
 
+/// The same of aggregates.
+const AGGREGATE_ALIASES: &[(&str, &[&str])] = &[
+    ("approx_distinct", &["approx_count_distinct"]),
+    (
+        "approx_percentile_cont",
+        &["approx_percentile", "percentile_approx"],
+    ),
+    ("percentile_cont", &["percentile"]),
+    ("var", &["variance"]),
+    ("stddev", &["std"]),
+    ("bool_and", &["every"]),
+    ("bool_or", &["some"]),
+    ("first_value", &["first"]),
+    ("last_value", &["last"]),
+];
+
 /// Registers every function of this module, replacing DataFusion's of the same name, and the
 /// analyzer rule that rewrites what functions cannot replace. `clock` is what NOW(),
 /// CURRENT_TIMESTAMP and UNIX_TIMESTAMP() read.
@@ -103,6 +120,10 @@ pub fn register(registry: &mut dyn FunctionRegistry, clock: &Arc<dyn Clock>) -> 
     for (name, aliases) in ALIASES {
         let function = registry.udf(name)?.as_ref().clone();
         registry.register_udf(Arc::new(function.with_aliases(aliases.iter().copied())))?;
+    }
+    for (name, aliases) in AGGREGATE_ALIASES {
+        let function = registry.udaf(name)?.as_ref().clone();
+        registry.register_udaf(Arc::new(function.with_aliases(aliases.iter().copied())))?;
     }
     let tables: [&'static [Spec]; 7] = [
         &instant::FUNCTIONS,

@@ -1,0 +1,160 @@
+//! Aggregates that Flink or Spark have and DataFusion has in other words:
+//!
+//! | spelling | becomes |
+//! |---|---|
+//! | `COUNT_IF(c)` | `COUNT(CASE WHEN c THEN TRUE END)` |
+//! | `COLLECT_LIST(x)`, `COLLECT_SET(x)` | `ARRAY_AGG(x IGNORE NULLS)`, `ARRAY_AGG(DISTINCT x IGNORE NULLS)`: NULL, no empty array, where all are NULL |
+//! | `MAX_BY(x, y)`, `MIN_BY(x, y)` | `LAST_VALUE(x ORDER BY y NULLS FIRST)`, `FIRST_VALUE(x ORDER BY y NULLS LAST)` |
+//! | `LISTAGG(x)`, `LISTAGG(x, separator)` | `STRING_AGG(x, ',')`, `STRING_AGG(x, separator)` |
+//!
+//! What is but another name is an alias in [`crate::plan::functions`].
+
+use crate::error::Result;
+use crate::plan::tokens::{Tokens, token_at, word};
+use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+
+/// A call in other words.
+struct Call {
+    name: &'static str,
+    /// In place of the name.
+    function: &'static str,
+    /// Words before the first argument.
+    before: &'static [&'static str],
+    /// Words in place of the comma.
+    comma: &'static [&'static str],
+    /// Words behind the last argument.
+    behind: &'static [&'static str],
+}
+
+const CALLS: [Call; 6] = [
+    Call {
+        name: "COUNT_IF",
+        function: "COUNT",
+        before: &["CASE", "WHEN"],
+        comma: &[],
+        behind: &["THEN", "TRUE", "END"],
+    },
+    Call {
+        name: "COLLECT_LIST",
+        function: "ARRAY_AGG",
+        before: &[],
+        comma: &[],
+        behind: &["IGNORE", "NULLS"],
+    },
+    Call {
+        name: "COLLECT_SET",
+        function: "ARRAY_AGG",
+        before: &["DISTINCT"],
+        comma: &[],
+        behind: &["IGNORE", "NULLS"],
+    },
+    Call {
+        name: "MAX_BY",
+        function: "LAST_VALUE",
+        before: &[],
+        comma: &["ORDER", "BY"],
+        behind: &["NULLS", "FIRST"],
+    },
+    Call {
+        name: "MIN_BY",
+        function: "FIRST_VALUE",
+        before: &[],
+        comma: &["ORDER", "BY"],
+        behind: &["NULLS", "LAST"],
+    },
+    Call {
+        name: "LISTAGG",
+        function: "STRING_AGG",
+        before: &[],
+        comma: &[],
+        behind: &[],
+    },
+];
+
+/// A call whose end has not come yet.
+struct Open {
+    call: &'static Call,
+    /// The comma between its first two arguments.
+    comma: Option<usize>,
+    close: usize,
+}
+
+/// Rewrites the query that `tokens` is.
+pub fn rewrite(tokens: &Tokens) -> Result<Tokens> {
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut open: Vec<Open> = Vec::new();
+    let mut i = 0;
+    while i < tokens.len() {
+        let here = &tokens.list[i];
+        let words = |words: &[&str]| {
+            words
+                .iter()
+                .map(|w| token_at(word(w), here))
+                .collect::<Vec<_>>()
+        };
+        let begins = CALLS.iter().find(|call| tokens.is_word(i, call.name));
+        if let Some(call) = begins.filter(|_| tokens.is(i + 1, &Token::LParen)) {
+            let close = tokens.close(i + 1)?;
+            let parts = tokens.split_commas(i + 2, close, false);
+            let comma = (parts.len() > 1).then(|| parts[0].1);
+            open.push(Open { call, comma, close });
+            out.extend(words(&[call.function]));
+            out.push(tokens.list[i + 1].clone());
+            out.extend(words(call.before));
+            i += 2;
+            continue;
+        }
+        match open.last() {
+            Some(Open { call, comma, .. }) if *comma == Some(i) && !call.comma.is_empty() => {
+                out.extend(words(call.comma));
+            }
+            Some(Open { call, comma, close }) if *close == i => {
+                out.extend(words(call.behind));
+                if call.name == "LISTAGG" && comma.is_none() {
+                    let separator = Token::SingleQuotedString(",".into());
+                    out.extend([Token::Comma, separator].map(|t| token_at(t, here)));
+                }
+                out.push(here.clone());
+                open.pop();
+            }
+            _ => out.push(here.clone()),
+        }
+        i += 1;
+    }
+    Ok(tokens.with(out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tokens::statements;
+
+    #[test]
+    fn calls_in_other_words() {
+        for (sql, expected) in [
+            (
+                "SELECT count_if(a > f(1, 2)) FILTER (WHERE b)",
+                "SELECT COUNT ( CASE WHEN a > f ( 1 , 2 ) THEN TRUE END ) FILTER ( WHERE b )",
+            ),
+            (
+                "SELECT COLLECT_LIST(a), COLLECT_SET(COALESCE(a, 1))",
+                "SELECT ARRAY_AGG ( a IGNORE NULLS ) , ARRAY_AGG ( DISTINCT COALESCE ( a , 1 ) IGNORE NULLS )",
+            ),
+            (
+                "SELECT MAX_BY(f(a, 1), ts), MIN_BY(a, f(b, c))",
+                "SELECT LAST_VALUE ( f ( a , 1 ) ORDER BY ts NULLS FIRST ) , FIRST_VALUE ( a ORDER BY f ( b , c ) NULLS LAST )",
+            ),
+            (
+                "SELECT LISTAGG(a), LISTAGG(DISTINCT a, '; '), listagg FROM t",
+                "SELECT STRING_AGG ( a , ',' ) , STRING_AGG ( DISTINCT a , '; ' ) , listagg FROM t",
+            ),
+            (
+                "SELECT MAX_BY(COUNT_IF(a), MIN_BY(b, c))",
+                "SELECT LAST_VALUE ( COUNT ( CASE WHEN a THEN TRUE END ) ORDER BY FIRST_VALUE ( b ORDER BY c NULLS LAST ) NULLS FIRST )",
+            ),
+        ] {
+            let tokens = &statements(sql, &|_| None).unwrap()[0];
+            assert_eq!(rewrite(tokens).unwrap().text(), expected);
+        }
+    }
+}
