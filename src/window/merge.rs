@@ -268,6 +268,7 @@ impl WindowMerge {
             stacks.clear();
         }
         if let Some(latest) = &mut self.latest {
+            // It would be right without them, too, but they take memory here.
             latest.clear();
         }
         Ok(())
