@@ -1,6 +1,6 @@
 //! Counts of distinct values in windows that overlap.
 //!
-//! Merges that windows share ([`super::stacks`]) need a set of values in each, and a set is as large as
+//! Merges that windows share (two stacks of them) need a set of values in each, and a set is as large as
 //! its rows. So such counts are kept apart from the merges: of each pair of group and value the newest
 //! pane that has it. A pane that enters counts the pairs that were not there; one that leaves
 //! takes those with it that no newer pane has. A window costs its new pane, its oldest and its
