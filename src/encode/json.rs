@@ -38,7 +38,7 @@ struct JsonColumn {
     /// `,"name":`, escaped. The first value's comma becomes the brace.
     key: Snippet,
     style: Style,
-    last_time: LastTime,
+    last_time: Option<LastTime>,
 }
 
 /// An encoder and the columns of one batch.
@@ -181,7 +181,7 @@ impl JsonColumn {
         JsonColumn {
             key: Snippet::new(key),
             style,
-            last_time: LastTime::default(),
+            last_time: None,
         }
     }
 }

@@ -62,8 +62,17 @@ impl AggregateSpec {
     }
 
     /// A segment's keys, and the states of its groups.
-    fn split<'a>(&self, segment: &'a RecordBatch) -> (&'a [ArrayRef], &'a [ArrayRef]) {
-        segment.columns().split_at(self.key_schema.fields().len())
+    fn split<'a>(
+        &self,
+        segment: &'a RecordBatch,
+    ) -> (&'a [ArrayRef], impl Iterator<Item = &'a [ArrayRef]>) {
+        let (keys, mut rest) = segment.columns().split_at(self.key_schema.fields().len());
+        let states = self.state_widths.iter().map(move |width| {
+            let (state, others) = rest.split_at(*width);
+            rest = others;
+            state
+        });
+        (keys, states)
     }
 
     fn accumulators(&self) -> Result<Vec<Box<dyn GroupsAccumulator>>> {
@@ -128,16 +137,19 @@ impl Aggregate for AggregateFactory {
             }
             state += width;
         }
+        if columns.is_empty() {
+            return None;
+        }
         let rest = AggregateSpec {
             without_distinct: true,
             ..(*self.0).clone()
         };
-        (!columns.is_empty()).then(|| Distinct {
+        Some(Distinct {
             columns,
             rest: Arc::new(AggregateFactory(Arc::new(rest))),
-            interner: |types| {
-                let field = |t: &DataType| Field::new("", t.clone(), true);
-                let fields: Vec<Field> = types.iter().map(field).collect();
+            interner: |columns| {
+                let field = |c: &ArrayRef| Field::new("", c.data_type().clone(), true);
+                let fields: Vec<Field> = columns.iter().map(field).collect();
                 Ok(Box::new(Keys::new(&Arc::new(Schema::new(fields)))?))
             },
         })
@@ -266,15 +278,14 @@ impl Store for GroupStore {
     }
 
     fn merge(&mut self, segment: &RecordBatch) -> Result<()> {
-        let (keys, mut states) = self.spec.split(segment);
+        let spec = self.spec.clone();
+        let (keys, states) = spec.split(segment);
         self.intern(keys, segment.num_rows())?;
         let groups = self.groups();
-        for (accumulator, width) in self.accumulators.iter_mut().zip(&self.spec.state_widths) {
-            let (state, others) = states.split_at(*width);
+        for (accumulator, state) in self.accumulators.iter_mut().zip(states) {
             accumulator
                 .merge_batch(state, &self.ids, groups)
                 .map_err(internal)?;
-            states = others;
         }
         Ok(())
     }
@@ -306,21 +317,19 @@ impl Store for GroupStore {
         let rows = segment.num_rows();
         self.ids.clear();
         self.ids.extend(0..rows);
-        let (keys, mut states) = self.spec.split(segment);
+        let (keys, states) = self.spec.split(segment);
         let mut columns = keys.to_vec();
-        for (i, width) in self.spec.state_widths.iter().enumerate() {
-            let (state, others) = states.split_at(*width);
-            columns.push(match self.spec.counted[i] {
+        let accumulators = self.accumulators.iter_mut().zip(&self.spec.counted);
+        for ((accumulator, counted), state) in accumulators.zip(states) {
+            columns.push(match counted {
                 Some(_) => lengths(&state[0]),
                 None => {
-                    let accumulator = &mut self.accumulators[i];
                     let merged = accumulator.merge_batch(state, &self.ids, rows);
                     merged
                         .and_then(|()| accumulator.evaluate(EmitTo::All))
                         .map_err(internal)?
                 }
             });
-            states = others;
         }
         self.accumulators = self.spec.accumulators()?;
         segment_batch(columns, rows)

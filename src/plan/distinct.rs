@@ -34,14 +34,8 @@ pub(super) fn counted_items(function: &AggregateFunctionExpr) -> Option<FieldRef
 
 /// How many values each list of a state has.
 pub(super) fn lengths(state: &ArrayRef) -> ArrayRef {
-    let offsets = state.as_list::<i32>().offsets();
-    let lengths = offsets.windows(2).map(|ends| i64::from(ends[1] - ends[0]));
-    Arc::new(
-        lengths
-            .collect::<Vec<_>>()
-            .into_iter()
-            .collect::<Int64Array>(),
-    )
+    let lengths = state.as_list::<i32>().offsets().lengths();
+    Arc::new(Int64Array::from_iter_values(lengths.map(|n| n as i64)))
 }
 
 pub(super) struct DistinctCount {
@@ -133,8 +127,7 @@ impl GroupsAccumulator for DistinctCount {
         total_num_groups: usize,
     ) -> Result<()> {
         self.counts.resize(total_num_groups, 0);
-        let mut owners = Vec::new();
-        let items = flatten(&values[0], &mut owners);
+        let (items, owners) = flatten(&values[0]);
         self.count(items, owners.into_iter().map(|list| group_indices[list]))
     }
 

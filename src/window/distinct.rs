@@ -6,16 +6,14 @@
 //! takes those with it that no newer pane has. A window costs its new pane, its oldest and its
 //! groups, and what is held grows with the panes' own values, however many windows share them.
 
-use super::stacks::Panes;
-use super::{Aggregate, Assign};
+use super::{Aggregate, HeldSegment};
 use crate::batches::with_rows;
 use crate::error::Result;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
-use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Numbers rows of some columns in the order in which they come: equal rows have one number.
@@ -30,13 +28,16 @@ pub trait Interner: Send {
     fn bytes(&self) -> usize;
 }
 
+/// Makes an interner for columns of the types of these, which knows no row yet.
+pub type NewInterner = fn(&[ArrayRef]) -> Result<Box<dyn Interner>>;
+
 /// An aggregate's distinct counts, and what is left of it without them.
 pub struct Distinct {
     /// A segment's column with a list of values for each group, and the result's with their number.
     pub columns: Vec<(usize, usize)>,
     /// The same aggregate with these columns, in which there is nothing of use.
     pub rest: Arc<dyn Aggregate>,
-    pub interner: fn(&[DataType]) -> Result<Box<dyn Interner>>,
+    pub interner: NewInterner,
 }
 
 /// Garbage that is always allowed.
@@ -44,12 +45,10 @@ const GARBAGE: usize = 1024;
 
 /// The distinct counts of one window after another.
 pub(super) struct Latest {
-    assign: Assign,
     distinct: Distinct,
-    /// End of the window shown last; `i64::MIN`: none, all begins afresh.
-    end: i64,
-    /// `None` for an aggregate without keys: its one group is number 0.
+    /// `None` before the first, and for an aggregate without keys: its one group is number 0.
     groups: Option<Box<dyn Interner>>,
+    /// By column; empty before the first window, and after all was forgotten.
     counted: Vec<Counted>,
     /// Numbers of the groups at hand; kept to reuse its memory.
     ids: Vec<usize>,
@@ -68,92 +67,47 @@ struct Counted {
 }
 
 impl Latest {
-    /// `None` where windows share nothing, or nothing is counted.
-    pub fn new(assign: &Assign, aggregate: &dyn Aggregate) -> Option<Self> {
-        let overlaps = match *assign {
-            Assign::Global => false,
-            Assign::Fixed { size, slide, .. } => size > slide,
-            Assign::Cumulating { size, step, .. } => size > step,
-        };
-        let distinct = aggregate.distinct().filter(|_| overlaps)?;
-        let mut latest = Self {
-            assign: *assign,
-            end: i64::MIN,
+    pub fn new(distinct: Distinct) -> Self {
+        Self {
+            distinct,
             groups: None,
             counted: Vec::new(),
-            distinct,
             ids: Vec::new(),
-        };
-        latest.clear();
-        Some(latest)
-    }
-
-    /// What the merges are to do.
-    pub fn rest(&self) -> Arc<dyn Aggregate> {
-        self.distinct.rest.clone()
-    }
-
-    /// A segment has come that windows from `from_end` on take.
-    pub fn absorbed(&mut self, from_end: i64) {
-        if from_end <= self.end {
-            self.clear();
-        }
-    }
-
-    /// Windows up to `watermark` are final; `entering` still names what they took.
-    pub fn finalised(&mut self, watermark: i64, entering: &BTreeSet<(i64, i64)>) {
-        let unseen = (self.end.saturating_add(1), i64::MIN)..=(watermark, i64::MAX);
-        if watermark > self.end && entering.range(unseen).next().is_some() {
-            // The last of them were shown another way, and nobody will name those segments again.
-            self.clear();
         }
     }
 
     /// Forgets everything: the next window starts afresh.
     pub fn clear(&mut self) {
-        self.end = i64::MIN;
         self.groups = None;
-        let columns = self.distinct.columns.iter();
-        self.counted = columns.map(|_| Counted::default()).collect();
+        self.counted.clear();
     }
 
-    /// The result of the window that ends at `end` with its counts, from what the rest of the aggregate
-    /// gave for it. `entering` names all segments by `(from_end, pane)`, those aside that were
-    /// final at the last call.
-    pub fn fill(
+    /// The result of the window that begins at `start` with its counts, from what the rest of the
+    /// aggregate gave for it. `new` are the segments that it takes and the window before did not;
+    /// `taken`, asked for after all was forgotten, are all that it takes.
+    pub fn fill<'a>(
         &mut self,
         result: &RecordBatch,
-        end: i64,
-        panes: &Panes,
-        entering: &BTreeSet<(i64, i64)>,
+        start: i64,
+        new: &[&'a HeldSegment],
+        taken: impl FnOnce() -> Vec<&'a HeldSegment>,
     ) -> Result<RecordBatch> {
-        let start = self.assign.start_of(end);
-        if end <= self.end || self.is_littered(result.num_rows()) {
+        if self.is_littered(result.num_rows()) {
             self.clear();
         }
-        if self.end == i64::MIN {
-            for held in panes.range(start..end).flat_map(|(_, held)| held) {
-                if held.from_end <= end {
-                    self.enter(held.pane, &held.batch)?;
-                }
-            }
+        if self.counted.is_empty() {
+            let columns = self.distinct.columns.iter();
+            self.counted = columns.map(|_| Counted::default()).collect();
+            self.enter(&taken())?;
         } else {
             self.leave(start);
-            let new = (self.end + 1, i64::MIN)..=(end, i64::MAX);
-            for &(from_end, pane) in entering.range(new).filter(|(_, pane)| *pane >= start) {
-                for held in panes.get(&pane).into_iter().flatten() {
-                    if held.from_end == from_end {
-                        self.enter(pane, &held.batch)?;
-                    }
-                }
-            }
+            self.enter(new)?;
         }
-        self.end = end;
         self.number_groups(result)?;
         let mut columns = result.columns().to_vec();
         for (counted, (_, column)) in self.counted.iter().zip(&self.distinct.columns) {
             let count = |id: &usize| counted.counts.get(*id).copied().unwrap_or(0);
-            let counts: Int64Array = self.ids.iter().map(count).collect::<Vec<_>>().into();
+            let counts = Int64Array::from_iter_values(self.ids.iter().map(count));
             columns[*column] = Arc::new(counts);
         }
         Ok(with_rows(result.schema(), columns, result.num_rows())?)
@@ -175,27 +129,20 @@ impl Latest {
             self.ids.resize(batch.num_rows(), 0);
             return Ok(());
         }
-        let types = || {
-            keys.iter()
-                .map(|k| k.data_type().clone())
-                .collect::<Vec<_>>()
-        };
         let groups = match &mut self.groups {
             Some(groups) => groups,
-            none => none.insert((self.distinct.interner)(&types())?),
+            none => none.insert((self.distinct.interner)(keys)?),
         };
         groups.intern(keys, &mut self.ids)
     }
 
-    fn enter(&mut self, pane: i64, segment: &RecordBatch) -> Result<()> {
-        self.number_groups(segment)?;
-        for (counted, (state, _)) in self.counted.iter_mut().zip(&self.distinct.columns) {
-            counted.enter(
-                pane,
-                segment.column(*state),
-                &self.ids,
-                self.distinct.interner,
-            )?;
+    fn enter(&mut self, segments: &[&HeldSegment]) -> Result<()> {
+        for held in segments {
+            self.number_groups(&held.batch)?;
+            for (counted, (state, _)) in self.counted.iter_mut().zip(&self.distinct.columns) {
+                let lists = held.batch.column(*state);
+                counted.enter(held.pane, lists, &self.ids, self.distinct.interner)?;
+            }
         }
         Ok(())
     }
@@ -234,15 +181,15 @@ impl Counted {
         pane: i64,
         lists: &ArrayRef,
         groups: &[usize],
-        interner: fn(&[DataType]) -> Result<Box<dyn Interner>>,
+        interner: NewInterner,
     ) -> Result<()> {
-        let (mut owners, mut ids) = (Vec::new(), Vec::new());
-        let items = flatten(lists, &mut owners);
+        let (items, owners) = flatten(lists);
+        let (items, mut ids) = ([items], Vec::new());
         let values = match &mut self.values {
             Some(values) => values,
-            none => none.insert(interner(&[items.data_type().clone()])?),
+            none => none.insert(interner(&items)?),
         };
-        values.intern(&[items], &mut ids)?;
+        values.intern(&items, &mut ids)?;
         let groups_known = groups.iter().max().map_or(0, |last| last + 1);
         if self.counts.len() < groups_known {
             self.counts.resize(groups_known, 0);
@@ -264,16 +211,15 @@ impl Counted {
     }
 }
 
-/// The values of some lists one behind the other, and to `owners` for each of them the number of its
-/// list.
-pub(crate) fn flatten(lists: &ArrayRef, owners: &mut Vec<usize>) -> ArrayRef {
+/// The values of some lists one behind the other, and for each of them the number of its list.
+pub(crate) fn flatten(lists: &ArrayRef) -> (ArrayRef, Vec<usize>) {
     let lists = lists.as_list::<i32>();
-    let offsets = lists.offsets();
-    owners.clear();
-    for (list, ends) in offsets.windows(2).enumerate() {
-        owners.resize(owners.len() + (ends[1] - ends[0]) as usize, list);
-    }
-    lists.values().slice(offsets[0] as usize, owners.len())
+    let lengths = lists.offsets().lengths().enumerate();
+    let owners: Vec<usize> = lengths
+        .flat_map(|(list, length)| std::iter::repeat_n(list, length))
+        .collect();
+    let first = lists.offsets()[0] as usize;
+    (lists.values().slice(first, owners.len()), owners)
 }
 
 /// A group and a value in one word: neither has as many as 2^32, which would take 100 GB.

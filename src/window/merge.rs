@@ -4,11 +4,11 @@
 //! query's watermark reaches its end, or (output modes update and complete) at a trigger when
 //! one of its panes has changed.
 
-use super::distinct::Latest;
 use super::ends::Ends;
 use super::largest::{too_large, window_text};
+use super::shared::Shared;
 use super::spill::{PARTS, SpillTo, divide};
-use super::stacks::{Panes, TwoStacks, evaluate_all, merge_all};
+use super::stacks::{Panes, evaluate_all, merge_all};
 use super::{Aggregate, Assign, HeldSegment, Segment, segment_id};
 use crate::batches;
 use crate::error::{Error, Result};
@@ -16,7 +16,7 @@ use crate::watermark::NONE;
 use arrow::array::UInt32Array;
 use arrow::compute::take_record_batch;
 use arrow::record_batch::RecordBatch;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The result of one window: keys, then one column per aggregate.
@@ -40,12 +40,8 @@ pub struct WindowMerge {
     assign: Assign,
     aggregate: Arc<dyn Aggregate>,
     panes: Panes,
-    /// `(from_end, pane)` of the segments that no final window has taken.
-    entering: BTreeSet<(i64, i64)>,
-    /// `None`: windows overlap too little.
-    stacks: Option<TwoStacks>,
-    /// `None`: no distinct counts, or windows do not overlap.
-    latest: Option<Latest>,
+    /// `None`: windows are merged pane by pane.
+    shared: Option<Shared>,
     /// Ends of windows that have data and are not final.
     pending: Ends,
     /// Ends of windows that changed since they were last evaluated.
@@ -65,11 +61,9 @@ impl WindowMerge {
     pub fn new(assign: Assign, aggregate: Arc<dyn Aggregate>) -> Self {
         Self {
             assign,
-            latest: Latest::new(&assign, aggregate.as_ref()),
+            shared: Shared::new(&assign, &aggregate),
             aggregate,
             panes: Panes::new(),
-            entering: BTreeSet::new(),
-            stacks: TwoStacks::new(&assign),
             pending: Ends::new(&assign),
             changed: Ends::new(&assign),
             watermark: NONE,
@@ -109,14 +103,8 @@ impl WindowMerge {
         if held.fresh {
             self.changed.insert(held.from_end, last_end);
         }
-        if let Some(stacks) = &mut self.stacks {
-            stacks.absorbed(held.from_end);
-        }
-        if let Some(latest) = &mut self.latest {
-            latest.absorbed(held.from_end);
-        }
-        if self.stacks.is_some() || self.latest.is_some() {
-            self.entering.insert((held.from_end, held.pane));
+        if let Some(shared) = &mut self.shared {
+            shared.absorbed(&held);
         }
         let segments = self.panes.entry(held.pane).or_default();
         segments.push(held);
@@ -169,39 +157,15 @@ impl WindowMerge {
     pub fn evaluate(&mut self, end: i64, scope: Scope) -> Result<Option<WindowResult>> {
         self.changed.remove(end);
         let start = self.assign.start_of(end);
-        let latest = self.latest.as_ref().filter(|_| scope == Scope::All);
-        let aggregate = latest.map_or_else(|| self.aggregate.clone(), Latest::rest);
-        let batch = match (&mut self.stacks, scope) {
-            (Some(stacks), Scope::All) => {
-                stacks.evaluate(end, &self.panes, &self.entering, aggregate.as_ref())?
-            }
-            _ => {
-                // Pane by pane.
-                let taken = self.taken(end);
-                let held: Vec<_> = taken.iter().map(|h| (h.fresh, &h.batch)).collect();
-                merge_batches(&held, scope, aggregate.as_ref())?
-            }
+        let batch = match (&mut self.shared, scope) {
+            (Some(shared), Scope::All) => shared.evaluate(end, &self.panes)?,
+            _ => merge_panes(&self.taken(end), scope, self.aggregate.as_ref())?,
         };
-        let Some(mut batch) = batch else {
-            return Ok(None);
-        };
-        if let (Some(latest), Scope::All) = (&mut self.latest, scope) {
-            batch = latest.fill(&batch, end, &self.panes, &self.entering)?;
-        }
-        Ok(Some(WindowResult { start, end, batch }))
+        Ok(batch.map(|batch| WindowResult { start, end, batch }))
     }
 
-    /// The segments that the window which ends at `end` takes, oldest pane first.
     fn taken(&self, end: i64) -> Vec<&HeldSegment> {
-        let range = match self.assign {
-            Assign::Global => i64::MIN..i64::MAX,
-            Assign::Fixed { .. } | Assign::Cumulating { .. } => self.assign.start_of(end)..end,
-        };
-        self.panes
-            .range(range)
-            .flat_map(|(_, segments)| segments)
-            .filter(|h| h.from_end <= end)
-            .collect()
+        taken(&self.assign, &self.panes, end)
     }
 
     /// The result of a window in pieces that have no group in common: one piece, unless some of
@@ -263,13 +227,9 @@ impl WindowMerge {
             held.spill(self.aggregate.keys(), to)?;
             self.has_spilled = true;
         }
-        if let Some(stacks) = &mut self.stacks {
-            // They hold merges of what is now on disk.
-            stacks.clear();
-        }
-        if let Some(latest) = &mut self.latest {
-            // It would be right without them, too, but they take memory here.
-            latest.clear();
+        if let Some(shared) = &mut self.shared {
+            // It holds merges of what is now on disk.
+            shared.clear();
         }
         Ok(())
     }
@@ -297,13 +257,9 @@ impl WindowMerge {
         self.watermark = watermark;
         self.pending.remove_through(watermark);
         self.changed.remove_through(watermark);
-        if let Some(stacks) = &mut self.stacks {
-            stacks.finalised(watermark, &self.entering);
+        if let Some(shared) = &mut self.shared {
+            shared.finalised(watermark);
         }
-        if let Some(latest) = &mut self.latest {
-            latest.finalised(watermark, &self.entering);
-        }
-        self.entering = (self.entering).split_off(&(watermark.saturating_add(1), i64::MIN));
         while let Some(entry) = self.panes.first_entry() {
             if self.assign.next_end(*entry.key(), watermark).is_some() {
                 break;
@@ -326,14 +282,33 @@ impl WindowMerge {
     /// Memory held, in bytes.
     pub fn bytes(&self) -> usize {
         let panes: usize = self.panes.values().flatten().map(HeldSegment::bytes).sum();
-        let stacks = self.stacks.as_ref().map_or(0, TwoStacks::bytes);
-        panes + stacks + self.latest.as_ref().map_or(0, Latest::bytes)
+        panes + self.shared.as_ref().map_or(0, Shared::bytes)
     }
 
     /// Windows with data that are not final.
     pub fn open_windows(&self) -> usize {
         self.pending.len()
     }
+}
+
+/// The segments that the window which ends at `end` takes, oldest pane first.
+pub(super) fn taken<'a>(assign: &Assign, panes: &'a Panes, end: i64) -> Vec<&'a HeldSegment> {
+    let range = match assign {
+        Assign::Global => i64::MIN..i64::MAX,
+        Assign::Fixed { .. } | Assign::Cumulating { .. } => assign.start_of(end)..end,
+    };
+    let held = panes.range(range).flat_map(|(_, segments)| segments);
+    held.filter(|h| h.from_end <= end).collect()
+}
+
+/// The result of a window that takes these segments, pane by pane.
+pub(super) fn merge_panes(
+    taken: &[&HeldSegment],
+    scope: Scope,
+    aggregate: &dyn Aggregate,
+) -> Result<Option<RecordBatch>> {
+    let held: Vec<_> = taken.iter().map(|h| (h.fresh, &h.batch)).collect();
+    merge_batches(&held, scope, aggregate)
 }
 
 /// The result of some batches, with whether each came since results were last shown.

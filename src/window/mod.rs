@@ -17,6 +17,7 @@ mod ends;
 pub mod keys;
 pub mod largest;
 pub mod merge;
+mod shared;
 pub mod spill;
 mod stacks;
 pub mod table;

@@ -27,7 +27,7 @@ use super::{Aggregate, Assign, HeldSegment};
 use crate::batches;
 use crate::error::Result;
 use arrow::record_batch::RecordBatch;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// The segments of all workers, by pane.
 pub(super) type Panes = BTreeMap<i64, Vec<HeldSegment>>;
@@ -49,8 +49,6 @@ pub(super) struct TwoStacks {
     slide: i64,
     /// The front holds what is before it, the back what is at it or after.
     mid: i64,
-    /// End of the window evaluated last; an earlier one starts afresh.
-    end: i64,
     /// Newest start first: the last is the one in use.
     front: Vec<Suffix>,
     /// With their panes.
@@ -76,7 +74,6 @@ impl TwoStacks {
             assign: *assign,
             slide: assign.slide(),
             mid: i64::MIN,
-            end: i64::MIN,
             front: Vec::new(),
             stragglers: Vec::new(),
             back: None,
@@ -86,48 +83,28 @@ impl TwoStacks {
         })
     }
 
-    /// A segment has come that windows from `from_end` on take.
-    pub fn absorbed(&mut self, from_end: i64) {
-        if from_end <= self.end {
-            // A window that was shown before it was final will be shown again.
-            self.clear();
-        }
-    }
-
-    /// Windows up to `watermark` are final; `entering` still names what they took.
-    pub fn finalised(&mut self, watermark: i64, entering: &BTreeSet<(i64, i64)>) {
-        let unseen = (self.end.saturating_add(1), i64::MIN)..=(watermark, i64::MAX);
-        if watermark > self.end && entering.range(unseen).next().is_some() {
-            // Another way than this gave the last of them, and nobody will name those segments again.
-            self.clear();
-        }
-    }
-
     /// Forgets all merges: the next window starts afresh.
     pub fn clear(&mut self) {
         self.flip(i64::MIN);
-        self.end = i64::MIN;
     }
 
-    /// The result of the window that ends at `end`; `None` when it has no data. `entering` names
-    /// all segments by `(from_end, pane)`, those aside that were final at the last call.
+    /// The result of the window that ends at `end`, later than those before unless all was forgotten;
+    /// `None` when it has no data. `new` are the segments that it takes and those before did not.
     pub fn evaluate(
         &mut self,
         end: i64,
         panes: &Panes,
-        entering: &BTreeSet<(i64, i64)>,
+        new: &[&HeldSegment],
         aggregate: &dyn Aggregate,
     ) -> Result<Option<RecordBatch>> {
         let start = self.assign.start_of(end);
         if self.assign.share_starts() {
-            self.cumulate(start, end, panes, entering);
-        } else if start >= self.mid || end <= self.end || self.straggler_rows > self.flip_rows {
+            self.cumulate(start, end, panes, new);
+        } else if start >= self.mid || self.straggler_rows > self.flip_rows {
             self.flip(end);
-            self.end = end;
             self.flip_rows = self.extend_front(start, panes, aggregate)?;
         } else {
-            self.enter(start, end, panes, entering);
-            self.end = end;
+            self.enter(start, new);
             self.front
                 .truncate(self.front.partition_point(|s| s.start >= start));
             self.extend_front(start, panes, aggregate)?;
@@ -144,16 +121,15 @@ impl TwoStacks {
     }
 
     /// The back from `start` on, where all windows begin that end up to the next start.
-    fn cumulate(&mut self, start: i64, end: i64, panes: &Panes, entering: &BTreeSet<(i64, i64)>) {
-        if start == self.mid && end > self.end {
-            self.enter(start, end, panes, entering);
+    fn cumulate(&mut self, start: i64, end: i64, panes: &Panes, new: &[&HeldSegment]) {
+        if start == self.mid {
+            self.enter(start, new);
         } else {
             self.flip(start);
             let held = panes.range(start..end).flat_map(|(_, held)| held);
             let taken = held.filter(|h| h.from_end <= end);
             self.recent.extend(taken.map(|h| h.batch.clone()));
         }
-        self.end = end;
     }
 
     /// Empties both stacks; the front may then be filled with what is before `mid`.
@@ -166,19 +142,13 @@ impl TwoStacks {
         self.straggler_rows = 0;
     }
 
-    /// Takes the segments that windows up to `end` take and those before did not.
-    fn enter(&mut self, start: i64, end: i64, panes: &Panes, entering: &BTreeSet<(i64, i64)>) {
+    /// Takes the segments that this window takes and those before did not.
+    fn enter(&mut self, start: i64, new: &[&HeldSegment]) {
         self.stragglers.retain(|(pane, _)| *pane >= start);
-        let new = (self.end.saturating_add(1), i64::MIN)..=(end, i64::MAX);
-        for &(from_end, pane) in entering.range(new) {
-            let held = panes.get(&pane).into_iter().flatten();
-            let batches = held
-                .filter(|h| h.from_end == from_end)
-                .map(|h| h.batch.clone());
-            if pane >= self.mid {
-                self.recent.extend(batches);
-            } else if pane >= start {
-                self.stragglers.extend(batches.map(|b| (pane, b)));
+        for held in new {
+            match held.pane >= self.mid {
+                true => self.recent.push(held.batch.clone()),
+                false => self.stragglers.push((held.pane, held.batch.clone())),
             }
         }
         self.stragglers.sort_by_key(|(pane, _)| *pane);

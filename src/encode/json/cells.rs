@@ -25,9 +25,10 @@ pub(super) enum Cells<'a> {
 
 /// The last timestamp of a column and how it is written, behind its key: all rows of a window have
 /// the same.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct LastTime {
-    micros: Option<(i64, bool)>,
+    micros: i64,
+    has_zone: bool,
     written: Snippet,
 }
 
@@ -37,12 +38,6 @@ pub(super) struct LastTime {
 pub(super) struct Snippet {
     start: [u8; Self::SHORT],
     text: Vec<u8>,
-}
-
-impl Default for Snippet {
-    fn default() -> Self {
-        Self::new(Vec::new())
-    }
 }
 
 impl Snippet {
@@ -106,21 +101,25 @@ impl<'a> Cells<'a> {
         row: usize,
         key: &Snippet,
         style: Style,
-        last: &mut LastTime,
+        last: &mut Option<LastTime>,
         out: &mut Vec<u8>,
     ) -> Result<()> {
         if let Cells::Micros(array) = self
             && array.is_valid(row)
         {
-            let time = (array.value(row), array.timezone().is_some());
-            if last.micros != Some(time) {
-                let mut written = key.text.clone();
-                value(array, row, style, &mut written)?;
-                *last = LastTime {
-                    micros: Some(time),
-                    written: Snippet::new(written),
-                };
-            }
+            let (micros, has_zone) = (array.value(row), array.timezone().is_some());
+            let last = match last {
+                Some(last) if last.micros == micros && last.has_zone == has_zone => last,
+                other => {
+                    let mut written = key.text.clone();
+                    value(array, row, style, &mut written)?;
+                    other.insert(LastTime {
+                        micros,
+                        has_zone,
+                        written: Snippet::new(written),
+                    })
+                }
+            };
             last.written.append(out);
             return Ok(());
         }

@@ -20,54 +20,64 @@ struct Call {
     function: &'static str,
     /// Words before the first argument.
     before: &'static [&'static str],
-    /// Words in place of the comma.
+    /// Words in place of the comma behind the first argument, if there are any.
     comma: &'static [&'static str],
     /// Words behind the last argument.
     behind: &'static [&'static str],
+    /// A text that is the second argument where there is none.
+    second: Option<&'static str>,
 }
+
+/// What a call has unless it says otherwise.
+const PLAIN: Call = Call {
+    name: "",
+    function: "",
+    before: &[],
+    comma: &[],
+    behind: &[],
+    second: None,
+};
 
 const CALLS: [Call; 6] = [
     Call {
         name: "COUNT_IF",
         function: "COUNT",
         before: &["CASE", "WHEN"],
-        comma: &[],
         behind: &["THEN", "TRUE", "END"],
+        ..PLAIN
     },
     Call {
         name: "COLLECT_LIST",
         function: "ARRAY_AGG",
-        before: &[],
-        comma: &[],
         behind: &["IGNORE", "NULLS"],
+        ..PLAIN
     },
     Call {
         name: "COLLECT_SET",
         function: "ARRAY_AGG",
         before: &["DISTINCT"],
-        comma: &[],
         behind: &["IGNORE", "NULLS"],
+        ..PLAIN
     },
     Call {
         name: "MAX_BY",
         function: "LAST_VALUE",
-        before: &[],
         comma: &["ORDER", "BY"],
         behind: &["NULLS", "FIRST"],
+        ..PLAIN
     },
     Call {
         name: "MIN_BY",
         function: "FIRST_VALUE",
-        before: &[],
         comma: &["ORDER", "BY"],
         behind: &["NULLS", "LAST"],
+        ..PLAIN
     },
     Call {
         name: "LISTAGG",
         function: "STRING_AGG",
-        before: &[],
-        comma: &[],
-        behind: &[],
+        second: Some(","),
+        ..PLAIN
     },
 ];
 
@@ -110,9 +120,9 @@ pub fn rewrite(tokens: &Tokens) -> Result<Tokens> {
             }
             Some(Open { call, comma, close }) if *close == i => {
                 out.extend(words(call.behind));
-                if call.name == "LISTAGG" && comma.is_none() {
-                    let separator = Token::SingleQuotedString(",".into());
-                    out.extend([Token::Comma, separator].map(|t| token_at(t, here)));
+                if let (Some(text), None) = (call.second, comma) {
+                    let text = Token::SingleQuotedString(text.into());
+                    out.extend([Token::Comma, text].map(|t| token_at(t, here)));
                 }
                 out.push(here.clone());
                 open.pop();
