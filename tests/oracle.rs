@@ -26,8 +26,19 @@ struct Case {
 /// In seconds.
 #[derive(Clone, Copy)]
 enum Windows {
-    Sliding { size: i64, slide: i64 },
-    Cumulating { size: i64, step: i64 },
+    Sliding {
+        size: i64,
+        slide: i64,
+    },
+    Cumulating {
+        size: i64,
+        step: i64,
+    },
+    /// Of each key, or of all rows.
+    Sessions {
+        gap: i64,
+        by_key: bool,
+    },
 }
 
 impl Windows {
@@ -49,6 +60,7 @@ impl Windows {
                     .map(|end| (start, end))
                     .collect()
             }
+            Windows::Sessions { .. } => unreachable!("a row alone does not say"),
         }
     }
 }
@@ -105,7 +117,89 @@ const CASES: &[Case] = &[
         stream: "SELECT window_start, count(*) keys, sum(c) rows, max(x) x FROM (SELECT window_start, window_end, k, count(*) c, sum(v) x FROM TUMBLE(t, ts, INTERVAL '10' SECOND) GROUP BY window_start, window_end, k HAVING count(*) > 1) GROUP BY window_start, window_end",
         batch: "SELECT s, count(*), sum(c), max(x) FROM (SELECT s, k, count(*) c, sum(v) x FROM w GROUP BY s, k HAVING count(*) > 1) GROUP BY s",
     },
+    // A filter on what only the whole session knows.
+    Case {
+        windows: Windows::Sessions {
+            gap: 5,
+            by_key: true,
+        },
+        stream: "SELECT window_start, window_end, k, count(*) c, sum(v) s, max(v) hi, median(v) m, count(DISTINCT v) d FROM SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '5' SECOND) WHERE window_end - window_start > INTERVAL '6' SECOND GROUP BY window_start, window_end, k",
+        batch: "SELECT s, e, k, count(*), sum(v), max(v), median(v), count(DISTINCT v) FROM w WHERE e - s > INTERVAL '6' SECOND GROUP BY s, e, k",
+    },
+    Case {
+        windows: Windows::Sessions {
+            gap: 3,
+            by_key: false,
+        },
+        stream: "SELECT window_start, window_end, count(*) c, sum(v) s FROM SESSION(TABLE t, DESCRIPTOR(ts), INTERVAL '3' SECOND) GROUP BY window_start, window_end",
+        batch: "SELECT s, e, count(*), sum(v) FROM w GROUP BY s, e",
+    },
+    // Those that end together are finished together, and those that only begin together are not.
+    Case {
+        windows: Windows::Sessions {
+            gap: 2,
+            by_key: true,
+        },
+        stream: "SELECT window_start, window_end, count(*) keys, sum(c) rows, max(hi) hi FROM (SELECT SESSION_START(ts, INTERVAL '2' SECOND) window_start, SESSION_END(ts, INTERVAL '2' SECOND) window_end, k, count(*) c, max(v) hi FROM t GROUP BY SESSION(ts, INTERVAL '2' SECOND), k) GROUP BY window_start, window_end",
+        batch: "SELECT s, e, count(*), sum(c), max(hi) FROM (SELECT s, e, k, count(*) c, max(v) hi FROM w GROUP BY s, e, k) GROUP BY s, e",
+    },
+    Case {
+        windows: Windows::Sessions {
+            gap: 9,
+            by_key: true,
+        },
+        stream: "SELECT a.window_end, a.k, c, hi FROM (SELECT window_start, window_end, k, count(*) c FROM SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '9' SECOND) GROUP BY window_start, window_end, k) a JOIN (SELECT window_start, window_end, k, max(v) hi FROM SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '9' SECOND) GROUP BY window_start, window_end, k) b ON a.window_start = b.window_start AND a.window_end = b.window_end AND a.k = b.k",
+        batch: "SELECT e, k, count(*), max(v) FROM w WHERE k IS NOT NULL GROUP BY s, e, k",
+    },
 ];
+
+/// A session of the model: its first and its last row's time, and its rows.
+struct Session {
+    first: i64,
+    last: i64,
+    rows: Vec<Event>,
+}
+
+/// Each row with its session: rows in the order of the watermarks before them, before each of
+/// which the sessions are over that it ends; a row joins those that are not and touch it.
+fn sessions(partitions: &[Vec<Event>], gap: i64, by_key: bool) -> Vec<(i64, i64, Event)> {
+    let mut rows: Vec<(i64, Event)> = Vec::new();
+    for events in partitions {
+        let mut watermark = i64::MIN;
+        for event in events {
+            if event.0 + gap > watermark {
+                rows.push((watermark, *event));
+            }
+            watermark = watermark.max(event.0 - DELAY_S);
+        }
+    }
+    rows.sort_by_key(|(watermark, _)| *watermark);
+    let (mut open, mut over) = (Vec::<Session>::new(), Vec::new());
+    for (watermark, event) in rows {
+        over.extend(open.extract_if(.., |s| s.last + gap <= watermark));
+        let of_key = |s: &Session| !by_key || s.rows[0].1 == event.1;
+        let touching = open.extract_if(.., |s| {
+            of_key(s) && s.first <= event.0 + gap && event.0 <= s.last + gap
+        });
+        let one = Session {
+            first: event.0,
+            last: event.0,
+            rows: vec![event],
+        };
+        let joined = touching.fold(one, |a, b| Session {
+            first: a.first.min(b.first),
+            last: a.last.max(b.last),
+            rows: [a.rows, b.rows].concat(),
+        });
+        open.push(joined);
+    }
+    over.append(&mut open);
+    let rows = over.into_iter().flat_map(|s| {
+        let (start, end) = (s.first, s.last + gap);
+        s.rows.into_iter().map(move |event| (start, end, event))
+    });
+    rows.collect()
+}
 
 const SECOND: i64 = 1_000_000;
 
@@ -127,7 +221,10 @@ fn windows(partitions: &[Vec<Event>], windows: Windows) -> Vec<(i64, i64, Event)
 }
 
 fn batch_rows(case: &Case, partitions: &[Vec<Event>]) -> Vec<Row> {
-    let rows = windows(partitions, case.windows);
+    let rows = match case.windows {
+        Windows::Sessions { gap, by_key } => sessions(partitions, gap, by_key),
+        fixed => windows(partitions, fixed),
+    };
     let time = |f: &dyn Fn(&(i64, i64, Event)) -> i64| -> ArrayRef {
         Arc::new(
             rows.iter()

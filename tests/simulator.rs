@@ -50,6 +50,14 @@ const KINDS: &[(&str, Shown)] = &[
         "SELECT window_start, max(n) AS most, count(*) AS ks FROM (SELECT window_start, window_end, k, count(*) AS n FROM TUMBLE(t, ts, INTERVAL '10' SECOND) GROUP BY window_start, window_end, k) GROUP BY window_start, window_end",
         Shown::Append,
     ),
+    (
+        "SELECT window_start, window_end, k, count(*) AS n, sum(v) AS s, count(DISTINCT v) AS d FROM SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '6' SECOND) GROUP BY window_start, window_end, k",
+        Shown::Append,
+    ),
+    (
+        "SELECT window_end, k, n FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_end ORDER BY n DESC, k) AS r FROM (SELECT window_start, window_end, k, count(*) AS n FROM SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '3' SECOND) GROUP BY window_start, window_end, k)) WHERE r = 1",
+        Shown::Append,
+    ),
     ("SELECT k, v FROM t WHERE v > 3", Shown::Append),
     (
         "SELECT k, count(*) AS n, sum(v) AS s FROM t GROUP BY k",

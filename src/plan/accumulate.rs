@@ -6,6 +6,7 @@ use super::errors::internal;
 use crate::error::{Error, Result};
 use crate::window::distinct::{Distinct, Interner};
 use crate::window::keys::TextKeys;
+use crate::window::sessions::Numbered;
 use crate::window::{Aggregate, Input, Store, segment_batch};
 use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
@@ -128,6 +129,13 @@ impl Aggregate for AggregateFactory {
         self.0.key_schema.fields().len()
     }
 
+    fn numbered(&self) -> Result<Box<dyn Numbered>> {
+        Ok(Box::new(NumberedAccumulators {
+            accumulators: self.0.accumulators()?,
+            spec: self.0.clone(),
+        }))
+    }
+
     fn distinct(&self) -> Option<Distinct> {
         let mut columns = Vec::new();
         let mut state = self.keys();
@@ -153,6 +161,47 @@ impl Aggregate for AggregateFactory {
                 Ok(Box::new(Keys::new(&Arc::new(Schema::new(fields)))?))
             },
         })
+    }
+}
+
+/// Groups of sessions: their numbers come from outside.
+struct NumberedAccumulators {
+    spec: Arc<AggregateSpec>,
+    accumulators: Vec<Box<dyn GroupsAccumulator>>,
+}
+
+impl Numbered for NumberedAccumulators {
+    fn interner(&self) -> Result<Option<Box<dyn Interner>>> {
+        let schema = &self.spec.key_schema;
+        let keys = (!schema.fields().is_empty()).then(|| Keys::new(schema));
+        Ok(keys.transpose()?.map(|keys| Box::new(keys) as _))
+    }
+
+    fn merge(&mut self, segment: &RecordBatch, groups: &[usize], total: usize) -> Result<()> {
+        let (_, states) = self.spec.split(segment);
+        for (accumulator, state) in self.accumulators.iter_mut().zip(states) {
+            accumulator
+                .merge_batch(state, groups, total)
+                .map_err(internal)?;
+        }
+        Ok(())
+    }
+
+    fn states(&mut self) -> Result<Vec<ArrayRef>> {
+        let mut columns = Vec::new();
+        for accumulator in &mut self.accumulators {
+            columns.extend(accumulator.state(EmitTo::All).map_err(internal)?);
+        }
+        self.accumulators = self.spec.accumulators()?;
+        Ok(columns)
+    }
+
+    fn values(&mut self) -> Result<Vec<ArrayRef>> {
+        let evaluate = |a: &mut Box<dyn GroupsAccumulator>| a.evaluate(EmitTo::All);
+        let values = self.accumulators.iter_mut().map(evaluate);
+        let columns = values.collect::<Result<_, _>>().map_err(internal)?;
+        self.accumulators = self.spec.accumulators()?;
+        Ok(columns)
     }
 }
 

@@ -16,13 +16,16 @@ use crate::error::{Error, Result};
 use crate::window::Assign;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion_functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::aggregate::AggregateExprBuilder;
+use datafusion_physical_expr::expressions::Column;
 use datafusion_physical_plan::aggregates::{AggregateExec, AggregateMode, aggregate_expressions};
 use datafusion_physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
 use datafusion_physical_plan::sorts::sort::SortExec;
 use datafusion_physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions};
 use std::sync::Arc;
-use window::refuse_window_use;
+use window::{ColumnTrait, WindowColumn, refuse_window_use};
 
 pub use chain::Chain;
 
@@ -179,15 +182,17 @@ impl Cutter<'_> {
         let mut chain = self.chain(aggregate.input(), true)?;
         let input_schema = aggregate.input_schema();
         let (mut keys, mut key_fields, mut group_columns) = (Vec::new(), Vec::new(), Vec::new());
-        let mut window: Option<(Assign, Arc<dyn PhysicalExpr>)> = None;
+        let mut window: Option<WindowColumn> = None;
         for (expr, name) in group.expr() {
-            if let Some((part, assign, time)) = self.window_column(expr, &chain)? {
-                if window.as_ref().is_some_and(|(a, _)| *a != assign) {
+            if let Some(column) = self.window_column(expr, &chain)? {
+                if (window.as_ref())
+                    .is_some_and(|w| (w.assign, &w.keys) != (column.assign, &column.keys))
+                {
                     return Err(Error::sql("one GROUP BY cannot hold two different windows")
                         .with_hint("aggregate by the smaller window first, then by the larger one over its result"));
                 }
-                window = Some((assign, time));
-                group_columns.push(Some(part));
+                group_columns.push(Some(column.part));
+                window = Some(column);
                 continue;
             }
             refuse_window_use(expr, &chain, "GROUP BY")?;
@@ -199,7 +204,10 @@ impl Cutter<'_> {
             keys.push(expr.clone());
             group_columns.push(None);
         }
-        let args = aggregate_expressions(aggregate.aggr_expr(), &AggregateMode::Partial, 0)
+        if let Some(session_keys) = window.as_ref().and_then(|w| w.keys.as_ref()) {
+            check_session_keys(session_keys, &keys, &chain)?;
+        }
+        let mut args = aggregate_expressions(aggregate.aggr_expr(), &AggregateMode::Partial, 0)
             .map_err(internal)?;
         for expr in args
             .iter()
@@ -209,7 +217,7 @@ impl Cutter<'_> {
             refuse_window_use(expr, &chain, "an aggregate function")?;
         }
         let (assign, time) = match window {
-            Some((assign, time)) => (assign, Some(time)),
+            Some(window) => (window.assign, Some(window.time)),
             None => (Assign::Global, None),
         };
         if assign == Assign::Global && !chain.window_filters.is_empty() {
@@ -219,16 +227,27 @@ impl Cutter<'_> {
             );
         }
         chain.traits.clear();
-        let spec = AggregateSpec::try_new(
-            Arc::new(Schema::new(key_fields)),
-            aggregate.aggr_expr().to_vec(),
-        )?;
+        let mut functions = aggregate.aggr_expr().to_vec();
+        let mut filters = aggregate.filter_expr().to_vec();
+        if let (true, Some(time)) = (assign.is_session(), &time) {
+            // What tells sessions apart (see [`crate::window::sessions`]).
+            for (function, name) in [(min_udaf(), "first row"), (max_udaf(), "last row")] {
+                let built = AggregateExprBuilder::new(function, vec![time.clone()])
+                    .schema(input_schema.clone())
+                    .alias(name)
+                    .build();
+                functions.push(Arc::new(built.map_err(internal)?));
+                args.push(vec![time.clone()]);
+                filters.push(None);
+            }
+        }
+        let spec = AggregateSpec::try_new(Arc::new(Schema::new(key_fields)), functions)?;
         Ok(AggregatePlan {
             input: AggregateInput {
                 time,
                 keys,
                 args,
-                filters: aggregate.filter_expr().to_vec(),
+                filters,
             },
             factory: AggregateFactory(Arc::new(spec)),
             assign,
@@ -237,6 +256,47 @@ impl Cutter<'_> {
             text: describe(aggregate),
             chain,
         })
+    }
+}
+
+/// Sessions are of the groups: what they are partitioned by must be the keys.
+fn check_session_keys(
+    session_keys: &[String],
+    keys: &[Arc<dyn PhysicalExpr>],
+    chain: &Chain,
+) -> Result<()> {
+    let name = |key: &String| {
+        key.rsplit_once('@')
+            .map_or(key.clone(), |(name, _)| name.into())
+    };
+    let mut named = Vec::new();
+    for key in keys {
+        let column = key
+            .downcast_ref::<Column>()
+            .map(|c| &chain.traits[c.index()]);
+        let session_key = match column {
+            Some(ColumnTrait::SessionKey(name)) => name.clone(),
+            _ => key.to_string(),
+        };
+        if !session_keys.contains(&session_key) {
+            return Err(Error::sql(format!(
+                "GROUP BY has {}, by which the sessions are not partitioned",
+                name(&session_key)
+            ))
+            .with_hint(format!(
+                "write SESSION(TABLE t PARTITION BY {}, …)",
+                name(&session_key)
+            )));
+        }
+        named.push(session_key);
+    }
+    match session_keys.iter().find(|key| !named.contains(key)) {
+        None => Ok(()),
+        Some(key) => Err(Error::sql(format!(
+            "the sessions are partitioned by {0}, but GROUP BY has no {0}",
+            name(key)
+        ))
+        .with_hint(format!("add {} to the GROUP BY", name(key)))),
     }
 }
 

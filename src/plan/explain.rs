@@ -142,6 +142,7 @@ pub(super) fn windows_text(assign: &Assign) -> String {
             let (size, step) = (duration(size), duration(step));
             with_offset(format!("windows that grow by {step} up to {size}"), offset)
         }
+        Assign::Session { gap } => format!("sessions with a gap of {}", duration(gap)),
     }
 }
 

@@ -9,8 +9,9 @@ use crate::error::{Error, Result};
 use crate::sink::OutputMode;
 use crate::window::Assign;
 use crate::window::merge::WindowResult;
-use arrow::array::{ArrayRef, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, AsArray, TimestampMicrosecondArray};
 use arrow::compute;
+use arrow::datatypes::TimestampMicrosecondType;
 use arrow::record_batch::RecordBatch;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_execution::TaskContext;
@@ -119,26 +120,56 @@ pub fn fill_tables(plan: &Plan, load: Load) -> Result<()> {
 /// order of the GROUP BY, then the results.
 pub fn leaf_batch(aggregate: &AggregatePlan, result: &WindowResult) -> Result<RecordBatch> {
     let rows = result.batch.num_rows();
+    let window = |part| -> ArrayRef {
+        let value = super::markers::value(part, result.start, result.end);
+        Arc::new(TimestampMicrosecondArray::from_value(value, rows))
+    };
+    output(aggregate, result.batch.columns(), rows, window)
+}
+
+/// The same for sessions, whose last two columns are the event times of their first and last rows.
+pub fn session_batch(aggregate: &AggregatePlan, sessions: &RecordBatch) -> Result<RecordBatch> {
+    let Assign::Session { gap } = aggregate.assign else {
+        return Err(Error::bug("windows that are no sessions"));
+    };
+    let [columns @ .., first, last] = sessions.columns() else {
+        return Err(Error::bug("sessions without event times"));
+    };
+    let first = first.as_primitive::<TimestampMicrosecondType>();
+    let end = (last.as_primitive::<TimestampMicrosecondType>())
+        .unary::<_, TimestampMicrosecondType>(|last| last.saturating_add(gap));
+    let window = |part| -> ArrayRef {
+        let spans = first.values().iter().zip(end.values());
+        let values = spans.map(|(start, end)| super::markers::value(part, *start, *end));
+        Arc::new(TimestampMicrosecondArray::from_iter_values(values))
+    };
+    let batch = output(aggregate, columns, sessions.num_rows(), window)?;
+    let passing = aggregate.chain.passing(first.values(), end.values())?;
+    Ok(compute::filter_record_batch(&batch, &passing)?)
+}
+
+fn output(
+    aggregate: &AggregatePlan,
+    columns: &[ArrayRef],
+    rows: usize,
+    window: impl Fn(Part) -> ArrayRef,
+) -> Result<RecordBatch> {
     let key_count = aggregate
         .group_columns
         .iter()
         .filter(|c| c.is_none())
         .count();
-    let (keys, values) = result.batch.columns().split_at(key_count);
+    let (keys, values) = columns.split_at(key_count);
     let mut keys = keys.iter();
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(aggregate.schema.fields().len());
     for column in &aggregate.group_columns {
-        match column {
-            Some(part) => {
-                let value = super::markers::value(*part, result.start, result.end);
-                columns.push(Arc::new(TimestampMicrosecondArray::from_value(value, rows)));
-            }
-            None => columns.push(
-                keys.next()
-                    .ok_or_else(|| Error::bug("a group key is missing"))?
-                    .clone(),
-            ),
-        }
+        columns.push(match column {
+            Some(part) => window(*part),
+            None => keys
+                .next()
+                .ok_or_else(|| Error::bug("a group key is missing"))?
+                .clone(),
+        });
     }
     columns.extend(values.iter().cloned());
     for (column, field) in columns.iter_mut().zip(aggregate.schema.fields()) {
@@ -165,6 +196,12 @@ pub fn check(plan: &Plan, aggregates: &[AggregatePlan], mode: OutputMode) -> Res
             Error::sql("aggregates that are combined must be over the same window")
                 .with_hint("give both the same size, slide and offset"),
         );
+    }
+    if aggregates[0].assign.is_session() && mode != OutputMode::Append {
+        return Err(Error::sql(
+            "sessions can be shown in output mode append only: until one is over it is not known",
+        )
+        .with_hint("leave --output-mode away, or use append"));
     }
     if mode == OutputMode::Complete {
         return Ok(());

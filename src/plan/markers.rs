@@ -24,6 +24,18 @@ pub enum Part {
     Time,
 }
 
+/// All of them.
+pub const PARTS: [Part; 3] = [Part::Start, Part::End, Part::Time];
+
+/// The name of a window's column.
+pub fn name(part: Part) -> &'static str {
+    match part {
+        Part::Start => "window_start",
+        Part::End => "window_end",
+        Part::Time => "window_time",
+    }
+}
+
 /// Order of the arguments behind the time column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -35,6 +47,20 @@ pub enum Kind {
     SparkHop,
     /// step, size, offset?
     Cumulate,
+    /// gap: the sessions of each group
+    Session,
+    /// gap, columns…: the sessions of each combination of these, which must be the groups
+    SessionBy,
+}
+
+impl Kind {
+    /// How many arguments behind the time say which windows; the others are columns.
+    pub fn constants(self, args: usize) -> usize {
+        match self {
+            Kind::Session | Kind::SessionBy => args.min(1),
+            _ => args,
+        }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -54,6 +80,8 @@ impl Marker {
             Kind::Hop => "hop",
             Kind::SparkHop => "spark_hop",
             Kind::Cumulate => "cumulate",
+            Kind::Session => "session",
+            Kind::SessionBy => "session_by",
         };
         let part = match part {
             Part::Start => "start",
@@ -80,10 +108,16 @@ impl Marker {
 
 /// All markers, to be registered.
 pub fn all() -> impl Iterator<Item = ScalarUDF> {
-    let kinds = [Kind::Tumble, Kind::Hop, Kind::SparkHop, Kind::Cumulate];
-    let parts = [Part::Start, Part::End, Part::Time];
+    let kinds = [
+        Kind::Tumble,
+        Kind::Hop,
+        Kind::SparkHop,
+        Kind::Cumulate,
+        Kind::Session,
+        Kind::SessionBy,
+    ];
     kinds.into_iter().flat_map(move |k| {
-        parts
+        PARTS
             .into_iter()
             .map(move |p| ScalarUDF::from(Marker::new(k, p)))
     })
@@ -117,12 +151,11 @@ impl ScalarUDFImpl for Marker {
             None => return plan_err!("a window needs a time column and a size"),
         }
         // Intervals are literals only after constant folding; then `assign` is called again.
-        if args.scalar_arguments[1..].iter().all(|a| a.is_some()) {
-            let values: Vec<ScalarValue> = args.scalar_arguments[1..]
-                .iter()
-                .flatten()
-                .map(|v| (*v).clone())
-                .collect();
+        let constants = self.kind.constants(args.scalar_arguments.len() - 1);
+        let constants = &args.scalar_arguments[1..=constants];
+        if constants.iter().all(|a| a.is_some()) {
+            let values: Vec<ScalarValue> =
+                constants.iter().flatten().map(|v| (*v).clone()).collect();
             assign(self.kind, &values)?;
         }
         Ok(Arc::new(arrow::datatypes::Field::new(
@@ -133,7 +166,8 @@ impl ScalarUDFImpl for Marker {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let values = args.args[1..]
+        let constants = self.kind.constants(args.args.len() - 1);
+        let values = args.args[1..=constants]
             .iter()
             .map(|a| match a {
                 ColumnarValue::Scalar(s) => Ok(s.clone()),
@@ -142,7 +176,7 @@ impl ScalarUDFImpl for Marker {
             .collect::<Result<Vec<_>>>()?;
         let assign = assign(self.kind, &values)?;
         if !assign.is_tumbling() {
-            return exec_err!("a sliding window cannot be computed row by row");
+            return exec_err!("windows that a row is not alone in cannot be computed row by row");
         }
         let times = args.args[0].clone().into_array(args.number_rows)?;
         let times = arrow::compute::cast(&times, &MICROS)?;
@@ -178,6 +212,12 @@ pub fn assign(kind: Kind, args: &[ScalarValue]) -> Result<Assign> {
         (Kind::SparkHop, [size]) => (*size, *size, 0),
         (Kind::SparkHop, [size, slide]) => (*size, *slide, 0),
         (Kind::SparkHop, [size, slide, offset]) => (*size, *slide, *offset),
+        (Kind::Session | Kind::SessionBy, [gap]) => return session(*gap),
+        (Kind::Session | Kind::SessionBy, _) => {
+            return plan_err!(
+                "SESSION takes a table (with PARTITION BY), DESCRIPTOR(time) and a gap; session_window() a time and a gap"
+            );
+        }
         (Kind::Tumble, _) => {
             return plan_err!(
                 "TUMBLE takes a table, DESCRIPTOR(time), size and an optional offset"
@@ -210,6 +250,13 @@ pub fn assign(kind: Kind, args: &[ScalarValue]) -> Result<Assign> {
         None => plan_err!(
             "the slide of a window must not be longer than its size; HOP takes (slide, size), window() takes (time, size, slide)"
         ),
+    }
+}
+
+fn session(gap: i64) -> Result<Assign> {
+    match Assign::session(gap) {
+        Some(assign) => Ok(assign),
+        None => plan_err!("the gap of a session must be longer than 0"),
     }
 }
 

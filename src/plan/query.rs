@@ -1,7 +1,7 @@
 //! Planned queries, in the form in which workers and merges run them.
 
 use super::cut::{AggregatePlan, Chain, Plan};
-use super::finish::{Finish, Load, fill_tables, leaf_batch, run_once};
+use super::finish::{Finish, Load, fill_tables, leaf_batch, run_once, session_batch};
 use super::leaf::Leaf;
 use super::stages::{Flow, Prepared, Stage, quicken_stages, run_stages};
 use crate::batches::with_rows;
@@ -230,7 +230,7 @@ impl RunFinish {
             let mut batches = Vec::with_capacity(windows.len());
             for window in windows {
                 if aggregate.assign == Assign::Global
-                    || aggregate.chain.window_passes(window.start, window.end)?
+                    || (aggregate.chain.passing(&[window.start], &[window.end])?).value(0)
                 {
                     batches.push(leaf_batch(aggregate, window)?);
                 }
@@ -238,6 +238,19 @@ impl RunFinish {
             inputs.push(batches);
         }
         self.finish.run(inputs)
+    }
+
+    /// Result rows of the given sessions (one list of batches for each aggregate, as
+    /// [`crate::window::merge::WindowMerge::close_sessions`] gives them), finished together.
+    pub fn run_sessions(&self, sessions: &[Vec<RecordBatch>]) -> Result<Vec<RecordBatch>> {
+        let aggregates = self.plan()?.aggregates.iter().zip(sessions);
+        let inputs = aggregates.map(|(aggregate, batches)| {
+            let batches = batches.iter();
+            batches
+                .map(|batch| session_batch(aggregate, batch))
+                .collect()
+        });
+        self.finish.run(inputs.collect::<Result<_>>()?)
     }
 }
 

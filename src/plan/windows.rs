@@ -5,6 +5,7 @@
 //! | `FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), size))` | `FROM (SELECT *, start(ts, size) AS window_start, … FROM t)` |
 //! | `GROUP BY TUMBLE(ts, size)`, `TUMBLE_START(ts, size)` | `GROUP BY start(ts, size), end(…), time(…)`, `start(ts, size)` |
 //! | `GROUP BY window(ts, '10 s')`, `window.start`, `window` | the same, `start(…)`, a struct of both |
+//! | `GROUP BY SESSION(ts, gap)`, `session_window(ts, '10 s')` | the same |
 //!
 //! It works on tokens, because the parser knows none of these forms; each token keeps its
 //! position, so messages point into the user's file.
@@ -13,12 +14,13 @@ mod spark;
 mod table_function;
 mod words;
 
-use super::markers::{Kind, Marker, Part};
+use super::markers::{self, Kind, Marker, PARTS, Part};
 use super::tokens::{Tokens, quoted, token_at, word};
 use crate::error::{Error, Result};
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 pub use spark::SparkWatermark;
+use spark::{SPARK_WINDOWS, SparkWindow};
 
 /// Rewrites the query that `tokens` is.
 pub fn rewrite(tokens: &Tokens) -> Result<(Tokens, Vec<SparkWatermark>)> {
@@ -45,8 +47,8 @@ enum Clause {
 #[derive(Debug, Clone, Default)]
 struct Block {
     clause: Clause,
-    /// Arguments of `window(…)` in this SELECT's GROUP BY.
-    spark: Option<(usize, usize)>,
+    /// Spark's window in this SELECT's GROUP BY.
+    spark: Option<SparkWindow>,
     /// Depth of CASE … END.
     cases: usize,
 }
@@ -112,7 +114,7 @@ impl Rewriter<'_> {
     fn clause(&self, i: usize, to: usize, upper: &str, block: &mut Block) {
         block.clause = match upper {
             "SELECT" => {
-                block.spark = self.spark_arguments(i, to);
+                block.spark = self.spark_window(i, to);
                 Clause::Select
             }
             "FROM" => Clause::From,
@@ -156,40 +158,35 @@ impl Rewriter<'_> {
         }
         let item = block.clause == Clause::Select && top;
         if call && block.clause == Clause::GroupBy {
-            if let Some(kind) =
-                group_function(upper)?.or((upper == "WINDOW").then_some(Kind::SparkHop))
-            {
+            if let Some(kind) = group_function(upper) {
                 let close = self.t.close(i + 1)?;
                 self.three_markers(kind, i, (i + 2, close))?;
                 return Ok(Some(close + 1));
-            }
-            if matches!(upper, "SESSION" | "SESSION_WINDOW") {
-                return Err(unsupported(upper).or_at(self.t.at(i)));
             }
         }
         if call && let Some((kind, part)) = auxiliary(upper)? {
             let close = self.t.close(i + 1)?;
             self.marker(kind, part, i, (i + 2, close))?;
-            self.alias(item, i, close + 1, part_name(part));
+            self.alias(item, i, close + 1, markers::name(part));
             return Ok(Some(close + 1));
         }
         if upper == "WINDOW_TIME"
             && call
             && block.spark.is_some()
-            && self.t.is_word(i + 2, "window")
+            && SPARK_WINDOWS.iter().any(|w| self.t.is_word(i + 2, w))
         {
             self.spark_marker(Part::Time, i, block)?;
             self.alias(item, i, i + 4, "window_time");
             return Ok(Some(i + 4));
         }
-        if upper == "WINDOW" && self.is_spark_word(i, block) && block.spark.is_some() {
+        if self.is_spark_word(i, block) && block.spark.is_some() {
             return self.spark_reference(i, block, item).map(Some);
         }
         Ok(None)
     }
 
     fn three_markers(&mut self, kind: Kind, at: usize, args: (usize, usize)) -> Result<()> {
-        for (k, part) in [Part::Start, Part::End, Part::Time].into_iter().enumerate() {
+        for (k, part) in PARTS.into_iter().enumerate() {
             if k > 0 {
                 self.push(at, [Token::Comma]);
             }
@@ -241,21 +238,15 @@ impl Rewriter<'_> {
     }
 }
 
-fn part_name(part: Part) -> &'static str {
-    match part {
-        Part::Start => "window_start",
-        Part::End => "window_end",
-        Part::Time => "window_time",
-    }
-}
-
-fn group_function(upper: &str) -> Result<Option<Kind>> {
-    Ok(match upper {
+fn group_function(upper: &str) -> Option<Kind> {
+    match upper {
         "TUMBLE" => Some(Kind::Tumble),
         "HOP" => Some(Kind::Hop),
         "CUMULATE" => Some(Kind::Cumulate),
+        "SESSION" | "SESSION_WINDOW" => Some(Kind::Session),
+        "WINDOW" => Some(Kind::SparkHop),
         _ => None,
-    })
+    }
 }
 
 /// `TUMBLE_START(ts, size)` and its kin.
@@ -267,9 +258,7 @@ fn auxiliary(upper: &str) -> Result<Option<(Kind, Part)>> {
         "TUMBLE" => Kind::Tumble,
         "HOP" => Kind::Hop,
         "CUMULATE" => Kind::Cumulate,
-        "SESSION" if matches!(part, "START" | "END" | "ROWTIME" | "PROCTIME") => {
-            return Err(unsupported("SESSION"));
-        }
+        "SESSION" => Kind::Session,
         _ => return Ok(None),
     };
     match part {
@@ -279,14 +268,9 @@ fn auxiliary(upper: &str) -> Result<Option<(Kind, Part)>> {
         "PROCTIME" => Err(Error::sql(format!(
             "{upper} is processing time, which cannot be replayed"
         ))
-        .with_hint("use event time: TUMBLE_ROWTIME")),
+        .with_hint(format!("use event time: {function}_ROWTIME"))),
         _ => Ok(None),
     }
-}
-
-fn unsupported(name: &str) -> Error {
-    Error::sql(format!("{name} windows are not supported yet"))
-        .with_hint("TUMBLE, HOP and CUMULATE are")
 }
 
 #[cfg(test)]

@@ -149,7 +149,7 @@ impl Worker {
         }
         self.mark_idle();
         self.flush_dead_letters()?;
-        closed |= self.progress(outbox)?;
+        closed |= self.progress(!worked, outbox)?;
         if closed {
             return Ok(Step::Abandoned);
         }

@@ -1,6 +1,6 @@
 //! Which windows a time belongs to.
 
-/// Tumbling, sliding and cumulating windows, or none. All times in microseconds since the epoch.
+/// Tumbling, sliding and cumulating windows, sessions, or none. All times in microseconds since the epoch.
 ///
 /// Windows are `[k * slide + offset, k * slide + offset + size)` for every whole `k`, negative
 /// ones too. A tumbling window slides by its size. Cumulating windows are
@@ -18,10 +18,17 @@ pub enum Assign {
     },
     /// Windows that begin together and end one step after the other. A pane is a step.
     Cumulating { size: i64, step: i64, offset: i64 },
+    /// Of each key, rows that follow each other by at most `gap`: from the first of them to the
+    /// last and a gap (see [`super::sessions`]). A pane is as long as a gap: the rows of one key in
+    /// it are of one session.
+    Session { gap: i64 },
 }
 
 /// The end of the window that never ends.
 pub const NEVER: i64 = i64::MAX;
+
+/// For [`super::Segment::from_end`]: the rows were ahead of their partitions' watermarks.
+pub const AHEAD: i64 = i64::MIN;
 
 fn gcd(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { gcd(b, a % b) }
@@ -59,12 +66,60 @@ impl Assign {
         })
     }
 
+    /// `None` unless the gap is longer than 0.
+    pub fn session(gap: i64) -> Option<Assign> {
+        (gap > 0).then_some(Assign::Session { gap })
+    }
+
+    /// What windows know of a watermark. Sessions end when it has passed a thousandth of their gap
+    /// more (at most a second, a round number): so those of their rows that come behind it are of
+    /// few kinds, however often it moves.
+    pub fn closing(&self, watermark: i64) -> i64 {
+        let Assign::Session { gap } = *self else {
+            return watermark;
+        };
+        let steps = [1_000_000, 100_000, 10_000, 1_000];
+        let coarsest = steps.into_iter().find(|step| *step <= gap / 1000);
+        let step = coarsest.unwrap_or(gap.min(1_000));
+        match watermark {
+            NEVER => NEVER,
+            _ => floor(watermark, step, 0),
+        }
+    }
+
+    /// The name beside its pane of the store that takes a row: the end of the first of its windows
+    /// that is open for its partition, whose watermark before it was `watermark`; `None` when the
+    /// row is late. Of sessions: [`AHEAD`], or what sessions knew of that watermark.
+    #[inline]
+    pub fn from_end(&self, ts: i64, pane: i64, watermark: i64) -> Option<i64> {
+        let Assign::Session { gap } = *self else {
+            return self.next_end(pane, watermark);
+        };
+        let closing = self.closing(watermark);
+        if ts > closing {
+            return Some(AHEAD);
+        }
+        (ts.saturating_add(gap) > closing).then_some(closing)
+    }
+
+    /// Whether a row at `ts` needs its own watermark, of which `watermark` is the largest that it
+    /// may be: some of its windows may have closed. Monotone as
+    /// [`crate::watermark::PartitionWatermark::observe`] asks.
+    pub fn may_be_behind(&self, ts: i64, watermark: i64) -> bool {
+        match self {
+            Assign::Global => false,
+            Assign::Session { .. } => ts <= self.closing(watermark),
+            _ => self.first_end(self.pane_of(ts)) <= watermark,
+        }
+    }
+
     /// Length of a pane.
     pub fn pane_size(&self) -> i64 {
         match *self {
             Assign::Global => NEVER,
             Assign::Fixed { pane, .. } => pane,
             Assign::Cumulating { step, .. } => step,
+            Assign::Session { gap } => gap,
         }
     }
 
@@ -75,6 +130,7 @@ impl Assign {
             Assign::Global => 0,
             Assign::Fixed { offset, pane, .. } => floor(ts, pane, offset),
             Assign::Cumulating { step, offset, .. } => floor(ts, step, offset),
+            Assign::Session { gap } => floor(ts, gap, 0),
         }
     }
 
@@ -84,13 +140,18 @@ impl Assign {
     }
 
     /// End of the first window that holds `pane` and ends after `after`; `None` when there is
-    /// none, that is, when a row of this pane is late for a watermark of `after`.
+    /// none, that is, when a row of this pane is late for a watermark of `after`. Of sessions,
+    /// which end where their rows do: the last that one could have whose last row is in `pane`.
     pub fn next_end(&self, pane: i64, after: i64) -> Option<i64> {
         let earliest = pane
             .saturating_add(self.pane_size())
             .max(after.saturating_add(1));
         let (size, slide, offset) = match *self {
             Assign::Global => return Some(NEVER),
+            Assign::Session { .. } => {
+                let last = self.last_end(pane);
+                return (last > after).then_some(last);
+            }
             Assign::Fixed {
                 size,
                 slide,
@@ -124,13 +185,15 @@ impl Assign {
             Assign::Cumulating { size, offset, .. } => {
                 floor(pane, size, offset).saturating_add(size)
             }
+            Assign::Session { gap } => pane.saturating_add(gap).saturating_add(gap),
         }
     }
 
-    /// Start of the window that ends at `end`.
+    /// Start of the window that ends at `end`. (Of a session: of the shortest.)
     pub fn start_of(&self, end: i64) -> i64 {
         match *self {
             Assign::Global => 0,
+            Assign::Session { gap } => end.saturating_sub(gap),
             Assign::Fixed { size, .. } => end.saturating_sub(size),
             Assign::Cumulating { size, offset, .. } => floor(end.saturating_sub(1), size, offset),
         }
@@ -142,12 +205,17 @@ impl Assign {
             Assign::Global => NEVER,
             Assign::Fixed { slide, .. } => slide,
             Assign::Cumulating { step, .. } => step,
+            Assign::Session { gap } => gap,
         }
     }
 
     /// True when windows that differ begin together: only their ends tell them apart.
     pub fn share_starts(&self) -> bool {
-        matches!(self, Assign::Cumulating { .. })
+        matches!(self, Assign::Cumulating { .. } | Assign::Session { .. })
+    }
+
+    pub fn is_session(&self) -> bool {
+        matches!(self, Assign::Session { .. })
     }
 
     /// True when each row is in exactly one window.

@@ -6,6 +6,7 @@
 
 use super::ends::Ends;
 use super::largest::{too_large, window_text};
+use super::sessions::Pace;
 use super::shared::Shared;
 use super::spill::{PARTS, SpillTo, divide};
 use super::stacks::{Panes, evaluate_all, merge_all};
@@ -37,9 +38,9 @@ pub enum Scope {
 
 /// Segments of one aggregate of one query, from all workers.
 pub struct WindowMerge {
-    assign: Assign,
-    aggregate: Arc<dyn Aggregate>,
-    panes: Panes,
+    pub(super) assign: Assign,
+    pub(super) aggregate: Arc<dyn Aggregate>,
+    pub(super) panes: Panes,
     /// `None`: windows are merged pane by pane.
     shared: Option<Shared>,
     /// Ends of windows that have data and are not final.
@@ -47,7 +48,9 @@ pub struct WindowMerge {
     /// Ends of windows that changed since they were last evaluated.
     changed: Ends,
     /// The query's watermark: windows that end at or before it are final.
-    watermark: i64,
+    pub(super) watermark: i64,
+    /// Of sessions.
+    pub(super) pace: Pace,
     /// Some segment was spilled: before, no window need be searched for one.
     has_spilled: bool,
     /// Bytes that one part of a window with spilled segments may have.
@@ -67,6 +70,7 @@ impl WindowMerge {
             pending: Ends::new(&assign),
             changed: Ends::new(&assign),
             watermark: NONE,
+            pace: Pace::default(),
             has_spilled: false,
             part_max: usize::MAX,
         }
@@ -80,8 +84,7 @@ impl WindowMerge {
     /// Takes a segment. Returns the number of its rows that came too late: all of them when
     /// every window of the pane is final (a partition that was idle and came back), else 0.
     pub fn absorb(&mut self, segment: Segment) -> Result<u64> {
-        let after = self.watermark.max(segment.from_end.saturating_sub(1));
-        let Some(from_end) = self.assign.next_end(segment.pane, after) else {
+        let Some(from_end) = self.open_from(segment.pane, segment.from_end) else {
             return Ok(segment.rows);
         };
         self.hold(HeldSegment {
@@ -95,13 +98,26 @@ impl WindowMerge {
         Ok(0)
     }
 
-    fn hold(&mut self, held: HeldSegment) -> Result<()> {
+    /// From which window on a segment counts, now that some are final; `None`: all of its.
+    fn open_from(&self, pane: i64, from_end: i64) -> Option<i64> {
+        if self.assign.is_session() {
+            return self.assign.next_end(pane, self.watermark).map(|_| from_end);
+        }
+        let after = self.watermark.max(from_end.saturating_sub(1));
+        self.assign.next_end(pane, after)
+    }
+
+    pub(super) fn hold(&mut self, held: HeldSegment) -> Result<()> {
         self.has_spilled |= held.spilled.is_some();
-        // (The arithmetic of extreme times saturates.)
-        let last_end = self.assign.last_end(held.pane).max(held.from_end);
-        self.pending.insert(held.from_end, last_end);
-        if held.fresh {
-            self.changed.insert(held.from_end, last_end);
+        if self.assign.is_session() {
+            self.pace.came(held.rows());
+        } else {
+            // (The arithmetic of extreme times saturates.)
+            let last_end = self.assign.last_end(held.pane).max(held.from_end);
+            self.pending.insert(held.from_end, last_end);
+            if held.fresh {
+                self.changed.insert(held.from_end, last_end);
+            }
         }
         if let Some(shared) = &mut self.shared {
             shared.absorbed(&held);
@@ -125,8 +141,7 @@ impl WindowMerge {
         self.watermark = watermark;
         for mut held in segments {
             // Windows that have become final since the segment came are not to be shown again.
-            let after = watermark.max(held.from_end.saturating_sub(1));
-            if let Some(from_end) = self.assign.next_end(held.pane, after) {
+            if let Some(from_end) = self.open_from(held.pane, held.from_end) {
                 held.from_end = from_end;
                 self.hold(held)?;
             }
@@ -182,34 +197,48 @@ impl WindowMerge {
         self.changed.remove(end);
         let start = self.assign.start_of(end);
         let taken = self.taken(end);
-        // Of a spilled one none.
-        let in_memory: Vec<Vec<UInt32Array>> = (taken.iter())
-            .map(|h| divide(&h.batch, self.aggregate.keys()))
-            .collect::<Result<_>>()?;
+        let in_memory = self.divided(&taken)?;
         for part in 0..PARTS {
-            let mut batches = Vec::with_capacity(taken.len());
-            for (held, rows) in taken.iter().zip(&in_memory) {
-                let batch = match &held.spilled {
-                    Some(spilled) => spilled.0.part(part)?,
-                    None => batches::compact(&take_record_batch(&held.batch, &rows[part])?)?,
-                };
-                if batch.num_rows() > 0 {
-                    batches.push((held.fresh, batch));
-                }
-            }
-            let bytes: usize = batches::held(batches.iter().map(|(_, b)| b));
-            if bytes > self.part_max {
-                let batches: Vec<&RecordBatch> = batches.iter().map(|(_, b)| b).collect();
-                let what = window_text(start, end);
-                let keys = self.aggregate.keys();
-                return Err(too_large(&what, &batches, keys, self.part_max));
-            }
-            let held: Vec<(bool, &RecordBatch)> = batches.iter().map(|(f, b)| (*f, b)).collect();
+            let batches = self.part(&taken, &in_memory, part, || window_text(start, end))?;
+            let held: Vec<_> = batches.iter().map(|(i, b)| (taken[*i].fresh, b)).collect();
             if let Some(batch) = merge_batches(&held, scope, self.aggregate.as_ref())? {
                 each(WindowResult { start, end, batch })?;
             }
         }
         Ok(())
+    }
+
+    /// The rows of each part of segments in memory; none of spilled ones.
+    pub(super) fn divided(&self, taken: &[&HeldSegment]) -> Result<Vec<Vec<UInt32Array>>> {
+        let keys = self.aggregate.keys();
+        taken.iter().map(|h| divide(&h.batch, keys)).collect()
+    }
+
+    /// One part of segments, each with its place, some of which are spilled.
+    pub(super) fn part(
+        &self,
+        taken: &[&HeldSegment],
+        in_memory: &[Vec<UInt32Array>],
+        part: usize,
+        what: impl Fn() -> String,
+    ) -> Result<Vec<(usize, RecordBatch)>> {
+        let mut batches = Vec::with_capacity(taken.len());
+        for (i, (held, rows)) in taken.iter().zip(in_memory).enumerate() {
+            let batch = match &held.spilled {
+                Some(spilled) => spilled.0.part(part)?,
+                None => batches::compact(&take_record_batch(&held.batch, &rows[part])?)?,
+            };
+            if batch.num_rows() > 0 {
+                batches.push((i, batch));
+            }
+        }
+        let bytes: usize = batches::held(batches.iter().map(|(_, b)| b));
+        if bytes > self.part_max {
+            let batches: Vec<&RecordBatch> = batches.iter().map(|(_, b)| b).collect();
+            let keys = self.aggregate.keys();
+            return Err(too_large(&what(), &batches, keys, self.part_max));
+        }
+        Ok(batches)
     }
 
     /// Moves segments out of memory, the largest first, until at most `bytes` are left there.
@@ -285,9 +314,12 @@ impl WindowMerge {
         panes + self.shared.as_ref().map_or(0, Shared::bytes)
     }
 
-    /// Windows with data that are not final.
+    /// Windows with data that are not final. (Of sessions: their parts, where they are not known.)
     pub fn open_windows(&self) -> usize {
-        self.pending.len()
+        match self.assign.is_session() {
+            true => self.panes.values().flatten().map(HeldSegment::rows).sum(),
+            false => self.pending.len(),
+        }
     }
 }
 
@@ -295,7 +327,7 @@ impl WindowMerge {
 pub(super) fn taken<'a>(assign: &Assign, panes: &'a Panes, end: i64) -> Vec<&'a HeldSegment> {
     let range = match assign {
         Assign::Global => i64::MIN..i64::MAX,
-        Assign::Fixed { .. } | Assign::Cumulating { .. } => assign.start_of(end)..end,
+        _ => assign.start_of(end)..end,
     };
     let held = panes.range(range).flat_map(|(_, segments)| segments);
     held.filter(|h| h.from_end <= end).collect()

@@ -17,6 +17,7 @@ mod ends;
 pub mod keys;
 pub mod largest;
 pub mod merge;
+pub mod sessions;
 mod shared;
 pub mod spill;
 mod stacks;
@@ -117,6 +118,9 @@ pub trait Aggregate: Send + Sync {
         None
     }
 
+    /// Accumulators for sessions. (Their segments end with the first and the last event time.)
+    fn numbered(&self) -> Result<Box<dyn sessions::Numbered>>;
+
     /// Without keys even an empty input has one result row (`SELECT count(*)` of nothing is 0).
     fn is_keyless(&self) -> bool {
         self.keys() == 0
@@ -130,7 +134,7 @@ pub struct HeldSegment {
     pub id: u64,
     /// Start of the pane, microseconds.
     pub pane: i64,
-    /// Windows that end here or later take it.
+    /// Windows that end here or later take it (of sessions, see [`sessions`]).
     pub from_end: i64,
     /// Came since results were last shown (output modes update and complete).
     pub fresh: bool,
@@ -158,7 +162,8 @@ pub fn segment_id() -> u64 {
 pub struct Segment {
     /// Start of the pane, microseconds.
     pub pane: i64,
-    /// Only windows that end here or later take this segment (see [`table`]).
+    /// Only windows that end here or later take this segment (see [`table`]; of sessions, see
+    /// [`sessions`]).
     pub from_end: i64,
     /// Rows that were added, for counting.
     pub rows: u64,

@@ -28,8 +28,8 @@ impl Shared {
     /// `None` when windows are better merged pane by pane.
     pub fn new(assign: &Assign, aggregate: &Arc<dyn Aggregate>) -> Option<Self> {
         let stacks = TwoStacks::new(assign);
-        let overlap = *assign != Assign::Global && !assign.is_tumbling();
-        let distinct = aggregate.distinct().filter(|_| overlap);
+        let apart = *assign == Assign::Global || assign.is_tumbling() || assign.is_session();
+        let distinct = aggregate.distinct().filter(|_| !apart);
         let rest = distinct.as_ref().map(|distinct| distinct.rest.clone());
         let latest = distinct.map(Latest::new);
         (stacks.is_some() || latest.is_some()).then(|| Self {

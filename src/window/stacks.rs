@@ -66,7 +66,7 @@ impl TwoStacks {
     /// `None` when windows are better merged pane by pane.
     pub fn new(assign: &Assign) -> Option<Self> {
         let serves = match *assign {
-            Assign::Global => false,
+            Assign::Global | Assign::Session { .. } => false,
             Assign::Fixed { size, slide, .. } => size / slide >= SLIDES_MIN,
             Assign::Cumulating { size, step, .. } => size / step >= STEPS_MIN,
         };

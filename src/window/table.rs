@@ -11,10 +11,12 @@
 //! log alone, not on batches, workers, or the interleaving of partitions.
 //!
 //! A store is shipped when the worker's watermark (the smallest of its partitions) reaches its
-//! `from_end`: no later row of any of its partitions can have that name again. Each row is
+//! `from_end`: no later row of any of its partitions can have that name again. (Sessions are told
+//! apart by their keys, not by panes: see [`super::sessions`].) Each row is
 //! touched once, each store sealed once; the number of stores is at most (panes of one window
 //! plus the span of disorder) times the windows a pane is in.
 
+use super::assign::AHEAD;
 use super::{Aggregate, Assign, Input, Segment, Store};
 use crate::error::Result;
 use crate::watermark::Before;
@@ -82,10 +84,10 @@ impl WindowTable {
             min = min.min(t);
             max = max.max(t);
         }
-        let pane = self.assign.pane_of(min);
-        let first = self.assign.first_end(pane);
-        let open = first > (*highest).max(floor);
-        (open && pane == self.assign.pane_of(max)).then_some((first, pane))
+        let (assign, watermark) = (&self.assign, (*highest).max(floor));
+        let pane = assign.pane_of(min);
+        let one = pane == assign.pane_of(max) && !assign.may_be_behind(min, watermark);
+        Some((assign.from_end(min, pane, watermark)?, pane)).filter(|_| one)
     }
 
     fn update_by_row(
@@ -123,20 +125,15 @@ impl WindowTable {
         open.store.update(input)
     }
 
-    /// True when a row at `ts` needs its own watermark: some of its windows may have closed.
-    /// Monotone as [`crate::watermark::PartitionWatermark::observe`] asks.
-    pub fn may_be_late(assign: &Assign, ts: i64, watermark: i64) -> bool {
-        *assign != Assign::Global && assign.first_end(assign.pane_of(ts)) <= watermark
-    }
-
-    /// Seals and takes the stores that a watermark closes. `NEVER` takes all.
+    /// Seals and takes the stores that a watermark closes, of sessions also those that one may be
+    /// in which it closes. `NEVER` takes all.
     pub fn ship(&mut self, watermark: i64) -> Result<Vec<Segment>> {
+        let closing = self.assign.closing(watermark);
+        let due = (..=(closing, i64::MAX), |name: &(i64, i64), _: &mut Open| {
+            name.1 <= closing
+        });
         let mut segments = Vec::new();
-        while let Some(entry) = self.open.first_entry() {
-            if entry.key().0 > watermark {
-                break;
-            }
-            let ((from_end, pane), mut open) = entry.remove_entry();
+        for ((from_end, pane), mut open) in self.open.extract_if(due.0, due.1) {
             segments.push(Segment {
                 pane,
                 from_end,
@@ -166,10 +163,10 @@ impl WindowTable {
 /// The rows that go into each store, and the late rows, as indices.
 type Shared = (BTreeMap<(i64, i64), Vec<u32>>, Vec<u32>);
 
-/// Rows of one pane that all its windows take.
+/// Rows of one pane that all its windows take, `from_end` on.
 struct PaneRows {
     pane: i64,
-    first_end: i64,
+    from_end: i64,
     rows: Vec<u32>,
 }
 
@@ -192,7 +189,10 @@ fn share(assign: &Assign, times: &[i64], before: Option<&[i64]>, floor: i64) -> 
                 last = *by_pane.entry(pane).or_insert_with(|| {
                     panes.push(PaneRows {
                         pane,
-                        first_end: assign.first_end(pane),
+                        from_end: match assign.is_session() {
+                            true => AHEAD,
+                            false => assign.first_end(pane),
+                        },
                         rows: Vec::new(),
                     });
                     panes.len() - 1
@@ -201,20 +201,22 @@ fn share(assign: &Assign, times: &[i64], before: Option<&[i64]>, floor: i64) -> 
         }
         let PaneRows {
             pane,
-            first_end,
+            from_end,
             rows,
         } = &mut panes[last];
         let watermark = before.map_or(floor, |b| b[row].max(floor));
-        if watermark < *first_end {
-            rows.push(row as u32);
-        } else if let Some(end) = assign.next_end(*pane, watermark) {
-            shares.entry((end, *pane)).or_default().push(row as u32);
-        } else {
-            late.push(row as u32);
+        let place = match watermark < *from_end {
+            true => Some(*from_end),
+            false => assign.from_end(t, *pane, watermark),
+        };
+        match place {
+            Some(end) if end == *from_end => rows.push(row as u32),
+            Some(end) => shares.entry((end, *pane)).or_default().push(row as u32),
+            None => late.push(row as u32),
         }
     }
     for p in panes.into_iter().filter(|p| !p.rows.is_empty()) {
-        shares.insert((p.first_end, p.pane), p.rows);
+        shares.insert((p.from_end, p.pane), p.rows);
     }
     (shares, late)
 }

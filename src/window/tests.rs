@@ -2,6 +2,7 @@
 
 use super::distinct::{Distinct, Interner};
 use super::merge::{Scope, WindowMerge, WindowResult};
+use super::sessions::Numbered;
 use super::{Aggregate, Assign, Input, Segment, Store, spill};
 use crate::error::Result;
 use arrow::array::{ArrayRef, AsArray, Int64Array, ListArray, StringArray};
@@ -63,6 +64,10 @@ impl Aggregate for Join {
 
     fn keys(&self) -> usize {
         1
+    }
+
+    fn numbered(&self) -> Result<Box<dyn Numbered>> {
+        unreachable!("no windows here are sessions")
     }
 
     fn distinct(&self) -> Option<Distinct> {

@@ -4,19 +4,20 @@ use super::window::{
     ColumnTrait, in_micros, is_event_time, marker, refuse_sliding_marker, refuse_window_use,
 };
 use super::{Cutter, Plan, reads_stream};
-use crate::batches::with_rows;
 use crate::error::{Error, Result};
 use crate::plan::errors::internal;
 use crate::plan::leaf::{Leaf, LeafKind};
 use crate::plan::lookup::Lookup;
-use crate::plan::markers::{self, Part};
+use crate::plan::markers::{self, PARTS, Part};
 use crate::plan::stages::{self, Stage};
-use arrow::array::{Array, AsArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray,
+};
+use arrow::compute;
 use arrow::datatypes::{Schema, SchemaRef};
-use datafusion_common::ScalarValue;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_physical_expr::PhysicalExpr;
-use datafusion_physical_expr::expressions::{Column, Literal};
+use datafusion_physical_expr::expressions::Column;
 use datafusion_physical_expr::utils::collect_columns;
 use datafusion_physical_plan::ExecutionPlan;
 use datafusion_physical_plan::filter::FilterExec;
@@ -115,16 +116,26 @@ impl Cutter<'_> {
     fn project(&self, projection: &ProjectionExec, windowed: bool) -> Result<Chain> {
         let mut chain = self.chain(projection.input(), windowed)?;
         let (mut exprs, mut traits, mut fields) = (Vec::new(), Vec::new(), Vec::new());
+        let mut session_keys = Vec::new();
+        for item in projection.expr() {
+            session_keys.extend(marker(&item.expr)?.and_then(|w| w.keys).unwrap_or_default());
+        }
         for (i, item) in projection.expr().iter().enumerate() {
             let field = projection.schema().field(i).clone();
             let (expr, kind) = if let Some(column) = item.expr.downcast_ref::<Column>() {
-                (item.expr.clone(), chain.traits[column.index()].clone())
-            } else if let Some((part, assign, time)) = marker(&item.expr)?.filter(|_| windowed) {
-                self.check_event_time(&time, &chain.traits)?;
-                (
-                    in_micros(time, &chain.schema)?,
-                    ColumnTrait::Window { part, assign },
-                )
+                let kind = match session_keys.contains(&item.expr.to_string()) {
+                    true => ColumnTrait::SessionKey(item.expr.to_string()),
+                    false => chain.traits[column.index()].clone(),
+                };
+                (item.expr.clone(), kind)
+            } else if let Some(window) = marker(&item.expr)?.filter(|_| windowed) {
+                self.check_event_time(&window.time, &chain.traits)?;
+                let kind = ColumnTrait::Window {
+                    part: window.part,
+                    assign: window.assign,
+                    keys: window.keys,
+                };
+                (in_micros(window.time, &chain.schema)?, kind)
             } else {
                 refuse_sliding_marker(&item.expr)?;
                 refuse_window_use(&item.expr, &chain, "an expression below the GROUP BY")?;
@@ -186,31 +197,41 @@ impl Cutter<'_> {
 }
 
 impl Chain {
-    /// Evaluates the filters on window columns for one window.
-    pub fn window_passes(&self, start: i64, end: i64) -> Result<bool> {
+    /// Which of some windows the filters on window columns let through.
+    pub fn passing(&self, start: &[i64], end: &[i64]) -> Result<BooleanArray> {
+        let column = |part| -> (&str, ArrayRef) {
+            let windows = start.iter().zip(end);
+            let values = windows.map(|(s, e)| markers::value(part, *s, *e));
+            (
+                markers::name(part),
+                Arc::new(TimestampMicrosecondArray::from_iter_values(values)),
+            )
+        };
+        let windows = RecordBatch::try_from_iter(PARTS.map(column))?;
+        let mut passing = BooleanArray::from(vec![true; start.len()]);
         for (predicate, parts) in &self.window_filters {
             let bound = predicate.clone().transform(|e| {
                 let Some(column) = e.downcast_ref::<Column>() else {
                     return Ok(Transformed::no(e));
                 };
-                let part = parts
+                let part = parts.iter().find(|(i, _)| *i == column.index());
+                let place = PARTS
                     .iter()
-                    .find(|(i, _)| *i == column.index())
-                    .map_or(Part::Start, |(_, p)| *p);
-                let value =
-                    ScalarValue::TimestampMicrosecond(Some(markers::value(part, start, end)), None);
+                    .position(|p| part.is_some_and(|(_, part)| part == p));
+                let place = place.unwrap_or_default();
                 Ok(Transformed::yes(
-                    Arc::new(Literal::new(value)) as Arc<dyn PhysicalExpr>
+                    Arc::new(Column::new(markers::name(PARTS[place]), place))
+                        as Arc<dyn PhysicalExpr>,
                 ))
             });
-            let one = with_rows(Arc::new(Schema::empty()), vec![], 1)?;
-            let value = stages::evaluate(&bound.map_err(internal)?.data, &one)?;
-            let value = value.as_boolean();
-            if !(value.is_valid(0) && value.value(0)) {
-                return Ok(false);
-            }
+            let value = stages::evaluate(&bound.map_err(internal)?.data, &windows)?;
+            let value = match value.as_boolean() {
+                value if value.null_count() > 0 => compute::prep_null_mask_filter(value),
+                value => value.clone(),
+            };
+            passing = compute::and(&passing, &value)?;
         }
-        Ok(true)
+        Ok(passing)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Chain, Cutter};
 use crate::error::{Error, Result};
 use crate::plan::errors::internal;
-use crate::plan::markers::{self, Marker, Part};
+use crate::plan::markers::{self, Kind, Marker, Part};
 use crate::window::Assign;
 use arrow::datatypes::{DataType, Schema, TimeUnit};
 use datafusion_common::ScalarValue;
@@ -13,18 +13,31 @@ use datafusion_physical_expr::utils::collect_columns;
 use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use std::sync::Arc;
 
-/// Which of a window's columns, the windows, and the event time's expression.
-pub(super) type WindowColumn = (Part, Assign, Arc<dyn PhysicalExpr>);
+/// A column of a window.
+pub(super) struct WindowColumn {
+    pub part: Part,
+    pub assign: Assign,
+    /// The event time's expression.
+    pub time: Arc<dyn PhysicalExpr>,
+    /// The columns whose combinations have sessions of their own; `None`: the groups.
+    pub keys: Option<SessionKeys>,
+}
+
+/// Columns that sessions are partitioned by, by their expressions below the sessions.
+pub(super) type SessionKeys = Vec<String>;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ColumnTrait {
     Plain,
     /// The stream's event time itself.
     EventTime,
+    /// One that sessions are partitioned by.
+    SessionKey(String),
     /// Stands for a column of the window; at run time it holds the event time.
     Window {
         part: Part,
         assign: Assign,
+        keys: Option<SessionKeys>,
     },
 }
 
@@ -37,17 +50,21 @@ impl Cutter<'_> {
     ) -> Result<Option<WindowColumn>> {
         if let Some(column) = expr.downcast_ref::<Column>() {
             return Ok(match &chain.traits[column.index()] {
-                ColumnTrait::Window { part, assign } => Some((*part, *assign, expr.clone())),
+                ColumnTrait::Window { part, assign, keys } => Some(WindowColumn {
+                    part: *part,
+                    assign: *assign,
+                    time: expr.clone(),
+                    keys: keys.clone(),
+                }),
                 _ => None,
             });
         }
-        match marker(expr)? {
-            Some((part, assign, time)) => {
-                self.check_event_time(&time, &chain.traits)?;
-                Ok(Some((part, assign, in_micros(time, &chain.schema)?)))
-            }
-            None => Ok(None),
-        }
+        let Some(mut column) = marker(expr)? else {
+            return Ok(None);
+        };
+        self.check_event_time(&column.time, &chain.traits)?;
+        column.time = in_micros(column.time, &chain.schema)?;
+        Ok(Some(column))
     }
 
     pub(super) fn check_event_time(
@@ -90,7 +107,7 @@ pub(super) fn in_micros(
     datafusion_physical_expr::expressions::cast(expr, schema, MICROS).map_err(internal)
 }
 
-/// When `expr` is a call of a window marker: its part, its windows and its time argument.
+/// When `expr` is a call of a window marker: what its column is.
 pub(super) fn marker(expr: &Arc<dyn PhysicalExpr>) -> Result<Option<WindowColumn>> {
     let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>() else {
         return Ok(None);
@@ -98,16 +115,27 @@ pub(super) fn marker(expr: &Arc<dyn PhysicalExpr>) -> Result<Option<WindowColumn
     let Some(found) = call.fun().inner().downcast_ref::<Marker>() else {
         return Ok(None);
     };
-    let constants: Option<Vec<ScalarValue>> = call.args()[1..]
+    let (constants, keys) = call.args()[1..].split_at(found.kind.constants(call.args().len() - 1));
+    let constants: Option<Vec<ScalarValue>> = constants
         .iter()
         .map(|a| a.downcast_ref::<Literal>().map(|l| l.value().clone()))
         .collect();
     let Some(constants) = constants else {
-        return Err(Error::sql("the size of a window must be a constant"));
+        let what = match found.kind {
+            Kind::Session | Kind::SessionBy => "the gap of a session",
+            _ => "the size of a window",
+        };
+        return Err(Error::sql(format!("{what} must be a constant")));
     };
     let assign =
         markers::assign(found.kind, &constants).map_err(|e| Error::sql(e.strip_backtrace()))?;
-    Ok(Some((found.part, assign, call.args()[0].clone())))
+    let keys = keys.iter().map(|key| key.to_string()).collect();
+    Ok(Some(WindowColumn {
+        part: found.part,
+        assign,
+        time: call.args()[0].clone(),
+        keys: (found.kind == Kind::SessionBy).then_some(keys),
+    }))
 }
 
 /// Refuses a marker of a sliding window inside a larger expression.
@@ -115,8 +143,12 @@ pub(super) fn refuse_sliding_marker(expr: &Arc<dyn PhysicalExpr>) -> Result<()> 
     let mut refused = Ok(());
     let visited = expr.apply(|e| {
         match marker(e) {
-            Ok(Some((_, assign, _))) if !assign.is_tumbling() => {
-                refused = Err(Error::sql("a column of a sliding window cannot be used before the GROUP BY")
+            Ok(Some(column)) if !column.assign.is_tumbling() => {
+                let kind = match column.assign.is_session() {
+                    true => "session",
+                    false => "sliding window",
+                };
+                refused = Err(Error::sql(format!("a column of a {kind} cannot be used before the GROUP BY"))
                     .with_hint("group by window_start, window_end and use them in the SELECT list or in HAVING"));
             }
             Ok(_) => {}

@@ -1,4 +1,4 @@
-//! Spark's `window(ts, size)` with its fields, and its WATERMARK clause.
+//! Spark's `window(ts, size)` and `session_window(ts, gap)` with their fields, and its WATERMARK clause.
 
 use super::{Block, Rewriter};
 use crate::error::{Error, Result};
@@ -15,14 +15,29 @@ pub struct SparkWatermark {
     pub interval: Vec<TokenWithSpan>,
 }
 
+/// What Spark's windows are called.
+pub(super) const SPARK_WINDOWS: [&str; 2] = ["window", "session_window"];
+
+/// Spark's window in a GROUP BY.
+#[derive(Debug, Clone)]
+pub(super) struct SparkWindow {
+    word: &'static str,
+    /// From the first token of its arguments to behind the last.
+    args: (usize, usize),
+}
+
 impl Rewriter<'_> {
-    /// `window` as a name of Spark's window, not as SQL's WINDOW clause.
+    /// `window` as a name of Spark's window, not as SQL's WINDOW clause; `session_window`.
     pub(super) fn is_spark_word(&self, i: usize, block: &Block) -> bool {
-        self.t.is_word(i, "WINDOW") && (block.spark.is_some() || self.t.is(i + 1, &Token::LParen))
+        let call = self.t.is(i + 1, &Token::LParen);
+        SPARK_WINDOWS.iter().any(|word| {
+            let grouped = block.spark.as_ref().is_some_and(|w| w.word == *word);
+            self.t.is_word(i, word) && (grouped || call)
+        })
     }
 
-    /// The arguments of `window(…)` in the GROUP BY of the SELECT at `select`.
-    pub(super) fn spark_arguments(&self, select: usize, to: usize) -> Option<(usize, usize)> {
+    /// `window(…)` or `session_window(…)` in the GROUP BY of the SELECT at `select`.
+    pub(super) fn spark_window(&self, select: usize, to: usize) -> Option<SparkWindow> {
         let (mut i, mut grouping) = (select + 1, false);
         while i < to {
             if self.t.is(i, &Token::LParen) {
@@ -31,8 +46,12 @@ impl Rewriter<'_> {
                 return None;
             } else if self.t.are_words(i, &["GROUP", "BY"]) {
                 grouping = true;
-            } else if grouping && self.t.is_word(i, "window") && self.t.is(i + 1, &Token::LParen) {
-                return Some((i + 2, self.t.close(i + 1).ok()?));
+            } else if grouping
+                && self.t.is(i + 1, &Token::LParen)
+                && let Some(word) = SPARK_WINDOWS.into_iter().find(|w| self.t.is_word(i, w))
+            {
+                let args = (i + 2, self.t.close(i + 1).ok()?);
+                return Some(SparkWindow { word, args });
             }
             i += 1;
         }
@@ -41,6 +60,7 @@ impl Rewriter<'_> {
 
     /// `window`, `window.start`, `window(…)` outside the GROUP BY.
     pub(super) fn spark_reference(&mut self, i: usize, block: &Block, item: bool) -> Result<usize> {
+        let name = block.spark.as_ref().map_or("window", |w| w.word);
         let mut next = i + 1;
         if self.t.is(i + 1, &Token::LParen) {
             next = self.t.close(i + 1)? + 1;
@@ -84,15 +104,19 @@ impl Rewriter<'_> {
         );
         self.spark_marker(Part::End, i, block)?;
         self.push(i, [Token::RParen]);
-        self.alias(item, i, next, "window");
+        self.alias(item, i, next, name);
         Ok(next)
     }
 
     pub(super) fn spark_marker(&mut self, part: Part, at: usize, block: &Block) -> Result<()> {
-        let Some(args) = block.spark else {
+        let Some(window) = &block.spark else {
             return Err(Error::bug("no window() in this GROUP BY"));
         };
-        self.marker(Kind::SparkHop, part, at, args)
+        let kind = match window.word {
+            "session_window" => Kind::Session,
+            _ => Kind::SparkHop,
+        };
+        self.marker(kind, part, at, window.args)
     }
 
     /// `WATERMARK ts DELAY OF INTERVAL 5 SECONDS` behind a table's name and alias.

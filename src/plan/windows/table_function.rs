@@ -1,10 +1,14 @@
-//! `TUMBLE(TABLE t, DESCRIPTOR(ts), size)`, `HOP(…)` and `CUMULATE(…)`, Flink's functions over a table.
+//! `TUMBLE(TABLE t, DESCRIPTOR(ts), size)`, `HOP(…)`, `CUMULATE(…)` and `SESSION(…)`, Flink's functions
+//! over a table.
 
-use super::{Block, Clause, Rewriter, part_name, unsupported};
+use super::{Block, Clause, Rewriter};
 use crate::error::{Error, Result};
-use crate::plan::markers::{Kind, Marker, Part};
+use crate::plan::markers::{self, Kind, Marker, PARTS};
 use crate::plan::tokens::{quoted, word};
 use datafusion_sql::sqlparser::tokenizer::Token;
+
+/// From a token to behind another.
+type Range = (usize, usize);
 
 impl Rewriter<'_> {
     /// `TUMBLE(TABLE t, DESCRIPTOR(ts), …)` as a derived table. Returns the index behind it.
@@ -14,7 +18,7 @@ impl Rewriter<'_> {
             "TUMBLE" => Kind::Tumble,
             "HOP" => Kind::Hop,
             "CUMULATE" => Kind::Cumulate,
-            _ => return Err(unsupported(&name).or_at(self.t.at(i))),
+            _ => Kind::SessionBy,
         };
         let close = self.t.close(i + 1)?;
         let args = self.arguments(kind, i + 2, close)?;
@@ -23,20 +27,26 @@ impl Rewriter<'_> {
                 Kind::Tumble => "TUMBLE(TABLE t, DESCRIPTOR(ts), size)",
                 Kind::Cumulate => "CUMULATE(TABLE t, DESCRIPTOR(ts), step, size)",
                 Kind::Hop | Kind::SparkHop => "HOP(TABLE t, DESCRIPTOR(ts), slide, size)",
+                Kind::Session | Kind::SessionBy => {
+                    "SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), gap)"
+                }
             };
             Error::sql(format!("{name} lacks an argument"))
                 .or_at(self.t.at(i))
                 .with_hint(format!("write {form}"))
         };
         let (table, time) = match args.as_slice() {
-            [table, time, _, ..] if kind == Kind::Tumble || args.len() > 3 => {
+            [table, time, _, ..]
+                if matches!(kind, Kind::Tumble | Kind::SessionBy) || args.len() > 3 =>
+            {
                 (*table, self.descriptor(*time)?)
             }
             _ => return Err(too_few()),
         };
-        let constants = &args[2..];
+        let (table, keys) = self.partition_by(table, kind)?;
+        let constants = args[2..].iter().chain(&keys);
         self.push(i, [Token::LParen, word("SELECT"), Token::Mul]);
-        for part in [Part::Start, Part::End, Part::Time] {
+        for part in PARTS {
             self.push(
                 i,
                 [
@@ -46,11 +56,11 @@ impl Rewriter<'_> {
                 ],
             );
             self.block(time.0, time.1, &mut Block::of(Clause::Other), false)?;
-            for constant in constants {
+            for constant in constants.clone() {
                 self.push(i, [Token::Comma]);
                 self.block(constant.0, constant.1, &mut Block::of(Clause::Other), false)?;
             }
-            self.push(i, [Token::RParen, word("AS"), quoted(part_name(part))]);
+            self.push(i, [Token::RParen, word("AS"), quoted(markers::name(part))]);
         }
         self.push(i, [word("FROM")]);
         let from = if self.t.is_word(table.0, "TABLE") {
@@ -65,7 +75,15 @@ impl Rewriter<'_> {
 
     /// The arguments in positional order: table, time, then the window's constants.
     fn arguments(&self, kind: Kind, from: usize, to: usize) -> Result<Vec<(usize, usize)>> {
-        let parts = self.t.split_commas(from, to, false);
+        let mut parts = self.t.split_commas(from, to, false);
+        // `PARTITION BY a, b` without parentheses.
+        let time = parts
+            .iter()
+            .position(|(a, _)| self.t.is_word(*a, "DESCRIPTOR"));
+        if let Some(time) = time.filter(|t| kind == Kind::SessionBy && *t > 1) {
+            let table = (parts[0].0, parts[time - 1].1);
+            parts.splice(..time, [table]);
+        }
         if !parts.iter().any(|(a, _)| self.t.is(a + 1, &Token::RArrow)) {
             return Ok(parts);
         }
@@ -73,6 +91,7 @@ impl Rewriter<'_> {
             Kind::Tumble => &["DATA", "TIMECOL", "SIZE", "OFFSET"],
             Kind::Cumulate => &["DATA", "TIMECOL", "STEP", "SIZE", "OFFSET"],
             Kind::Hop | Kind::SparkHop => &["DATA", "TIMECOL", "SLIDE", "SIZE", "OFFSET"],
+            Kind::Session | Kind::SessionBy => &["DATA", "TIMECOL", "GAP"],
         };
         let mut named = vec![None; order.len()];
         for (a, b) in parts {
@@ -89,6 +108,30 @@ impl Rewriter<'_> {
             }
         }
         Ok(named.into_iter().flatten().collect())
+    }
+
+    /// `TABLE t PARTITION BY a, b` as the table and the columns that sessions are partitioned by.
+    fn partition_by(&self, (from, to): Range, kind: Kind) -> Result<(Range, Vec<Range>)> {
+        let mut at = from;
+        while at < to && !self.t.are_words(at, &["PARTITION", "BY"]) {
+            at = match self.t.is(at, &Token::LParen) {
+                true => self.t.close(at)? + 1,
+                false => at + 1,
+            };
+        }
+        if at >= to {
+            return Ok(((from, to), Vec::new()));
+        }
+        if kind != Kind::SessionBy {
+            return Err(Error::sql("only SESSION is partitioned")
+                .or_at(self.t.at(at))
+                .with_hint("put the columns into the GROUP BY"));
+        }
+        let (mut first, mut end) = (at + 2, to);
+        if self.t.is(first, &Token::LParen) {
+            (first, end) = (first + 1, self.t.close(first)?);
+        }
+        Ok(((from, at), self.t.split_commas(first, end, false)))
     }
 
     /// `DESCRIPTOR(ts)` or `ts`.

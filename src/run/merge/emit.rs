@@ -10,7 +10,9 @@ use crate::window::Assign;
 use crate::window::assign::NEVER;
 use crate::window::largest::{too_large, window_text};
 use crate::window::merge::{Scope, WindowMerge, WindowResult};
-use std::collections::BTreeSet;
+use crate::window::sessions::by_last_row;
+use arrow::record_batch::RecordBatch;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Merge {
@@ -48,6 +50,9 @@ impl Merge {
         let Some(windows) = &mut self.windows else {
             return Ok(());
         };
+        if windows.assign.is_session() {
+            return self.close_sessions(watermark);
+        }
         let ends: BTreeSet<i64> = match self.query.mode {
             OutputMode::Append => windows
                 .merges
@@ -79,10 +84,66 @@ impl Merge {
         for merge in &mut windows.merges {
             merge.finalise(watermark);
         }
-        let open = windows.merges.iter().map(|m| m.open_windows() as u64).sum();
+        self.closed()
+    }
+
+    /// Windows have closed.
+    fn closed(&mut self) -> Result<()> {
+        let merges = self.windows.iter().flat_map(|w| &w.merges);
+        let open = merges.map(|m| m.open_windows() as u64).sum();
         self.stats().open_windows.store(open, Relaxed);
         if self.trigger == Trigger::WindowClose {
             self.commit()?;
+        }
+        Ok(())
+    }
+
+    /// Finishes the sessions that a watermark ends.
+    fn close_sessions(&mut self, watermark: i64) -> Result<()> {
+        let Some(mut windows) = self.windows.take() else {
+            return Ok(());
+        };
+        let closing = windows.assign.closing(watermark);
+        if !windows.merges.iter().any(|m| m.sessions_due(closing)) {
+            self.windows = Some(windows);
+            return Ok(());
+        }
+        let result = self.finish_sessions(&mut windows, closing);
+        let held = windows.merges.iter().map(WindowMerge::bytes).sum();
+        self.windows = Some(windows);
+        result?;
+        if closing != NEVER {
+            self.final_end = self.final_end.max(closing);
+        }
+        self.limit_memory(held)?;
+        self.closed()
+    }
+
+    fn finish_sessions(&mut self, windows: &mut Windows, closing: i64) -> Result<()> {
+        if let ([merge], true) = (&mut windows.merges[..], windows.finish.is_row_wise()) {
+            return merge.close_sessions(closing, &mut |sessions| {
+                for batch in windows.finish.run_sessions(&[vec![sessions]])? {
+                    self.write(&batch)?;
+                }
+                Ok(())
+            });
+        }
+        // Those that end together are finished together, like windows.
+        let aggregates = windows.merges.len();
+        let mut by_end: BTreeMap<i64, Vec<Vec<RecordBatch>>> = BTreeMap::new();
+        for (i, merge) in windows.merges.iter_mut().enumerate() {
+            merge.close_sessions(closing, &mut |sessions| {
+                for (end, part) in by_last_row(&sessions)? {
+                    let of_end = by_end.entry(end);
+                    of_end.or_insert_with(|| vec![Vec::new(); aggregates])[i].push(part);
+                }
+                Ok(())
+            })?;
+        }
+        for sessions in by_end.values() {
+            for batch in windows.finish.run_sessions(sessions)? {
+                self.write(&batch)?;
+            }
         }
         Ok(())
     }

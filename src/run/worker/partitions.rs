@@ -7,7 +7,6 @@ use crate::state::PartitionSnapshot;
 use crate::watermark::{Before, NONE, PartitionWatermark, extremes};
 use crate::window::Assign;
 use crate::window::assign::NEVER;
-use crate::window::table::WindowTable;
 use arrow::array::AsArray;
 use arrow::datatypes::TimestampMicrosecondType;
 use arrow::record_batch::RecordBatch;
@@ -154,9 +153,7 @@ impl Worker {
         partition
             .watermark
             .observe(times, future.as_deref(), |ts, watermark| {
-                assigns
-                    .iter()
-                    .any(|a| WindowTable::may_be_late(a, ts, watermark))
+                assigns.iter().any(|a| a.may_be_behind(ts, watermark))
             })
     }
 

@@ -10,8 +10,9 @@ use std::sync::atomic::Ordering::Relaxed;
 const BEHIND_BYTES_MAX: usize = 64 << 20;
 
 impl Worker {
-    /// Ships what the watermark closes, answers triggers, and says how far this worker is.
-    pub(super) fn progress(&mut self, outbox: &mut dyn Outbox) -> Result<bool> {
+    /// Ships what the watermark closes, answers triggers, and says how far this worker is. `idle`:
+    /// there was nothing to read.
+    pub(super) fn progress(&mut self, idle: bool, outbox: &mut dyn Outbox) -> Result<bool> {
         let watermark = self.watermark();
         let mut closed = false;
         for q in 0..self.queries.len() {
@@ -25,8 +26,8 @@ impl Worker {
                     .send(self.queries[q].index, Message::Trigger(asked))
                     .is_err();
             }
-            if self.queries[q].sent != Some(watermark) {
-                self.queries[q].sent = Some(watermark);
+            if self.queries[q].is_due(watermark, idle) {
+                self.queries[q].tell(watermark);
                 // An idle worker holds nothing back, its open panes included: the query's
                 // watermark may pass them.
                 let to = watermark.unwrap_or(NEVER);

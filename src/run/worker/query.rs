@@ -4,6 +4,8 @@ use crate::error::{Error, Result};
 use crate::plan::{Body, Prepared, QueryPlan, StatelessPlan, WindowedPlan, run_isolating};
 use crate::run::stats::Stats;
 use crate::watermark::{Before, NONE};
+use crate::window::Assign;
+use crate::window::sessions::PARTS_OF_GAP;
 use crate::window::table::WindowTable;
 use arrow::record_batch::RecordBatch;
 use std::sync::Arc;
@@ -21,7 +23,12 @@ pub(super) struct Query {
     /// Last watermark and trigger that were sent.
     pub(super) sent: Option<Option<i64>>,
     pub(super) trigger: u64,
+    /// Rows since a watermark was sent.
+    unsent: usize,
 }
+
+/// So many rows are worth handing over the sessions that they are of.
+const SESSION_ROWS: usize = 1 << 18;
 
 /// Rows on which an expression failed, with the reason.
 pub(super) type Failed = Vec<(u32, String)>;
@@ -42,7 +49,31 @@ impl Query {
             windowed,
             sent: None,
             trigger: 0,
+            unsent: 0,
         }
+    }
+
+    /// Whether to tell a watermark, which goes with what the merge needs for it. Of sessions that
+    /// is all that is open so far, so it is not told at each batch while there is more to read.
+    pub(super) fn is_due(&self, watermark: Option<i64>, idle: bool) -> bool {
+        if self.sent == Some(watermark) {
+            return false;
+        }
+        let assign = self.windowed.as_ref().map(|w| w.tables[0].assign());
+        let (Some(assign @ Assign::Session { gap }), Some(now), Some(Some(before))) =
+            (assign, watermark, self.sent)
+        else {
+            return true;
+        };
+        let moved = now.saturating_sub(before);
+        assign.closing(now) > assign.closing(before)
+            && (idle || moved >= gap / PARTS_OF_GAP || self.unsent >= SESSION_ROWS)
+    }
+
+    /// A watermark goes to the merge.
+    pub(super) fn tell(&mut self, watermark: Option<i64>) {
+        self.sent = Some(watermark);
+        self.unsent = 0;
     }
 
     /// Adds a batch to the query's windows. Returns the rows on which an expression failed, and
@@ -58,6 +89,7 @@ impl Query {
         let Some(windowed) = &mut self.windowed else {
             return Ok((failed, late));
         };
+        self.unsent += batch.num_rows();
         let floor = stats.queries[self.index].watermark.load(Relaxed);
         let track =
             matches!(before, Before::Each(_)) || (self.plan.late.is_some() && floor != NONE);
