@@ -2,10 +2,12 @@
 //! rows, disorder, partitions, batch sizes, workers and interleavings. Which rows are late is
 //! decided by a model that follows the words of the definition.
 
+use crate::support::Dice;
 use crate::support::sim::{Matrix, Row, Sim, rows_of};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use datafusion::prelude::SessionContext;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use windrow::plan::{Settings, Trigger};
 
@@ -160,10 +162,9 @@ struct Session {
     rows: Vec<Event>,
 }
 
-/// Each row with its session: rows in the order of the watermarks before them, before each of
-/// which the sessions are over that it ends; a row joins those that are not and touch it.
-fn sessions(partitions: &[Vec<Event>], gap: i64, by_key: bool) -> Vec<(i64, i64, Event)> {
-    let mut rows: Vec<(i64, Event)> = Vec::new();
+/// Rows that are not late for sessions, each with the watermark before it.
+fn in_time(partitions: &[Vec<Event>], gap: i64) -> Vec<(i64, Event)> {
+    let mut rows = Vec::new();
     for events in partitions {
         let mut watermark = i64::MIN;
         for event in events {
@@ -173,6 +174,12 @@ fn sessions(partitions: &[Vec<Event>], gap: i64, by_key: bool) -> Vec<(i64, i64,
             watermark = watermark.max(event.0 - DELAY_S);
         }
     }
+    rows
+}
+
+/// Each row with its session: rows in the order of the watermarks before them, before each of
+/// which the sessions are over that it ends; a row joins those that are not and touch it.
+fn sessions(mut rows: Vec<(i64, Event)>, gap: i64, by_key: bool) -> Vec<(i64, i64, Event)> {
     rows.sort_by_key(|(watermark, _)| *watermark);
     let (mut open, mut over) = (Vec::<Session>::new(), Vec::new());
     for (watermark, event) in rows {
@@ -222,7 +229,7 @@ fn windows(partitions: &[Vec<Event>], windows: Windows) -> Vec<(i64, i64, Event)
 
 fn batch_rows(case: &Case, partitions: &[Vec<Event>]) -> Vec<Row> {
     let rows = match case.windows {
-        Windows::Sessions { gap, by_key } => sessions(partitions, gap, by_key),
+        Windows::Sessions { gap, by_key } => sessions(in_time(partitions, gap), gap, by_key),
         fixed => windows(partitions, fixed),
     };
     let time = |f: &dyn Fn(&(i64, i64, Event)) -> i64| -> ArrayRef {
@@ -315,6 +322,65 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
             })
             .collect()
     })
+}
+
+/// With more open sessions than are looked through at every move of the watermark, and keys in
+/// several partitions.
+#[test]
+fn thousands_of_open_sessions_equal_batch() {
+    const GAP: i64 = 8;
+    let case = Case {
+        windows: Windows::Sessions {
+            gap: GAP,
+            by_key: true,
+        },
+        stream: "SELECT window_start, window_end, v, count(*) c FROM SESSION(TABLE t PARTITION BY v, DESCRIPTOR(ts), INTERVAL '8' SECOND) GROUP BY window_start, window_end, v",
+        batch: "",
+    };
+    let mut dice = Dice(1);
+    let mut partition = || {
+        let event = |i: i64| {
+            let ts = i / 400 - dice.below(12) as i64;
+            (ts, None, Some(dice.below(12_000) as i64))
+        };
+        (0..20_000).map(event).collect()
+    };
+    let partitions: Vec<Vec<Event>> = (0..PARTITIONS).map(|_| partition()).collect();
+    let mut by_key: BTreeMap<i64, Vec<(i64, Event)>> = BTreeMap::new();
+    for row in in_time(&partitions, GAP) {
+        by_key.entry(row.1.2.unwrap()).or_default().push(row);
+    }
+    let mut expected: BTreeMap<(i64, i64, i64), i64> = BTreeMap::new();
+    for (v, rows) in by_key {
+        for (start, end, _) in sessions(rows, GAP, false) {
+            *expected.entry((start, end, v)).or_default() += 1;
+        }
+    }
+    let time = |s: i64| windrow::time::format_us(s * SECOND);
+    let expected = expected.into_iter();
+    let expected = expected
+        .map(|((s, e, v), c)| format!("{:?}", [time(s), time(e), v.to_string(), c.to_string()]));
+    let mut expected: Vec<String> = expected.collect();
+    expected.sort();
+    for (batch_rows, workers) in [(1000, 1), (8192, 3)] {
+        let way = Matrix {
+            batch_rows,
+            workers,
+            seed: 7,
+            restarts: false,
+        };
+        let rows = stream_rows(&case, &partitions, way).into_iter();
+        let text = |v: &serde_json::Value| v.as_str().map_or_else(|| v.to_string(), str::to_string);
+        let rows = rows.map(|r| format!("{:?}", r.iter().map(text).collect::<Vec<_>>()));
+        let mut rows: Vec<String> = rows.collect();
+        rows.sort();
+        assert!(
+            rows == expected,
+            "{} rows, not {}",
+            rows.len(),
+            expected.len()
+        );
+    }
 }
 
 proptest! {

@@ -11,6 +11,7 @@ use crate::window::{Aggregate, Input, Store, segment_batch};
 use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use datafusion_common::hash_utils::{RandomState, create_hashes};
 use datafusion_expr::{EmitTo, GroupsAccumulator};
 use datafusion_physical_expr::GroupsAccumulatorAdapter;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
@@ -175,6 +176,12 @@ impl Numbered for NumberedAccumulators {
         let schema = &self.spec.key_schema;
         let keys = (!schema.fields().is_empty()).then(|| Keys::new(schema));
         Ok(keys.transpose()?.map(|keys| Box::new(keys) as _))
+    }
+
+    fn hashes(&self, keys: &[ArrayRef], rows: usize) -> Result<Vec<u64>> {
+        let mut hashes = vec![0; rows];
+        create_hashes(keys, &RandomState::default(), &mut hashes).map_err(internal)?;
+        Ok(hashes)
     }
 
     fn merge(&mut self, segment: &RecordBatch, groups: &[usize], total: usize) -> Result<()> {

@@ -6,7 +6,7 @@
 
 use super::ends::Ends;
 use super::largest::{too_large, window_text};
-use super::sessions::Pace;
+use super::sessions::{Pace, in_order};
 use super::shared::Shared;
 use super::spill::{PARTS, SpillTo, divide};
 use super::stacks::{Panes, evaluate_all, merge_all};
@@ -107,10 +107,11 @@ impl WindowMerge {
         self.assign.next_end(pane, after)
     }
 
-    pub(super) fn hold(&mut self, held: HeldSegment) -> Result<()> {
+    pub(super) fn hold(&mut self, mut held: HeldSegment) -> Result<()> {
         self.has_spilled |= held.spilled.is_some();
         if self.assign.is_session() {
             self.pace.came(held.rows());
+            held.batch = in_order(&held.batch)?;
         } else {
             // (The arithmetic of extreme times saturates.)
             let last_end = self.assign.last_end(held.pane).max(held.from_end);
@@ -126,6 +127,11 @@ impl WindowMerge {
         segments.push(held);
         if segments.len() > SEGMENTS_MAX {
             compact(segments, self.aggregate.as_ref())?;
+            if self.assign.is_session() {
+                for held in segments {
+                    held.batch = in_order(&held.batch)?;
+                }
+            }
         }
         Ok(())
     }

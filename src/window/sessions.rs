@@ -16,8 +16,10 @@
 //! ahead of its watermark cannot touch what that watermark ended. So the outcome depends on the
 //! rows and the watermarks before them, not on when they arrive here.
 //!
-//! When the query's watermark moves, sessions that it ends are results, and each of the others is
-//! one fragment again.
+//! When the query's watermark moves, it may have ended sessions all of whose rows are **old**: a gap or
+//! more behind it. So groups are held in the order of their last rows. Sessions of old rows alone are
+//! results; old rows of sessions that go on are held on, one for each session, as if they lasted as
+//! long as it. Of all others only the keys are looked at.
 
 mod stitch;
 
@@ -28,18 +30,22 @@ use super::spill::PARTS;
 use super::{Aggregate, Assign, HeldSegment, segment_batch, segment_id};
 use crate::batches;
 use crate::error::{Error, Result};
-use arrow::array::{ArrayRef, AsArray, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::{interleave, take_record_batch};
 use arrow::datatypes::TimestampMicrosecondType;
 use arrow::record_batch::RecordBatch;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use stitch::{Fragment, Span, stitch};
 
 /// Accumulators of an aggregate whose groups the caller numbers.
 pub trait Numbered {
     /// Numbers keys; `None` for an aggregate without keys.
     fn interner(&self) -> Result<Option<Box<dyn Interner>>>;
+
+    /// A hash for each of so many rows of keys: equal keys have equal ones.
+    fn hashes(&self, keys: &[ArrayRef], rows: usize) -> Result<Vec<u64>>;
 
     /// Adds the states of a segment's rows to these groups; each of the `total` so far has had rows.
     fn merge(&mut self, segment: &RecordBatch, groups: &[usize], total: usize) -> Result<()>;
@@ -101,26 +107,28 @@ impl WindowMerge {
             return Err(Error::bug("windows that are no sessions"));
         };
         self.watermark = closing;
-        let taken = self.take_through(closing);
+        let touched = self.panes.range(..=closing).flat_map(|(_, held)| held);
         let mut left = Vec::new();
-        if taken.iter().all(|held| held.spilled.is_none()) {
-            let parts: Vec<_> = (taken.into_iter())
-                .map(|held| (held.from_end, held.batch))
-                .collect();
-            let (results, open) = close(&parts, gap, closing, self.aggregate.as_ref())?;
-            left.extend(open);
-            results.map_or(Ok(()), &mut *each)?;
+        if touched.into_iter().all(|held| held.spilled.is_none()) {
+            let parts = self.take_old(closing, gap)?;
+            let closed = close(&parts, gap, closing, self.aggregate.as_ref())?;
+            left.extend(closed.open);
+            closed.over.map_or(Ok(()), &mut *each)?;
         } else {
+            let taken = self.take_through(closing);
             let taken: Vec<&HeldSegment> = taken.iter().collect();
             let in_memory = self.divided(&taken)?;
             for part in 0..PARTS {
                 let batches = self.part(&taken, &in_memory, part, || "the sessions".into())?;
-                let parts: Vec<_> = (batches.into_iter())
-                    .map(|(i, batch)| (taken[i].from_end, batch))
-                    .collect();
-                let (results, open) = close(&parts, gap, closing, self.aggregate.as_ref())?;
-                left.extend(open);
-                results.map_or(Ok(()), &mut *each)?;
+                let parts = batches.into_iter().map(|(i, batch)| Part {
+                    from_end: taken[i].from_end,
+                    old: batch.num_rows(),
+                    batch,
+                });
+                let parts: Vec<Part> = parts.collect();
+                let closed = close(&parts, gap, closing, self.aggregate.as_ref())?;
+                left.extend(closed.open);
+                closed.over.map_or(Ok(()), &mut *each)?;
             }
         }
         for batch in left {
@@ -134,7 +142,34 @@ impl WindowMerge {
         Ok(())
     }
 
-    /// What a session that ends at or before `closing` may have rows in.
+    /// What a session that ends at or before `closing` may have rows in; the old rows are taken out.
+    fn take_old(&mut self, closing: i64, gap: i64) -> Result<Vec<Part>> {
+        let mut parts = Vec::new();
+        for segments in self.panes.range_mut(..=closing).map(|(_, held)| held) {
+            for held in segments.iter_mut().filter(|h| h.from_end <= closing) {
+                let (_, last) = times(&held.batch)?;
+                let old = match held.from_end {
+                    AHEAD => last.partition_point(|last| last.saturating_add(gap) <= closing),
+                    // Many and small: from now on they are like those that were ahead.
+                    _ => last.len(),
+                };
+                parts.push(Part {
+                    from_end: held.from_end,
+                    batch: held.batch.clone(),
+                    old,
+                });
+                if old > 0 {
+                    held.id = segment_id();
+                    held.batch = held.batch.slice(old, held.batch.num_rows() - old);
+                }
+            }
+            segments.retain(|held| held.batch.num_rows() > 0);
+        }
+        self.panes.retain(|_, segments| !segments.is_empty());
+        Ok(parts)
+    }
+
+    /// All that such a session may have rows in.
     fn take_through(&mut self, closing: i64) -> Vec<HeldSegment> {
         let mut taken = Vec::new();
         for (_, segments) in self.panes.range_mut(..=closing) {
@@ -166,6 +201,17 @@ impl WindowMerge {
     }
 }
 
+/// A segment in the order of its groups' last rows, so that old ones stand first.
+pub(super) fn in_order(segment: &RecordBatch) -> Result<RecordBatch> {
+    let (_, last) = times(segment)?;
+    if last.is_sorted() {
+        return Ok(segment.clone());
+    }
+    let mut order: Vec<u32> = (0..last.len() as u32).collect();
+    order.sort_by_key(|row| last[*row as usize]);
+    Ok(take_record_batch(segment, &UInt32Array::from(order))?)
+}
+
 /// Sessions by the event times of their last rows, of a batch in that order.
 pub fn by_last_row(sessions: &RecordBatch) -> Result<Vec<(i64, RecordBatch)>> {
     let (_, last) = times(sessions)?;
@@ -194,43 +240,61 @@ fn times(segment: &RecordBatch) -> Result<(&[i64], &[i64])> {
     }
 }
 
-/// Sessions that end at or before `closing` as results, oldest end first, and the others as one
-/// segment, of segments with their `from_end`.
-fn close(
-    parts: &[(i64, RecordBatch)],
-    gap: i64,
-    closing: i64,
-    aggregate: &dyn Aggregate,
-) -> Result<(Option<RecordBatch>, Option<RecordBatch>)> {
+/// A segment, or a part of one.
+struct Part {
+    from_end: i64,
+    batch: RecordBatch,
+    /// So many rows from the first on are closed or joined; of the others only the times count.
+    old: usize,
+}
+
+/// What [`close`] made of the old rows.
+struct Closed {
+    /// Results, oldest end first.
+    over: Option<RecordBatch>,
+    /// Of sessions that go on, as one segment. Its rows last until the last row of their session
+    /// that is known, also where that is not an old one.
+    open: Option<RecordBatch>,
+}
+
+/// Closes the sessions that end at or before `closing`.
+fn close(parts: &[Part], gap: i64, closing: i64, aggregate: &dyn Aggregate) -> Result<Closed> {
+    let keys = aggregate.keys();
     let mut numbered = aggregate.numbered()?;
-    let fragments = fragments(parts, aggregate.keys(), numbered.interner()?)?;
+    let fragments = fragments(parts, keys, numbered.as_ref())?;
     let (sessions, spans) = stitch(fragments, gap);
     let is_over = |session: usize| spans[session].end(gap) <= closing;
+    let mut closed = Closed {
+        over: None,
+        open: None,
+    };
     let over = Groups::merge(parts, &sessions, is_over, numbered.as_mut())?;
-    let mut results = None;
     if !over.sessions.is_empty() {
-        let batch = over.batch(parts, aggregate.keys(), numbered.values()?)?;
-        let mut order: Vec<u32> = (0..over.sessions.len() as u32).collect();
-        order.sort_by_key(|i| spans[over.sessions[*i as usize]].last);
-        results = Some(take_record_batch(&batch, &UInt32Array::from(order))?);
+        let batch = over.batch(parts, keys, numbered.values()?)?;
+        closed.over = Some(in_order(&batch)?);
     }
     let goes_on = |session: usize| !is_over(session);
     let open = Groups::merge(parts, &sessions, goes_on, numbered.as_mut())?;
-    let mut left = None;
     if !open.sessions.is_empty() {
-        left = Some(open.batch(parts, aggregate.keys(), numbered.states()?)?);
+        let mut states = numbered.states()?;
+        states.truncate(states.len().saturating_sub(2));
+        let spans: Vec<Span> = open.sessions.iter().map(|s| spans[*s]).collect();
+        let column = |of: fn(&Span) -> i64| -> ArrayRef {
+            let times = spans.iter().map(of);
+            Arc::new(TimestampMicrosecondArray::from_iter_values(times))
+        };
+        states.extend([column(|span| span.first), column(|span| span.last)]);
+        closed.open = Some(open.batch(parts, keys, states)?);
     }
-    Ok((results, left))
+    Ok(closed)
 }
 
-/// The rows of all parts, one after the other.
-fn fragments(
-    parts: &[(i64, RecordBatch)],
-    keys: usize,
-    mut interner: Option<Box<dyn Interner>>,
-) -> Result<Vec<Fragment>> {
+/// The old rows of all parts, one after the other; behind them the other rows of their keys (and a few
+/// more, whose keys' hashes are equal).
+fn fragments(parts: &[Part], keys: usize, numbered: &dyn Numbered) -> Result<Vec<Fragment>> {
+    let mut interner = numbered.interner()?;
     let (mut fragments, mut ids) = (Vec::new(), Vec::new());
-    for (from_end, part) in parts {
+    let mut add = |part: &RecordBatch, from_end: i64| {
         ids.clear();
         match &mut interner {
             Some(interner) => interner.intern(&part.columns()[..keys], &mut ids)?,
@@ -244,11 +308,33 @@ fn fragments(
             };
             fragments.push(Fragment {
                 key: *key,
-                from_end: *from_end,
+                from_end,
                 span,
                 row: fragments.len(),
             });
         }
+        Ok::<_, Error>(())
+    };
+    let mut hashes = HashSet::new();
+    for part in parts.iter().filter(|part| part.old > 0) {
+        let old = part.batch.slice(0, part.old);
+        hashes.extend(numbered.hashes(&old.columns()[..keys], part.old)?);
+        add(&old, part.from_end)?;
+    }
+    for part in parts {
+        let count = part.batch.num_rows() - part.old;
+        if hashes.is_empty() || count == 0 {
+            continue;
+        }
+        // Their keys and their times.
+        let times = part.batch.num_columns() - 2..part.batch.num_columns();
+        let columns: Vec<usize> = (0..keys).chain(times).collect();
+        let others = part.batch.slice(part.old, count).project(&columns)?;
+        let of_others = numbered.hashes(&others.columns()[..keys], count)?;
+        let rows = of_others.iter().zip(0..);
+        let rows = rows.filter_map(|(hash, row)| hashes.contains(hash).then_some(row));
+        let rows = UInt32Array::from_iter_values(rows);
+        add(&take_record_batch(&others, &rows)?, part.from_end)?;
     }
     Ok(fragments)
 }
@@ -264,28 +350,28 @@ struct Groups {
 }
 
 impl Groups {
-    /// Merges the rows whose sessions are wanted; `sessions` has those of all rows.
+    /// Merges the old rows whose sessions are wanted; `sessions` begins with those of all old rows.
     fn merge(
-        parts: &[(i64, RecordBatch)],
+        parts: &[Part],
         sessions: &[usize],
         wanted: impl Fn(usize) -> bool,
         numbered: &mut dyn Numbered,
     ) -> Result<Groups> {
         let mut groups = Groups::default();
         let mut sessions = sessions.iter();
-        for (p, (_, part)) in parts.iter().enumerate() {
+        for (p, part) in parts.iter().enumerate() {
             let (mut rows, mut ids) = (Vec::new(), Vec::new());
-            for (row, session) in sessions.by_ref().take(part.num_rows()).enumerate() {
+            for (row, session) in sessions.by_ref().take(part.old).enumerate() {
                 if wanted(*session) {
                     rows.push(row as u32);
                     ids.push(groups.number(*session, (p, row)));
                 }
             }
             let total = groups.sessions.len();
-            if rows.len() == part.num_rows() {
-                numbered.merge(part, &ids, total)?;
+            if rows.len() == part.batch.num_rows() {
+                numbered.merge(&part.batch, &ids, total)?;
             } else if !rows.is_empty() {
-                let part = take_record_batch(part, &UInt32Array::from(rows))?;
+                let part = take_record_batch(&part.batch, &UInt32Array::from(rows))?;
                 numbered.merge(&part, &ids, total)?;
             }
         }
@@ -301,15 +387,12 @@ impl Groups {
     }
 
     /// The groups' keys, and these columns.
-    fn batch(
-        &self,
-        parts: &[(i64, RecordBatch)],
-        keys: usize,
-        more: Vec<ArrayRef>,
-    ) -> Result<RecordBatch> {
+    fn batch(&self, parts: &[Part], keys: usize, more: Vec<ArrayRef>) -> Result<RecordBatch> {
         let mut columns = Vec::with_capacity(keys + more.len());
         for key in 0..keys {
-            let of_parts: Vec<_> = parts.iter().map(|(_, p)| p.column(key).as_ref()).collect();
+            let of_parts: Vec<_> = (parts.iter())
+                .map(|part| part.batch.column(key).as_ref())
+                .collect();
             columns.push(interleave(&of_parts, &self.places)?);
         }
         columns.extend(more);
