@@ -5,7 +5,7 @@ use super::manifest::Unreadable;
 use super::store;
 use super::{AggregateSnapshot, Checkpoints, Snapshot};
 use crate::error::{Error, Result};
-use crate::window::assign::NEVER;
+use crate::window::assign::{AHEAD, NEVER};
 use arrow::array::{ArrayRef, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
@@ -97,8 +97,8 @@ impl Look {
 pub type Table = (String, SchemaRef, Vec<RecordBatch>);
 
 /// The state of each aggregate as a table, named by its query (`views`, `views_2` …): the pane's
-/// start, the end of the first window that takes the row (NULL: there is no window), keys, and the
-/// state columns of the functions.
+/// start, the end of the first window that takes the row (NULL: there is no window, or it is a session's),
+/// keys, and the state columns of the functions.
 pub fn tables(snapshot: &Snapshot) -> Result<Vec<Table>> {
     let mut tables = Vec::new();
     for query in &snapshot.queries {
@@ -136,7 +136,7 @@ fn table_rows(
     ];
     let mut columns = vec![
         times(windowed.map(|()| pane)),
-        times(windowed.map(|()| from_end)),
+        times(Some(from_end).filter(|end| ![AHEAD, NEVER].contains(end))),
     ];
     let mut used = HashSet::from(["pane".to_string(), "from_end".to_string()]);
     let functions = aggregate.shape.functions.iter().flat_map(|f| {
