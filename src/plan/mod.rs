@@ -20,6 +20,7 @@ mod query;
 mod registry;
 mod script;
 mod session;
+mod sessions;
 mod settings;
 mod shape;
 mod spellings;

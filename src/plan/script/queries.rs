@@ -7,7 +7,7 @@ use crate::plan::cut::{Cut, StreamTable, cut};
 use crate::plan::errors::planning;
 use crate::plan::query::{Body, QueryPlan, QuerySink, StatelessPlan, WindowedPlan};
 use crate::plan::tokens::Tokens;
-use crate::plan::{explain, finish, spellings, windows};
+use crate::plan::{explain, finish, sessions, spellings, windows};
 use crate::sink::OutputMode;
 use crate::table::TableDef;
 use crate::window::Assign;
@@ -134,6 +134,8 @@ impl Script {
     ) -> Result<()> {
         let name = self.unused(name);
         let stream = self.stream_of(&plan, tokens)?;
+        sessions::check(&plan)
+            .map_err(|e| e.or_at(tokens.find_word("WHERE").unwrap_or(tokens.start())))?;
         let def = self.tables[&stream].clone();
         let event_time = def.watermark.as_ref().map(|w| w.column.clone());
         let physical = self.session.physical(&plan, tokens)?;
