@@ -157,12 +157,13 @@ impl Rewriter<'_> {
             }
         }
         let item = block.clause == Clause::Select && top;
-        if call && block.clause == Clause::GroupBy {
-            if let Some(kind) = group_function(upper) {
-                let close = self.t.close(i + 1)?;
-                self.three_markers(kind, i, (i + 2, close))?;
-                return Ok(Some(close + 1));
-            }
+        if call
+            && block.clause == Clause::GroupBy
+            && let Some(kind) = group_function(upper)
+        {
+            let close = self.t.close(i + 1)?;
+            self.three_markers(kind, i, (i + 2, close))?;
+            return Ok(Some(close + 1));
         }
         if call && let Some((kind, part)) = auxiliary(upper)? {
             let close = self.t.close(i + 1)?;
