@@ -76,7 +76,7 @@ fn aggregate(query: &QueryPlan, batches: &[RecordBatch], mut ship: impl FnMut(Ve
         let prepared = plan
             .prepare(0, batch, false)
             .expect("expressions that hold");
-        let late = |ts, wm| WindowTable::may_be_late(&assign, ts, wm);
+        let late = |ts, wm| assign.may_be_behind(ts, wm);
         let before = watermark.observe(&prepared.times, None, late);
         table
             .update(&prepared.input, &prepared.times, &before, i64::MIN)
