@@ -119,8 +119,7 @@ impl Aggregate for AggregateFactory {
             Some(Keys::new(&self.0.key_schema)?)
         };
         Ok(Box::new(GroupStore {
-            accumulators: self.0.accumulators()?,
-            spec: self.0.clone(),
+            numbered: NumberedAccumulators::new(&self.0)?,
             groups,
             ids: Vec::new(),
         }))
@@ -131,10 +130,7 @@ impl Aggregate for AggregateFactory {
     }
 
     fn numbered(&self) -> Result<Box<dyn Numbered>> {
-        Ok(Box::new(NumberedAccumulators {
-            accumulators: self.0.accumulators()?,
-            spec: self.0.clone(),
-        }))
+        Ok(Box::new(NumberedAccumulators::new(&self.0)?))
     }
 
     fn distinct(&self) -> Option<Distinct> {
@@ -165,10 +161,19 @@ impl Aggregate for AggregateFactory {
     }
 }
 
-/// Groups of sessions: their numbers come from outside.
+/// Accumulators whose groups are numbered from outside: by a store's keys, or as sessions.
 struct NumberedAccumulators {
     spec: Arc<AggregateSpec>,
     accumulators: Vec<Box<dyn GroupsAccumulator>>,
+}
+
+impl NumberedAccumulators {
+    fn new(spec: &Arc<AggregateSpec>) -> Result<Self> {
+        Ok(Self {
+            accumulators: spec.accumulators()?,
+            spec: spec.clone(),
+        })
+    }
 }
 
 impl Numbered for NumberedAccumulators {
@@ -271,10 +276,9 @@ impl Interner for Keys {
 }
 
 struct GroupStore {
-    spec: Arc<AggregateSpec>,
     /// `None` without keys: then there is one group, number 0.
     groups: Option<Keys>,
-    accumulators: Vec<Box<dyn GroupsAccumulator>>,
+    numbered: NumberedAccumulators,
     /// The group id of each row of the batch at hand; kept to reuse its memory.
     ids: Vec<usize>,
 }
@@ -293,7 +297,7 @@ impl GroupStore {
 
     fn take_keys(&mut self) -> Result<Vec<ArrayRef>> {
         match &mut self.groups {
-            Some(groups) => groups.take(&self.spec.key_schema),
+            Some(groups) => groups.take(&self.numbered.spec.key_schema),
             None => Ok(Vec::new()),
         }
     }
@@ -304,7 +308,8 @@ impl GroupStore {
         if self.groups.is_some() {
             return Ok(());
         }
-        for (accumulator, function) in self.accumulators.iter_mut().zip(&self.spec.functions) {
+        let NumberedAccumulators { spec, accumulators } = &mut self.numbered;
+        for (accumulator, function) in accumulators.iter_mut().zip(&spec.functions) {
             let fields = function.state_fields().map_err(internal)?;
             let empty: Vec<ArrayRef> = fields
                 .iter()
@@ -321,6 +326,7 @@ impl Store for GroupStore {
         self.intern(&input.keys, input.rows)?;
         let groups = self.groups();
         for ((accumulator, args), filter) in self
+            .numbered
             .accumulators
             .iter_mut()
             .zip(&input.args)
@@ -334,26 +340,17 @@ impl Store for GroupStore {
     }
 
     fn merge(&mut self, segment: &RecordBatch) -> Result<()> {
-        let spec = self.spec.clone();
-        let (keys, states) = spec.split(segment);
-        self.intern(keys, segment.num_rows())?;
+        let keys = self.numbered.spec.key_schema.fields().len();
+        self.intern(&segment.columns()[..keys], segment.num_rows())?;
         let groups = self.groups();
-        for (accumulator, state) in self.accumulators.iter_mut().zip(states) {
-            accumulator
-                .merge_batch(state, &self.ids, groups)
-                .map_err(internal)?;
-        }
-        Ok(())
+        self.numbered.merge(segment, &self.ids, groups)
     }
 
     fn seal(&mut self) -> Result<RecordBatch> {
         self.ensure_keyless_group()?;
         let rows = self.groups();
         let mut columns = self.take_keys()?;
-        for accumulator in &mut self.accumulators {
-            columns.extend(accumulator.state(EmitTo::All).map_err(internal)?);
-        }
-        self.accumulators = self.spec.accumulators()?;
+        columns.extend(self.numbered.states()?);
         segment_batch(columns, rows)
     }
 
@@ -361,10 +358,7 @@ impl Store for GroupStore {
         self.ensure_keyless_group()?;
         let rows = self.groups();
         let mut columns = self.take_keys()?;
-        for accumulator in &mut self.accumulators {
-            columns.push(accumulator.evaluate(EmitTo::All).map_err(internal)?);
-        }
-        self.accumulators = self.spec.accumulators()?;
+        columns.extend(self.numbered.values()?);
         segment_batch(columns, rows)
     }
 
@@ -373,9 +367,10 @@ impl Store for GroupStore {
         let rows = segment.num_rows();
         self.ids.clear();
         self.ids.extend(0..rows);
-        let (keys, states) = self.spec.split(segment);
+        let NumberedAccumulators { spec, accumulators } = &mut self.numbered;
+        let (keys, states) = spec.split(segment);
         let mut columns = keys.to_vec();
-        let accumulators = self.accumulators.iter_mut().zip(&self.spec.counted);
+        let accumulators = accumulators.iter_mut().zip(&spec.counted);
         for ((accumulator, counted), state) in accumulators.zip(states) {
             columns.push(match counted {
                 Some(_) => lengths(&state[0]),
@@ -387,7 +382,7 @@ impl Store for GroupStore {
                 }
             });
         }
-        self.accumulators = self.spec.accumulators()?;
+        self.numbered.accumulators = spec.accumulators()?;
         segment_batch(columns, rows)
     }
 
@@ -397,6 +392,11 @@ impl Store for GroupStore {
 
     fn bytes(&self) -> usize {
         self.groups.as_ref().map_or(0, Keys::bytes)
-            + self.accumulators.iter().map(|a| a.size()).sum::<usize>()
+            + self
+                .numbered
+                .accumulators
+                .iter()
+                .map(|a| a.size())
+                .sum::<usize>()
     }
 }

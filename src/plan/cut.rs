@@ -11,6 +11,7 @@ use super::accumulate::{AggregateFactory, AggregateSpec};
 use super::errors::internal;
 use super::leaf::{Leaf, LeafKind};
 use super::markers::Part;
+use super::shape::without_places;
 use super::stages::AggregateInput;
 use crate::error::{Error, Result};
 use crate::window::Assign;
@@ -265,10 +266,6 @@ fn check_session_keys(
     keys: &[Arc<dyn PhysicalExpr>],
     chain: &Chain,
 ) -> Result<()> {
-    let name = |key: &String| {
-        key.rsplit_once('@')
-            .map_or(key.clone(), |(name, _)| name.into())
-    };
     let mut named = Vec::new();
     for key in keys {
         let column = key
@@ -281,11 +278,11 @@ fn check_session_keys(
         if !session_keys.contains(&session_key) {
             return Err(Error::sql(format!(
                 "GROUP BY has {}, by which the sessions are not partitioned",
-                name(&session_key)
+                without_places(&session_key)
             ))
             .with_hint(format!(
                 "write SESSION(TABLE t PARTITION BY {}, …)",
-                name(&session_key)
+                without_places(&session_key)
             )));
         }
         named.push(session_key);
@@ -294,9 +291,9 @@ fn check_session_keys(
         None => Ok(()),
         Some(key) => Err(Error::sql(format!(
             "the sessions are partitioned by {0}, but GROUP BY has no {0}",
-            name(key)
+            without_places(key)
         ))
-        .with_hint(format!("add {} to the GROUP BY", name(key)))),
+        .with_hint(format!("add {} to the GROUP BY", without_places(key)))),
     }
 }
 

@@ -144,8 +144,10 @@ pub fn session_batch(aggregate: &AggregatePlan, sessions: &RecordBatch) -> Resul
         Arc::new(TimestampMicrosecondArray::from_iter_values(values))
     };
     let batch = output(aggregate, columns, sessions.num_rows(), window)?;
-    let passing = aggregate.chain.passing(first.values(), end.values())?;
-    Ok(compute::filter_record_batch(&batch, &passing)?)
+    match aggregate.chain.passing(first.values(), end.values())? {
+        Some(passing) => Ok(compute::filter_record_batch(&batch, &passing)?),
+        None => Ok(batch),
+    }
 }
 
 fn output(

@@ -229,9 +229,11 @@ impl RunFinish {
         for (aggregate, windows) in self.plan()?.aggregates.iter().zip(results) {
             let mut batches = Vec::with_capacity(windows.len());
             for window in windows {
-                if aggregate.assign == Assign::Global
-                    || (aggregate.chain.passing(&[window.start], &[window.end])?).value(0)
-                {
+                let passing = match aggregate.assign {
+                    Assign::Global => None,
+                    _ => aggregate.chain.passing(&[window.start], &[window.end])?,
+                };
+                if passing.is_none_or(|passing| passing.value(0)) {
                     batches.push(leaf_batch(aggregate, window)?);
                 }
             }

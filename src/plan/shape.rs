@@ -75,7 +75,7 @@ fn stages(chain: &Chain) -> Vec<String> {
 }
 
 /// `page@3` as `page`: where a column stands in a batch is nobody's business.
-fn without_places(text: &str) -> String {
+pub(super) fn without_places(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {

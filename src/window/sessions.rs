@@ -107,13 +107,16 @@ impl WindowMerge {
             return Err(Error::bug("windows that are no sessions"));
         };
         self.watermark = closing;
-        let touched = self.panes.range(..=closing).flat_map(|(_, held)| held);
+        let aggregate = self.aggregate.clone();
         let mut left = Vec::new();
-        if touched.into_iter().all(|held| held.spilled.is_none()) {
-            let parts = self.take_old(closing, gap)?;
-            let closed = close(&parts, gap, closing, self.aggregate.as_ref())?;
+        let mut close_in = |parts: &[Part]| -> Result<()> {
+            let closed = close(parts, gap, closing, aggregate.as_ref())?;
             left.extend(closed.open);
-            closed.over.map_or(Ok(()), &mut *each)?;
+            closed.over.map_or(Ok(()), &mut *each)
+        };
+        let mut touched = self.panes.range(..=closing).flat_map(|(_, held)| held);
+        if touched.all(|held| held.spilled.is_none()) {
+            close_in(&self.take_old(closing, gap)?)?;
         } else {
             let taken = self.take_through(closing);
             let taken: Vec<&HeldSegment> = taken.iter().collect();
@@ -125,10 +128,7 @@ impl WindowMerge {
                     old: batch.num_rows(),
                     batch,
                 });
-                let parts: Vec<Part> = parts.collect();
-                let closed = close(&parts, gap, closing, self.aggregate.as_ref())?;
-                left.extend(closed.open);
-                closed.over.map_or(Ok(()), &mut *each)?;
+                close_in(&parts.collect::<Vec<_>>())?;
             }
         }
         for batch in left {

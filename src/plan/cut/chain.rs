@@ -197,8 +197,11 @@ impl Cutter<'_> {
 }
 
 impl Chain {
-    /// Which of some windows the filters on window columns let through.
-    pub fn passing(&self, start: &[i64], end: &[i64]) -> Result<BooleanArray> {
+    /// Which of some windows the filters on window columns let through; `None`: all, there is none.
+    pub fn passing(&self, start: &[i64], end: &[i64]) -> Result<Option<BooleanArray>> {
+        if self.window_filters.is_empty() {
+            return Ok(None);
+        }
         let column = |part| -> (&str, ArrayRef) {
             let windows = start.iter().zip(end);
             let values = windows.map(|(s, e)| markers::value(part, *s, *e));
@@ -231,7 +234,7 @@ impl Chain {
             };
             passing = compute::and(&passing, &value)?;
         }
-        Ok(passing)
+        Ok(Some(passing))
     }
 }
 
