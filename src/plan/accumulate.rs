@@ -8,7 +8,7 @@ use crate::window::distinct::{Distinct, Interner};
 use crate::window::keys::TextKeys;
 use crate::window::sessions::Numbered;
 use crate::window::{Aggregate, Input, Store, segment_batch};
-use arrow::array::{ArrayRef, AsArray};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, new_empty_array};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion_common::hash_utils::{RandomState, create_hashes};
@@ -25,6 +25,8 @@ pub struct AggregateSpec {
     /// Group keys without the window's columns.
     key_schema: SchemaRef,
     functions: Vec<Arc<AggregateFunctionExpr>>,
+    /// Types of each function's arguments.
+    arguments: Vec<Vec<DataType>>,
     /// State columns of each function.
     state_widths: Vec<usize>,
     /// The values of each function that is a distinct count of ours.
@@ -37,6 +39,7 @@ impl AggregateSpec {
     pub fn try_new(
         key_schema: SchemaRef,
         functions: Vec<Arc<AggregateFunctionExpr>>,
+        arguments: Vec<Vec<DataType>>,
     ) -> Result<Self> {
         let state_widths = functions
             .iter()
@@ -47,6 +50,7 @@ impl AggregateSpec {
         Ok(Self {
             key_schema,
             functions,
+            arguments,
             state_widths,
             counted,
             without_distinct: false,
@@ -303,19 +307,19 @@ impl GroupStore {
     }
 
     /// An accumulator that has never seen a batch holds no group: give the single group of a
-    /// keyless aggregation its initial state.
+    /// keyless aggregation its initial state. With a filter, or SUM takes it that each group has
+    /// had a value, and would be 0 where it is NULL.
     fn ensure_keyless_group(&mut self) -> Result<()> {
         if self.groups.is_some() {
             return Ok(());
         }
+        let none = BooleanArray::from(Vec::<bool>::new());
         let NumberedAccumulators { spec, accumulators } = &mut self.numbered;
-        for (accumulator, function) in accumulators.iter_mut().zip(&spec.functions) {
-            let fields = function.state_fields().map_err(internal)?;
-            let empty: Vec<ArrayRef> = fields
-                .iter()
-                .map(|f| arrow::array::new_empty_array(f.data_type()))
-                .collect();
-            accumulator.merge_batch(&empty, &[], 1).map_err(internal)?;
+        for (accumulator, types) in accumulators.iter_mut().zip(&spec.arguments) {
+            let empty: Vec<ArrayRef> = types.iter().map(new_empty_array).collect();
+            accumulator
+                .update_batch(&empty, &[], Some(&none), 1)
+                .map_err(internal)?;
         }
         Ok(())
     }

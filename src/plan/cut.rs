@@ -242,7 +242,16 @@ impl Cutter<'_> {
                 filters.push(None);
             }
         }
-        let spec = AggregateSpec::try_new(Arc::new(Schema::new(key_fields)), functions)?;
+        let types = |args: &Vec<Arc<dyn PhysicalExpr>>| {
+            let types = args.iter().map(|arg| arg.data_type(&input_schema));
+            types.collect::<datafusion_common::Result<Vec<_>>>()
+        };
+        let types = args
+            .iter()
+            .map(types)
+            .collect::<datafusion_common::Result<_>>();
+        let key_schema = Arc::new(Schema::new(key_fields));
+        let spec = AggregateSpec::try_new(key_schema, functions, types.map_err(internal)?)?;
         Ok(AggregatePlan {
             input: AggregateInput {
                 time,
