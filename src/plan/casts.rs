@@ -2,87 +2,154 @@
 //!
 //! Arrow's kernel takes any spelling; nearly all numbers are a few digits, and those are read here. A
 //! batch in which some text is anything else, or no number at all, goes to Arrow's
-//! kernel as a whole, so values and errors are always Arrow's.
+//! kernel as a whole, so values and errors are always Arrow's. But for one thing: as a whole number
+//! `12.7` is 12, as in Flink and Spark; Arrow takes it for none.
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, StringViewArray};
+use arrow::compute::CastOptions;
 use arrow::datatypes::{DataType, FieldRef, Float64Type, Int32Type, Int64Type, Schema};
 use arrow::record_batch::RecordBatch;
+use datafusion_common::format::DEFAULT_FORMAT_OPTIONS;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{Result, internal_err};
 use datafusion_expr::ColumnarValue;
 use datafusion_physical_expr::PhysicalExpr;
-use datafusion_physical_expr::expressions::CastExpr;
+use datafusion_physical_expr::expressions::{CastExpr, TryCastExpr};
 use std::fmt;
 use std::sync::Arc;
 
 /// A cast that tries the quick way first.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct QuickCast(CastExpr);
+enum QuickCast {
+    Cast(CastExpr),
+    Try(TryCastExpr),
+}
 
 /// The same expression with quick casts.
 pub(super) fn quicken(expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
     let quick = expr.transform_up(|expr| {
-        let cast = expr.downcast_ref::<CastExpr>();
-        let quick = cast.filter(|cast| {
-            use DataType::{Float64, Int32, Int64};
-            matches!(cast.cast_type(), Int32 | Int64 | Float64)
+        let quick = QuickCast::of(&expr).filter(|cast| {
+            let target = cast.target();
+            target.is_signed_integer() || *target == DataType::Float64
         });
         Ok(match quick {
-            Some(cast) => Transformed::yes(Arc::new(QuickCast(cast.clone())) as _),
+            Some(cast) => Transformed::yes(Arc::new(cast) as _),
             None => Transformed::no(expr),
         })
     })?;
     Ok(quick.data)
 }
 
+impl QuickCast {
+    /// The one of an expression that is a cast.
+    fn of(expr: &Arc<dyn PhysicalExpr>) -> Option<Self> {
+        if let Some(cast) = expr.downcast_ref::<CastExpr>() {
+            return Some(Self::Cast(cast.clone()));
+        }
+        let cast = expr.downcast_ref::<TryCastExpr>()?;
+        Some(Self::Try(cast.clone()))
+    }
+
+    fn slow(&self) -> &dyn PhysicalExpr {
+        match self {
+            Self::Cast(cast) => cast,
+            Self::Try(cast) => cast,
+        }
+    }
+
+    fn target(&self) -> &DataType {
+        match self {
+            Self::Cast(cast) => cast.cast_type(),
+            Self::Try(cast) => cast.cast_type(),
+        }
+    }
+
+    fn options(&self) -> CastOptions<'static> {
+        match self {
+            Self::Cast(cast) => cast.cast_options().clone(),
+            Self::Try(_) => CastOptions {
+                safe: true,
+                format_options: DEFAULT_FORMAT_OPTIONS,
+            },
+        }
+    }
+}
+
 impl fmt::Display for QuickCast {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        fmt::Display::fmt(self.slow(), f)
     }
 }
 
 impl PhysicalExpr for QuickCast {
     fn data_type(&self, schema: &Schema) -> Result<DataType> {
-        self.0.data_type(schema)
+        self.slow().data_type(schema)
     }
 
     fn nullable(&self, schema: &Schema) -> Result<bool> {
-        self.0.nullable(schema)
+        self.slow().nullable(schema)
     }
 
     fn return_field(&self, schema: &Schema) -> Result<FieldRef> {
-        self.0.return_field(schema)
+        self.slow().return_field(schema)
     }
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
-        let value = self.0.expr().evaluate(batch)?;
-        if let ColumnarValue::Array(texts) = &value
-            && let Some(texts) = texts.as_string_view_opt()
-            && let Some(numbers) = numbers(texts, self.0.cast_type())
+        let mut value = self.slow().children()[0].evaluate(batch)?;
+        if let ColumnarValue::Array(array) = &value
+            && let Some(texts) = array.as_string_view_opt()
         {
-            return Ok(ColumnarValue::Array(numbers));
+            if let Some(numbers) = numbers(texts, self.target()) {
+                return Ok(ColumnarValue::Array(numbers));
+            }
+            if self.target().is_integer() {
+                value = ColumnarValue::Array(without_fractions(texts));
+            }
         }
-        value.cast_to(self.0.cast_type(), Some(self.0.cast_options()))
+        value.cast_to(self.target(), Some(&self.options()))
     }
 
     fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
-        self.0.children()
+        self.slow().children()
     }
 
     fn with_new_children(
         self: Arc<Self>,
         children: Vec<Arc<dyn PhysicalExpr>>,
     ) -> Result<Arc<dyn PhysicalExpr>> {
-        let cast = Arc::new(self.0.clone()).with_new_children(children)?;
-        match cast.downcast_ref::<CastExpr>() {
-            Some(cast) => Ok(Arc::new(QuickCast(cast.clone()))),
+        let cast = match &*self {
+            Self::Cast(cast) => Arc::new(cast.clone()).with_new_children(children)?,
+            Self::Try(cast) => Arc::new(cast.clone()).with_new_children(children)?,
+        };
+        match Self::of(&cast) {
+            Some(cast) => Ok(Arc::new(cast)),
             None => internal_err!("a cast with other children is no cast"),
         }
     }
 
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt_sql(f)
+        self.slow().fmt_sql(f)
     }
+}
+
+/// The texts, those that are decimal numbers without what is behind the point.
+fn without_fractions(texts: &StringViewArray) -> ArrayRef {
+    let whole = |text| whole_part(text).unwrap_or(text);
+    let cut = texts.iter().map(|text| text.map(whole));
+    Arc::new(cut.collect::<StringViewArray>())
+}
+
+/// What is before the point, 0 if that is nothing; `None` for what is no number with a point.
+fn whole_part(text: &str) -> Option<&str> {
+    let text = text.trim();
+    let (whole, fraction) = text.split_once('.')?;
+    let digits = whole.strip_prefix(['-', '+']).unwrap_or(whole);
+    let mut all = digits.bytes().chain(fraction.bytes());
+    let has_digits = digits.len() + fraction.len() > 0;
+    (has_digits && all.all(|b| b.is_ascii_digit())).then_some(match digits {
+        "" => "0",
+        _ => whole,
+    })
 }
 
 /// The numbers that all texts are, if they are all short and plain; NULL for NULL.
@@ -198,6 +265,25 @@ mod tests {
             )
         ) {
             same_as_arrow(&texts.into_iter().collect());
+        }
+    }
+
+    #[test]
+    fn whole_numbers_of_texts_with_a_point() {
+        for (text, expected) in [
+            ("12.7", Some("12")),
+            ("-3.", Some("-3")),
+            (".5", Some("0")),
+            ("-.5", Some("0")),
+            (" 7.0 ", Some("7")),
+            ("12", None),
+            (".", None),
+            ("-.", None),
+            ("1.2.3", None),
+            ("1.5e3", None),
+            ("a.5", None),
+        ] {
+            assert_eq!(whole_part(text), expected, "{text}");
         }
     }
 

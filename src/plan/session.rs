@@ -223,7 +223,7 @@ impl ContextProvider for Session {
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
-        Some(Arc::new(functions::TimestampTypes))
+        Some(Arc::new(functions::SqlTypes))
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {

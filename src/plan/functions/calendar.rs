@@ -29,7 +29,7 @@ const fn field(name: &'static str, eval: fn(&Call) -> Result<ArrayRef>) -> Spec 
     Spec::new(name, TIME, DataType::Int64, eval)
 }
 
-pub(super) static FUNCTIONS: [Spec; 18] = [
+pub(super) static FUNCTIONS: [Spec; 19] = [
     field("year", |c| fields(c, |t| i64::from(t.year()))),
     field("quarter", |c| fields(c, |t| i64::from(t.month0() / 3 + 1))),
     field("month", |c| fields(c, |t| i64::from(t.month()))),
@@ -45,6 +45,10 @@ pub(super) static FUNCTIONS: [Spec; 18] = [
     field("hour", |c| fields(c, |t| i64::from(t.hour()))),
     field("minute", |c| fields(c, |t| i64::from(t.minute()))),
     field("second", |c| fields(c, |t| i64::from(t.second()))),
+    // `EXTRACT(MILLISECOND FROM …)`
+    field("windrow_millisecond", |c| {
+        fields(c, |t| i64::from(t.nanosecond() / 1_000_000 % 1000))
+    }),
     Spec::new("datediff", TWO_DATES, DataType::Int64, datediff).aliases(&["date_diff"]),
     Spec::new("date_add", DATE_AND_DAYS, DataType::Date32, |c| {
         add_days(c, 1)

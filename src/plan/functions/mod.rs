@@ -42,8 +42,17 @@
 //! | `IF(condition, a, b)` | both | planned as CASE |
 //! | `CEILING TRUNCATE SIGN LCASE UCASE LEN STARTSWITH ENDSWITH SIZE CHAR` | both | other names of DataFusion's functions |
 //! | `APPROX_COUNT_DISTINCT VARIANCE STD EVERY SOME FIRST LAST PERCENTILE PERCENTILE_APPROX APPROX_PERCENTILE` | both | other names of DataFusion's aggregates; more in `plan/spellings/calls.rs` |
+//! | `TO_BASE64`, `FROM_BASE64` (text), `BASE64`, `UNBASE64` (bytes) | Flink, Spark | NULL for what is no base 64 |
+//! | `SPLIT(text, delimiter)` | both | the delimiter is text (Flink), each character if it is empty |
+//! | `text SIMILAR TO pattern` | both | the whole text, as SQL says; DataFusion looks for a part |
+//! | `GREATEST`, `LEAST` | Flink | NULL when an argument is; DataFusion skips NULLs |
+//! | `EXTRACT(DOW …)`, `EXTRACT(MILLISECOND …)` | both, Flink | Sunday is 1; without the seconds |
+//! | `ENCODE(text, 'UTF-8')`, `DECODE(bytes, 'UTF-8')` | both | DataFusion's `base64` and `hex`, too |
+//! | `map['key']` | both | DataFusion compares texts of one arrow type only |
 //! | `CAST(timestamp AS STRING)` | both | planned as `windrow_timestamp_to_string`: a blank, no `T` |
-//! | `CAST(x AS TIMESTAMP(p))`, `TIMESTAMP '…'` | both | always microseconds; see [`TimestampTypes`] |
+//! | `CAST(double AS STRING)`, `CAST(boolean AS STRING)` | both, Flink | `1.0E10`, `TRUE` |
+//! | `CAST(x AS VARCHAR(n))`, `CAST(x AS CHAR(n))` | both | cut to `n` characters, and filled up |
+//! | `CAST(x AS TIMESTAMP(p))`, `TIMESTAMP '…'` | both | always microseconds; see [`SqlTypes`] |
 //!
 //! Known differences: a day that its month does not have (2022-02-30) is NULL, where Flink takes
 //! the month's last; patterns are strict about the number of digits everywhere; regular expressions
@@ -78,7 +87,7 @@ use self::rewrite::{If, Rewrite};
 use self::udf::{Function, Spec};
 use crate::time::Clock;
 
-pub use self::types::TimestampTypes;
+pub use self::types::SqlTypes;
 
 /// Other systems' names of functions that DataFusion has under the first name.
 const ALIASES: &[(&str, &[&str])] = &[
@@ -92,6 +101,7 @@ const ALIASES: &[(&str, &[&str])] = &[
     ("ends_with", &["endswith"]),
     ("cardinality", &["size"]),
     ("chr", &["char"]),
+    ("map", &["map_from_arrays"]),
 ];
 
 /// The same of aggregates.
@@ -114,7 +124,7 @@ const AGGREGATE_ALIASES: &[(&str, &[&str])] = &[
 /// analyzer rule that rewrites what functions cannot replace. `clock` is what NOW(),
 /// CURRENT_TIMESTAMP and UNIX_TIMESTAMP() read.
 ///
-/// The session must also be built with [`TimestampTypes`] as its type planner. An error means that
+/// The session must also be built with [`SqlTypes`] as its type planner. An error means that
 /// the registry lacks one of DataFusion's own functions.
 pub fn register(registry: &mut dyn FunctionRegistry, clock: &Arc<dyn Clock>) -> Result<()> {
     for (name, aliases) in ALIASES {
@@ -141,9 +151,6 @@ pub fn register(registry: &mut dyn FunctionRegistry, clock: &Arc<dyn Clock>) -> 
         registry.register_udf(Arc::new(ScalarUDF::new_from_impl(function)))?;
     }
     registry.register_udf(Arc::new(ScalarUDF::new_from_impl(If::new())))?;
-    registry.register_function_rewrite(Arc::new(Rewrite {
-        substr: registry.udf("substr")?,
-        to_unix_timestamp: registry.udf("to_unix_timestamp")?,
-        timestamp_to_string: registry.udf("windrow_timestamp_to_string")?,
-    }))
+    let rewrite = Rewrite::new(registry)?;
+    registry.register_function_rewrite(Arc::new(rewrite))
 }

@@ -21,12 +21,22 @@ const REPLACE: &[Param] = &[
     param("replacement", Kind::Text),
 ];
 
-pub(super) static FUNCTIONS: [Spec; 3] = [
-    Spec::new("regexp_extract", EXTRACT, DataType::Utf8View, extract).check(check_regex),
+const SIMILAR: &[Param] = &[
+    param("text", Kind::Text),
+    param("pattern", Kind::Text),
+    optional("escape character", Kind::Text),
+];
+
+pub(super) static FUNCTIONS: [Spec; 4] = [
+    Spec::new("regexp_extract", EXTRACT, DataType::Utf8View, extract)
+        .aliases(&["regexp_substr"])
+        .check(check_regex),
     Spec::new("regexp_replace", REPLACE, DataType::Utf8View, replace).check(check_regex),
     Spec::new("regexp", TEXT_AND_REGEX, DataType::Boolean, matches)
         .aliases(&["rlike", "regexp_like"])
         .check(check_regex),
+    // `text SIMILAR TO pattern ESCAPE '…'`
+    Spec::new("windrow_similar", SIMILAR, DataType::Boolean, similar).check(check_similar),
 ];
 
 fn check_regex(literals: &[Option<&str>]) -> Result<(), String> {
@@ -160,4 +170,64 @@ fn matches(call: &Call) -> Result<ArrayRef> {
         };
         Ok(Some(row_regex(call, &mut memo, regex)?.is_match(text)))
     })
+}
+
+fn check_similar(literals: &[Option<&str>]) -> Result<(), String> {
+    match literals {
+        [_, Some(pattern), rest @ ..] => {
+            let escape = rest.first().copied().flatten();
+            compile_similar(pattern, escape.and_then(|e| e.chars().next())).map(|_| ())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn similar(call: &Call) -> Result<ArrayRef> {
+    let (text, pattern, escape) = (call.text(0)?, call.text(1)?, call.optional_text(2)?);
+    let mut memo = Memo::new();
+    call.try_map::<BooleanArray, bool>(|row| {
+        let escape = match &escape {
+            Some(escape) => escape.get(row),
+            None => Some(""),
+        };
+        let (Some(text), Some(pattern), Some(escape)) = (text.get(row), pattern.get(row), escape)
+        else {
+            return Ok(None);
+        };
+        let compile = |pattern: &str| compile_similar(pattern, escape.chars().next());
+        let regex = memo.get(pattern, compile);
+        let regex = regex.map_err(|e| call.error(1, format!("is wrong: {e}")))?;
+        Ok(Some(regex.is_match(text)))
+    })
+}
+
+/// SQL's pattern of a whole text (ISO 9075-2, "similar predicate"): `%` and `_` as with LIKE; `|`, `*`,
+/// `+`, `?`, `{…}`, `(…)` and `[…]` as in regular expressions; all else is itself.
+fn compile_similar(pattern: &str, escape: Option<char>) -> Result<Regex, String> {
+    let mut regex = String::from("(?s)^(?:");
+    let mut chars = pattern.chars();
+    let mut in_brackets = false;
+    while let Some(c) = chars.next() {
+        if Some(c) == escape {
+            let escaped = chars
+                .next()
+                .ok_or("the pattern ends in its escape character")?;
+            regex.push_str(&regex::escape(escaped.encode_utf8(&mut [0; 4])));
+            continue;
+        }
+        match c {
+            '[' => in_brackets = true,
+            ']' => in_brackets = false,
+            _ => {}
+        }
+        match c {
+            '%' if !in_brackets => regex.push_str(".*"),
+            '_' if !in_brackets => regex.push('.'),
+            '.' | '$' | '^' | '\\' | '#' if !in_brackets => regex.extend(['\\', c]),
+            '\\' | '&' | '~' => regex.extend(['\\', c]),
+            c => regex.push(c),
+        }
+    }
+    regex.push_str(")$");
+    Regex::new(&regex).map_err(|_| format!("the pattern '{pattern}' cannot be used"))
 }

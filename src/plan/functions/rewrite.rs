@@ -3,32 +3,44 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, StringViewArray};
 use arrow::compute::kernels::zip::zip;
 use arrow::compute::{cast, prep_null_mask_filter};
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::Transformed;
 use datafusion_common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion_expr::expr::{Case, ScalarFunction};
 use datafusion_expr::expr_rewriter::FunctionRewrite;
+use datafusion_expr::registry::FunctionRegistry;
 use datafusion_expr::type_coercion::binary::type_union_resolution;
 use datafusion_expr::{
     Cast, ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, TryCast, Volatility,
+    Signature, TryCast, Volatility, lit,
 };
 
+use super::types::{LENGTH, PADDED};
 use super::udf::{Call, Kind, Param, Spec, TIMESTAMP, param};
+use crate::encode::text::scalar::float64;
 
 const TIME: &[Param] = &[param("timestamp", Kind::Text)];
+const NUMBER: &[Param] = &[param("number", Kind::Double)];
 
-/// A timestamp as Flink and Spark print it; arrow's cast writes a `T`.
-pub(super) static FUNCTIONS: [Spec; 1] = [Spec::new(
-    "windrow_timestamp_to_string",
-    TIME,
-    DataType::Utf8View,
-    timestamp_to_string,
-)];
+/// Values as Flink and Spark print them: of timestamps arrow's cast writes a `T`, of 1.0E10 all zeros.
+pub(super) static FUNCTIONS: [Spec; 2] = [
+    Spec::new(
+        "windrow_timestamp_to_string",
+        TIME,
+        DataType::Utf8View,
+        timestamp_to_string,
+    ),
+    Spec::new(
+        "windrow_double_to_string",
+        NUMBER,
+        DataType::Utf8View,
+        double_to_string,
+    ),
+];
 
 fn timestamp_to_string(call: &Call) -> Result<ArrayRef> {
     // Parameters of kind text arrive as the text of their timestamp.
@@ -36,12 +48,173 @@ fn timestamp_to_string(call: &Call) -> Result<ArrayRef> {
     Ok(Arc::clone(call.array(0)))
 }
 
+fn double_to_string(call: &Call) -> Result<ArrayRef> {
+    let number = call.double(0)?;
+    let mut text = Vec::new();
+    call.map::<StringViewArray, String>(|row| {
+        text.clear();
+        float64(&mut text, number.get(row)?);
+        String::from_utf8(text.clone()).ok()
+    })
+}
+
 /// The functions that rewritten expressions call.
 #[derive(Debug)]
 pub(super) struct Rewrite {
-    pub substr: Arc<ScalarUDF>,
-    pub to_unix_timestamp: Arc<ScalarUDF>,
-    pub timestamp_to_string: Arc<ScalarUDF>,
+    substr: Arc<ScalarUDF>,
+    to_unix_timestamp: Arc<ScalarUDF>,
+    timestamp_to_string: Arc<ScalarUDF>,
+    double_to_string: Arc<ScalarUDF>,
+    similar: Arc<ScalarUDF>,
+    day_of_week: Arc<ScalarUDF>,
+    millisecond: Arc<ScalarUDF>,
+    left: Arc<ScalarUDF>,
+    rpad: Arc<ScalarUDF>,
+}
+
+impl Rewrite {
+    /// With the functions of `registry`, which has windrow's.
+    pub fn new(registry: &dyn FunctionRegistry) -> Result<Self> {
+        Ok(Self {
+            substr: registry.udf("substr")?,
+            to_unix_timestamp: registry.udf("to_unix_timestamp")?,
+            timestamp_to_string: registry.udf("windrow_timestamp_to_string")?,
+            double_to_string: registry.udf("windrow_double_to_string")?,
+            similar: registry.udf("windrow_similar")?,
+            day_of_week: registry.udf("dayofweek")?,
+            millisecond: registry.udf("windrow_millisecond")?,
+            left: registry.udf("left")?,
+            rpad: registry.udf("rpad")?,
+        })
+    }
+
+    /// `expr` as text, where Flink's is not arrow's; else as it is. An expression whose type cannot be
+    /// told here is reported by the planner's own rules.
+    fn text(&self, expr: Expr, schema: &DFSchema) -> Expr {
+        match expr.get_type(schema) {
+            Ok(DataType::Timestamp(..)) => call(&self.timestamp_to_string, vec![expr]),
+            Ok(DataType::Float64) => call(&self.double_to_string, vec![expr]),
+            Ok(DataType::Boolean) => Expr::Case(Case::new(
+                None,
+                vec![
+                    (Box::new(expr.clone().is_true()), Box::new(lit("TRUE"))),
+                    (Box::new(expr.is_false()), Box::new(lit("FALSE"))),
+                ],
+                None,
+            )),
+            _ => expr,
+        }
+    }
+
+    /// A cast to text; `cast` makes one to the type that it is given.
+    fn cast_to_text(
+        &self,
+        expr: Expr,
+        field: &Field,
+        schema: &DFSchema,
+        cast: impl Fn(Expr, DataType) -> Expr,
+    ) -> Expr {
+        let data_type = || field.data_type().clone();
+        let text = cast(self.text(expr, schema), data_type());
+        let length = (field.metadata().get(LENGTH)).and_then(|length| length.parse::<i64>().ok());
+        let Some(length) = length else {
+            return text;
+        };
+        let cut = match field.metadata().contains_key(PADDED) {
+            true => call(&self.rpad, vec![text, lit(length)]),
+            false => call(&self.left, vec![text, lit(length)]),
+        };
+        cast(cut, data_type())
+    }
+
+    /// Calls of DataFusion's functions that mean something else there; `None` for all others.
+    fn other_call(&self, f: &ScalarFunction, schema: &DFSchema) -> Result<Option<Expr>> {
+        let args = || f.args.clone();
+        Ok(match (f.func.name(), f.args.as_slice()) {
+            ("substr", _) if f.func != self.substr => Some(call(&self.substr, args())),
+            ("unix_timestamp", [_, ..]) => Some(call(&self.to_unix_timestamp, args())),
+            (If::NAME, [condition, then, otherwise @ ..]) => {
+                let boxed = |expr: &Expr| Box::new(expr.clone());
+                let chosen = vec![(boxed(condition), boxed(then))];
+                let otherwise = otherwise.first().map(boxed);
+                Some(Expr::Case(Case::new(None, chosen, otherwise)))
+            }
+            (If::NAME, _) => return plan_err!("IF takes a condition and two values"),
+            ("date_part", [unit, time]) => {
+                let unit = unit
+                    .as_literal()
+                    .and_then(|unit| unit.try_as_str().flatten());
+                let field = match unit.map(str::to_ascii_lowercase).as_deref() {
+                    Some("dow" | "dayofweek") => &self.day_of_week,
+                    Some("millisecond" | "milliseconds") => &self.millisecond,
+                    _ => return Ok(None),
+                };
+                Some(call(field, vec![time.clone()]))
+            }
+            ("greatest" | "least", [first, others @ ..]) => {
+                let null = |expr: &Expr| expr.clone().is_null();
+                let any = others
+                    .iter()
+                    .fold(null(first), |any, arg| any.or(null(arg)));
+                let chosen = vec![(Box::new(any), Box::new(lit(ScalarValue::Null)))];
+                let otherwise = Some(Box::new(Expr::ScalarFunction(f.clone())));
+                Some(Expr::Case(Case::new(None, chosen, otherwise)))
+            }
+            ("get_field", [map, key]) => {
+                let Some(key) = map_key(map, key, schema) else {
+                    return Ok(None);
+                };
+                Some(call(&f.func, vec![map.clone(), key]))
+            }
+            ("encode" | "decode", [value, charset]) => {
+                if !is_utf8(charset)? {
+                    return Ok(None);
+                }
+                let target = match f.func.name() {
+                    "encode" => DataType::Binary,
+                    _ => DataType::Utf8View,
+                };
+                Some(Expr::Cast(Cast::new(Box::new(value.clone()), target)))
+            }
+            _ => None,
+        })
+    }
+}
+
+/// The literal `key` as the type of the keys of `map`, if it is another text type: DataFusion compares
+/// them as they are.
+fn map_key(map: &Expr, key: &Expr, schema: &DFSchema) -> Option<Expr> {
+    let Ok(DataType::Map(entries, _)) = map.get_type(schema) else {
+        return None;
+    };
+    let DataType::Struct(fields) = entries.data_type() else {
+        return None;
+    };
+    let literal = key.as_literal()?;
+    let (given, expected) = (literal.data_type(), fields.first()?.data_type());
+    let differ = given.is_string() && expected.is_string() && given != *expected;
+    differ
+        .then(|| literal.cast_to(expected).ok())
+        .flatten()
+        .map(lit)
+}
+
+/// Whether the second argument of ENCODE or DECODE is UTF-8, a character set (Flink, Spark), and no
+/// spelling of bytes as text (DataFusion).
+fn is_utf8(charset: &Expr) -> Result<bool> {
+    let charset = charset
+        .as_literal()
+        .and_then(|set| set.try_as_str().flatten());
+    match charset.map(str::to_ascii_lowercase).as_deref() {
+        Some("utf-8" | "utf8") => Ok(true),
+        Some("base64" | "base64pad" | "hex") => Ok(false),
+        Some(other) => plan_err!("ENCODE and DECODE know no {other}, only utf-8, base64 and hex"),
+        None => Ok(false),
+    }
+}
+
+fn call(function: &Arc<ScalarUDF>, args: Vec<Expr>) -> Expr {
+    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(function), args))
 }
 
 impl FunctionRewrite for Rewrite {
@@ -55,34 +228,29 @@ impl FunctionRewrite for Rewrite {
         schema: &DFSchema,
         _config: &ConfigOptions,
     ) -> Result<Transformed<Expr>> {
-        let call = |function: &Arc<ScalarUDF>, args| {
-            Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(function), args))
-        };
         match expr {
-            Expr::ScalarFunction(f) if f.func.name() == "substr" && f.func != self.substr => {
-                Ok(Transformed::yes(call(&self.substr, f.args)))
+            Expr::ScalarFunction(f) => Ok(match self.other_call(&f, schema)? {
+                Some(other) => Transformed::yes(other),
+                None => Transformed::no(Expr::ScalarFunction(f)),
+            }),
+            Expr::SimilarTo(like) => {
+                let mut args = vec![*like.expr, *like.pattern];
+                args.extend(like.escape_char.map(|c| lit(c.to_string())));
+                let similar = call(&self.similar, args);
+                Ok(Transformed::yes(match like.negated {
+                    true => !similar,
+                    false => similar,
+                }))
             }
-            Expr::ScalarFunction(f) if f.func.name() == "unix_timestamp" && !f.args.is_empty() => {
-                Ok(Transformed::yes(call(&self.to_unix_timestamp, f.args)))
+            Expr::Cast(Cast { expr, field }) if field.data_type().is_string() => {
+                let cast = |expr, target| Expr::Cast(Cast::new(Box::new(expr), target));
+                let text = self.cast_to_text(*expr, &field, schema, cast);
+                Ok(Transformed::yes(text))
             }
-            Expr::ScalarFunction(f) if f.func.name() == If::NAME => {
-                let mut args = f.args.into_iter().map(Box::new);
-                match (args.next(), args.next(), args.next()) {
-                    (Some(condition), Some(then), otherwise) => Ok(Transformed::yes(Expr::Case(
-                        Case::new(None, vec![(condition, then)], otherwise),
-                    ))),
-                    _ => plan_err!("IF takes a condition and two values"),
-                }
-            }
-            Expr::Cast(Cast { expr, field }) if to_text(&expr, field.data_type(), schema) => {
-                let text = call(&self.timestamp_to_string, vec![*expr]);
-                let cast = Expr::Cast(Cast::new_from_field(Box::new(text), field));
-                Ok(Transformed::yes(cast))
-            }
-            Expr::TryCast(TryCast { expr, field }) if to_text(&expr, field.data_type(), schema) => {
-                let text = call(&self.timestamp_to_string, vec![*expr]);
-                let cast = Expr::Cast(Cast::new_from_field(Box::new(text), field));
-                Ok(Transformed::yes(cast))
+            Expr::TryCast(TryCast { expr, field }) if field.data_type().is_string() => {
+                let cast = |expr, target| Expr::TryCast(TryCast::new(Box::new(expr), target));
+                let text = self.cast_to_text(*expr, &field, schema, cast);
+                Ok(Transformed::yes(text))
             }
             Expr::Cast(cast) if cuts_precision(cast.field.data_type()) => {
                 let cut = Box::new(Expr::Cast(cast));
@@ -105,12 +273,6 @@ fn cuts_precision(target: &DataType) -> bool {
         target,
         DataType::Timestamp(TimeUnit::Millisecond | TimeUnit::Second, None)
     )
-}
-
-/// Whether `expr` is a timestamp and `target` text. An expression whose type cannot be told here
-/// is reported by the planner's own rules.
-fn to_text(expr: &Expr, target: &DataType, schema: &DFSchema) -> bool {
-    target.is_string() && matches!(expr.get_type(schema), Ok(DataType::Timestamp(..)))
 }
 
 /// IF(condition, then, otherwise). It becomes a CASE, so that only the chosen value is computed;

@@ -13,14 +13,14 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::Volatility;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::{TimestampTypes, register};
+use super::{SqlTypes, register};
 use crate::time::{Clock, ManualClock};
 
 fn context(clock: Arc<ManualClock>) -> SessionContext {
     let state = SessionStateBuilder::new()
         .with_config(SessionConfig::new().with_target_partitions(1))
         .with_default_features()
-        .with_type_planner(Arc::new(TimestampTypes))
+        .with_type_planner(Arc::new(SqlTypes))
         .build();
     let context = SessionContext::new_with_state(state);
     let clock: Arc<dyn Clock> = clock;
@@ -296,6 +296,70 @@ fn timestamps_to_text_and_numbers() {
             "CONCAT('at ', TIMESTAMP '2022-01-01 12:22:25')",
             "at 2022-01-01 12:22:25",
         ),
+    ]);
+}
+
+/// Story: beside Flink, which ran the same 400 expressions, these gave other values.
+#[test]
+fn what_flink_means_by_it() {
+    check(&[
+        ("CAST(1e10 AS STRING)", "1.0E10"),
+        ("TRY_CAST(CAST(0.5 AS DOUBLE) AS STRING)", "0.5"),
+        ("CAST(n = 1 AS STRING) FROM t", "TRUE|NULL|FALSE"),
+        ("CAST('Hello World' AS VARCHAR(3))", "Hel"),
+        ("TRY_CAST('é|x|' AS VARCHAR(2))", "é|"),
+        ("CAST('abc' AS VARCHAR(2147483647))", "abc"),
+        ("CAST('ab' AS CHAR(4)) || '.'", "ab  ."),
+        ("CAST(123 AS CHAR(2))", "12"),
+        (
+            "CAST(TIMESTAMP '2022-01-01 12:22:25' AS CHAR(10))",
+            "2022-01-01",
+        ),
+        ("arrow_typeof(CAST('a' AS BYTES))", "Binary"),
+        (
+            "CAST('2022-01-01 12:22:25' AS TIMESTAMP_LTZ(3))",
+            "2022-01-01 12:22:25",
+        ),
+        ("GREATEST(n, 5) FROM t", "5|NULL|9223372036854775807"),
+        ("LEAST(1, NULL, 2)", "NULL"),
+        ("LEAST(3, 1, 2)", "1"),
+        ("EXTRACT(DOW FROM DATE '2022-01-02')", "1"),
+        ("EXTRACT(ISODOW FROM DATE '2022-01-02')", "7"),
+        ("EXTRACT(MILLISECOND FROM ts) FROM t LIMIT 1", "500"),
+        ("'Hello World' SIMILAR TO '[a-z]+'", "false"),
+        ("'abc' SIMILAR TO '[a-z]+'", "true"),
+        ("'abc' NOT SIMILAR TO 'a%'", "false"),
+        ("'a.c' SIMILAR TO 'a.c'", "true"),
+        ("'abc' SIMILAR TO 'a.c'", "false"),
+        ("'abc' SIMILAR TO '(a|x)_c'", "true"),
+        ("'a%c' SIMILAR TO 'a!%c' ESCAPE '!'", "true"),
+        ("'abc' SIMILAR TO 'a!%c' ESCAPE '!'", "false"),
+        ("s SIMILAR TO '%x%' FROM t", "false|NULL|true"),
+        (
+            "'a' SIMILAR TO '(a'",
+            "error: the pattern '(a' cannot be used",
+        ),
+        ("SPLIT('a,b,,c', ',')", "[a, b, , c]"),
+        ("SPLIT('é1', '')", "[é, 1]"),
+        ("SPLIT(NULL, ',')", "NULL"),
+        ("TO_BASE64('abc')", "YWJj"),
+        ("BASE64(CAST('abc' AS BYTES))", "YWJj"),
+        ("FROM_BASE64('YWJj')", "abc"),
+        ("FROM_BASE64('YQ==')", "a"),
+        ("FROM_BASE64('no base 64')", "NULL"),
+        ("HEX(UNBASE64('YQ'))", "61"),
+        ("REGEXP_SUBSTR('foo-123', '[0-9]+')", "123"),
+        ("DECODE(ENCODE('é', 'UTF-8'), 'utf-8')", "é"),
+        ("ENCODE(CAST('a' AS BYTES), 'hex')", "61"),
+        (
+            "ENCODE('a', 'ebcdic')",
+            "error: ENCODE and DECODE know no ebcdic",
+        ),
+        (
+            "CAST(MAP_FROM_ARRAYS(ARRAY['a', 'b'], ARRAY[1, 2])['b'] AS STRING)",
+            "2",
+        ),
+        ("STR_TO_MAP('a=1,b=2')['b']", "2"),
     ]);
 }
 
@@ -665,8 +729,6 @@ fn datafusion_behaviour_that_we_rely_on() {
         ("1 / 0", "error: Divide by zero"),
         ("arrow_typeof(1.5)", "Float64"),
         ("CAST(CAST(1 AS DOUBLE) AS STRING)", "1.0"),
-        // Flink and Spark write 1.0E20.
-        ("CAST(CAST(1e20 AS DOUBLE) AS STRING)", "1e20"),
         (
             "CAST('2022-01-01T12:22:25Z' AS TIMESTAMP)",
             "2022-01-01 12:22:25",

@@ -1,13 +1,15 @@
-//! Text: CONCAT, SUBSTRING, SPLIT_INDEX, LOCATE, ELT, IS_DIGIT, STR_TO_MAP, PARSE_URL.
+//! Text: CONCAT, SUBSTRING, SPLIT, SPLIT_INDEX, LOCATE, ELT, IS_DIGIT, STR_TO_MAP, PARSE_URL, TO_BASE64.
 //! Positions count characters from 1; a NULL argument gives NULL unless noted.
 
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Int64Array, MapBuilder, StringBuilder, StringViewArray,
-    StringViewBuilder,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Int64Array, ListBuilder, MapBuilder,
+    StringBuilder, StringViewArray, StringViewBuilder,
 };
 use arrow::datatypes::{DataType, Field, Fields};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use datafusion_common::Result;
 
 use super::udf::{Call, Column, Kind, Param, Returns, Spec, optional, param};
@@ -23,6 +25,8 @@ const SPLIT: &[Param] = &[
     param("delimiter", Kind::TextOrInt),
     param("index", Kind::Int),
 ];
+const SPLIT_ALL: &[Param] = &[param("text", Kind::Text), param("delimiter", Kind::Text)];
+const BYTES: &[Param] = &[param("text", Kind::Bytes)];
 const LOCATE: &[Param] = &[
     param("substring", Kind::Text),
     param("text", Kind::Text),
@@ -40,10 +44,20 @@ const URL: &[Param] = &[
     optional("key", Kind::Text),
 ];
 
-pub(super) static FUNCTIONS: [Spec; 10] = [
+pub(super) static FUNCTIONS: [Spec; 14] = [
     Spec::new("concat", TEXT, DataType::Utf8View, concat).variadic(),
     Spec::new("substr", SUBSTRING, DataType::Utf8View, substring).aliases(&["substring", "mid"]),
     Spec::new("split_index", SPLIT, DataType::Utf8View, split_index),
+    Spec::returning("split", SPLIT_ALL, Returns::By(|_| list_type()), split),
+    Spec::new("to_base64", BYTES, DataType::Utf8View, to_base64).aliases(&["base64"]),
+    Spec::new("from_base64", TEXT, DataType::Utf8View, |c| {
+        let text = c.text(0)?;
+        c.map::<StringViewArray, _>(|row| String::from_utf8(from_base64(text.get(row)?)?).ok())
+    }),
+    Spec::new("unbase64", TEXT, DataType::Binary, |c| {
+        let text = c.text(0)?;
+        c.map::<BinaryArray, _>(|row| from_base64(text.get(row)?))
+    }),
     Spec::new("locate", LOCATE, DataType::Int64, locate),
     Spec::new("elt", ELT, DataType::Utf8View, elt).variadic(),
     Spec::new("is_digit", TEXT, DataType::Boolean, |c| {
@@ -148,6 +162,57 @@ fn split_index(call: &Call) -> Result<ArrayRef> {
         let (start, end) = part(text, delimiter.get(row)?, index?)?;
         Some(&text[start..end])
     })
+}
+
+fn list_type() -> DataType {
+    DataType::List(Arc::new(Field::new("item", DataType::Utf8View, true)))
+}
+
+/// The text's parts between delimiters; its characters if the delimiter is empty.
+fn split(call: &Call) -> Result<ArrayRef> {
+    let (text, delimiter) = (call.text(0)?, call.text(1)?);
+    let mut out = ListBuilder::new(StringViewBuilder::new());
+    for row in 0..call.rows() {
+        let (Some(text), Some(delimiter)) = (text.get(row), delimiter.get(row)) else {
+            out.append(false);
+            continue;
+        };
+        match delimiter {
+            "" => text
+                .chars()
+                .for_each(|c| out.values().append_value(c.to_string())),
+            _ => text
+                .split(delimiter)
+                .for_each(|part| out.values().append_value(part)),
+        }
+        out.append(true);
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+/// Of a text's bytes, or of bytes.
+fn to_base64(call: &Call) -> Result<ArrayRef> {
+    if call.data_type(0) == &DataType::Binary {
+        let bytes = call.array(0).as_binary::<i32>().clone();
+        let at = |row| if bytes.len() == 1 { 0 } else { row };
+        return call.map::<StringViewArray, _>(|row| {
+            bytes
+                .is_valid(at(row))
+                .then(|| STANDARD.encode(bytes.value(at(row))))
+        });
+    }
+    if call.data_type(0) == &DataType::Int64 {
+        let number = call.int(0)?;
+        return call
+            .map::<StringViewArray, _>(|row| Some(STANDARD.encode(number.get(row)?.to_string())));
+    }
+    let text = call.text(0)?;
+    call.map::<StringViewArray, _>(|row| Some(STANDARD.encode(text.get(row)?)))
+}
+
+/// With padding or without.
+fn from_base64(text: &str) -> Option<Vec<u8>> {
+    STANDARD_NO_PAD.decode(text.trim_end_matches('=')).ok()
 }
 
 /// Where the substring begins, from `position` on; 0 when it does not occur.

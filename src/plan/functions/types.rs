@@ -1,31 +1,68 @@
 //! The types that SQL names.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion_common::Result;
 use datafusion_expr::planner::TypePlanner;
-use datafusion_sql::sqlparser::ast::{DataType as SqlType, TimezoneInfo};
+use datafusion_sql::sqlparser::ast::{
+    CharacterLength, DataType as SqlType, ObjectName, TimezoneInfo,
+};
 
 use super::udf::TIMESTAMP;
+
+/// Metadata of the type that a cast is to: the most characters that its text may have.
+pub(super) const LENGTH: &str = "windrow.length";
+/// It has exactly so many, blanks behind if need be.
+pub(super) const PADDED: &str = "windrow.padded";
 
 /// Makes `TIMESTAMP` microseconds in casts and in literals. DataFusion's own nanoseconds end in
 /// the year 2262, and a union that starts with a literal would cast every other input to them.
 ///
 /// `TIMESTAMP(0)` and `TIMESTAMP(3)` are left to DataFusion, whose casts cut the value to the
-/// precision; the analyzer rule of [`register`](super::register) then goes on in microseconds.
+/// precision; the analyzer rule of [`register`](super::register) then goes on in microseconds. It
+/// also cuts texts to the length of `VARCHAR(n)` and `CHAR(n)`, which arrow's types do not have.
+/// `BYTES` and `TIMESTAMP_LTZ` are Flink's.
 #[derive(Debug)]
-pub struct TimestampTypes;
+pub struct SqlTypes;
 
-impl TypePlanner for TimestampTypes {
+impl TypePlanner for SqlTypes {
     fn plan_type_field(&self, sql_type: &SqlType) -> Result<Option<FieldRef>> {
-        let is_ours = match sql_type {
+        let field = |data_type| Some(Arc::new(Field::new("", data_type, true)));
+        let text = |length: &Option<CharacterLength>, padded: bool| {
+            let length = match length {
+                Some(CharacterLength::IntegerLength { length, .. }) => *length,
+                Some(CharacterLength::Max) => return None,
+                None if padded => 1,
+                None => return None,
+            };
+            let mut metadata = HashMap::from([(LENGTH.to_string(), length.to_string())]);
+            if padded {
+                metadata.insert(PADDED.to_string(), String::new());
+            }
+            let text = Field::new("", DataType::Utf8View, true);
+            Some(Arc::new(text.with_metadata(metadata)))
+        };
+        Ok(match sql_type {
             SqlType::Timestamp(precision, zone) => {
                 let plain = matches!(zone, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone);
-                plain && !matches!(precision, Some(0 | 3))
+                match plain && !matches!(precision, Some(0 | 3)) {
+                    true => field(TIMESTAMP),
+                    false => None,
+                }
             }
-            _ => false,
-        };
-        Ok(is_ours.then(|| Arc::new(Field::new("", TIMESTAMP, true))))
+            SqlType::Varchar(length)
+            | SqlType::CharVarying(length)
+            | SqlType::CharacterVarying(length) => text(length, false),
+            SqlType::Char(length) | SqlType::Character(length) => text(length, true),
+            SqlType::Bytes(_) => field(DataType::Binary),
+            SqlType::Custom(name, _) if is_named(name, "TIMESTAMP_LTZ") => field(TIMESTAMP),
+            _ => None,
+        })
     }
+}
+
+fn is_named(name: &ObjectName, expected: &str) -> bool {
+    name.to_string().eq_ignore_ascii_case(expected)
 }
