@@ -73,6 +73,33 @@ const CASES: &[Case] = &[
             size: 10,
             slide: 10,
         },
+        stream: "SELECT window_start, k, v, rn FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY v DESC) rn FROM TUMBLE(t, ts, INTERVAL '10' SECOND)) WHERE rn <= 3",
+        batch: "SELECT s, k, v, rn FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY s, e ORDER BY v DESC NULLS LAST, k NULLS FIRST) rn FROM w) WHERE rn <= 3",
+    },
+    Case {
+        windows: Windows::Sliding { size: 12, slide: 4 },
+        stream: "SELECT window_start, k, v FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, k ORDER BY ts DESC) rn FROM HOP(t, ts, INTERVAL '4' SECOND, INTERVAL '12' SECOND)) WHERE rn = 1",
+        batch: "SELECT s, k, v FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY s, e, k ORDER BY ts DESC, v NULLS FIRST) rn FROM w) WHERE rn = 1",
+    },
+    Case {
+        windows: Windows::Cumulating { size: 12, step: 4 },
+        stream: "SELECT window_end, k, v, SUM(v) OVER (PARTITION BY window_start, window_end, k) s, COUNT(*) OVER (PARTITION BY window_start, window_end) c FROM CUMULATE(t, ts, INTERVAL '4' SECOND, INTERVAL '12' SECOND)",
+        batch: "SELECT e, k, v, SUM(v) OVER (PARTITION BY s, e, k), COUNT(*) OVER (PARTITION BY s, e) FROM w",
+    },
+    // Ties: which of them are taken must not depend on the order of groups.
+    Case {
+        windows: Windows::Sliding {
+            size: 10,
+            slide: 10,
+        },
+        stream: "SELECT window_start, k, c FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY c) rn FROM (SELECT window_start, window_end, k, count(*) c FROM TUMBLE(t, ts, INTERVAL '10' SECOND) GROUP BY window_start, window_end, k)) WHERE rn <= 2",
+        batch: "SELECT s, k, c FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY s, e ORDER BY c, k NULLS FIRST) rn FROM (SELECT s, e, k, count(*) c FROM w GROUP BY s, e, k)) WHERE rn <= 2",
+    },
+    Case {
+        windows: Windows::Sliding {
+            size: 10,
+            slide: 10,
+        },
         stream: "SELECT window_start, k, count(*) c, sum(v) s, min(v) lo, max(v) hi, avg(v) a, count(DISTINCT v) d FROM TUMBLE(t, ts, INTERVAL '10' SECOND) GROUP BY window_start, window_end, k",
         batch: "SELECT s, k, count(*) c, sum(v), min(v), max(v), avg(v), count(DISTINCT v) FROM w GROUP BY s, e, k",
     },

@@ -3,6 +3,7 @@
 
 use super::distinct::{CountedElsewhere, DistinctCount, counted_items, lengths};
 use super::errors::internal;
+use super::first::FirstRow;
 use crate::error::{Error, Result};
 use crate::window::distinct::{Distinct, Interner};
 use crate::window::keys::TextKeys;
@@ -82,26 +83,31 @@ impl AggregateSpec {
     }
 
     fn accumulators(&self) -> Result<Vec<Box<dyn GroupsAccumulator>>> {
-        let of_function = |(f, counted): (&Arc<AggregateFunctionExpr>, &Option<FieldRef>)| {
+        let made = self
+            .functions
+            .iter()
+            .zip(&self.counted)
+            .zip(&self.arguments);
+        let of_function = |((f, counted), types): ((_, &Option<FieldRef>), &Vec<DataType>)| {
             let made: Box<dyn GroupsAccumulator> = match counted {
                 Some(items) if self.without_distinct => Box::new(CountedElsewhere::new(items)),
                 Some(items) => Box::new(DistinctCount::new(items)?),
-                None => accumulator(f).map_err(internal)?,
+                None => accumulator(f, types).map_err(internal)?,
             };
             Ok(made)
         };
-        self.functions
-            .iter()
-            .zip(&self.counted)
-            .map(of_function)
-            .collect()
+        made.map(of_function).collect()
     }
 }
 
-/// DataFusion's accumulator of a function.
+/// The accumulator of a function: DataFusion's, but for first rows.
 fn accumulator(
     function: &Arc<AggregateFunctionExpr>,
+    types: &[DataType],
 ) -> datafusion_common::Result<Box<dyn GroupsAccumulator>> {
+    if let Some(first) = FirstRow::of(function, types)? {
+        return Ok(Box::new(first));
+    }
     if function.groups_accumulator_supported() {
         return function.create_groups_accumulator();
     }

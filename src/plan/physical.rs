@@ -6,7 +6,7 @@
 //! shuffled, and puts sorts where an operator asks for them at once.
 
 use super::leaf::{Declared, Leaf, LeafKind};
-use arrow::datatypes::Schema;
+use arrow::datatypes::{DataType, Schema};
 use datafusion_common::tree_node::TreeNode;
 use datafusion_common::{
     DFSchema, JoinType, Result, ScalarValue, internal_err, not_impl_err, plan_datafusion_err,
@@ -19,11 +19,11 @@ use datafusion_expr::logical_plan::{
 };
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::utils::grouping_set_to_exprlist;
-use datafusion_expr::{Expr, LogicalPlan};
+use datafusion_expr::{Expr, LogicalPlan, SortExpr};
 use datafusion_physical_expr::aggregate::LoweredAggregateBuilder;
-use datafusion_physical_expr::expressions::Literal;
+use datafusion_physical_expr::expressions::{Column, Literal};
 use datafusion_physical_expr::{
-    LexOrdering, PhysicalExpr, create_physical_expr, create_physical_sort_exprs,
+    LexOrdering, PhysicalExpr, PhysicalSortExpr, create_physical_expr, create_physical_sort_exprs,
 };
 use datafusion_physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
 use datafusion_physical_plan::coalesce_partitions::CoalescePartitionsExec;
@@ -231,7 +231,7 @@ impl<'a> Planner<'a> {
             name,
             &self.expressions(&params.args, schema)?,
             &self.expressions(&params.partition_by, schema)?,
-            &create_physical_sort_exprs(&params.order_by, schema, self.props, &self.context)?,
+            &self.order(&params.order_by, schema, fun.name() == "row_number")?,
             Arc::new(params.window_frame.clone()),
             schema.inner().clone(),
             params.null_treatment == Some(NullTreatment::IgnoreNulls),
@@ -241,12 +241,33 @@ impl<'a> Planner<'a> {
     }
 
     fn sort(&self, sort: &Sort) -> Result<Plan> {
-        let exprs =
-            create_physical_sort_exprs(&sort.expr, sort.input.schema(), self.props, &self.context)?;
+        let exprs = self.order(&sort.expr, sort.input.schema(), true)?;
         let input = self.node(&sort.input)?;
         let order = LexOrdering::new(exprs)
             .ok_or_else(|| plan_datafusion_err!("ORDER BY needs an expression"))?;
         Ok(Arc::new(SortExec::new(order, input).with_fetch(sort.fetch)))
+    }
+
+    /// An order; `total`: rows that are equal in it are ordered by all columns. Which of them a LIMIT or
+    /// a ROW_NUMBER takes must not depend on the order in which groups come out of a window.
+    fn order(
+        &self,
+        exprs: &[SortExpr],
+        schema: &DFSchema,
+        total: bool,
+    ) -> Result<Vec<PhysicalSortExpr>> {
+        let mut order = create_physical_sort_exprs(exprs, schema, self.props, &self.context)?;
+        if total && !exprs.is_empty() {
+            for i in 0..schema.fields().len() {
+                let column: Arc<dyn PhysicalExpr> =
+                    Arc::new(Column::new(schema.field(i).name(), i));
+                let is_new = order.iter().all(|known| !known.expr.eq(&column));
+                if is_new && is_ordered(schema.field(i).data_type()) {
+                    order.push(PhysicalSortExpr::new_default(column));
+                }
+            }
+        }
+        Ok(order)
     }
 
     fn limit(&self, limit: &Limit) -> Result<Plan> {
@@ -402,6 +423,11 @@ fn sorted(input: Plan, build: impl Fn(Plan) -> Result<Plan>) -> Result<Plan> {
         return Ok(plan);
     };
     build(Arc::new(SortExec::new(order.into(), input)))
+}
+
+/// Whether values of a type can be sorted: all but nested ones.
+pub(super) fn is_ordered(data_type: &DataType) -> bool {
+    !data_type.is_nested() && !data_type.is_null()
 }
 
 fn subsets(list: &[Expr]) -> Vec<Vec<Expr>> {

@@ -6,7 +6,7 @@ use super::leaf::Declared;
 use super::physical::Planner;
 use super::registry::Registry;
 use super::tokens::Tokens;
-use super::{functions, markers};
+use super::{functions, markers, over};
 use crate::error::{Error, Result};
 use crate::time::{Clock, SystemClock};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -179,6 +179,7 @@ impl Session {
     /// Optimises and makes the physical plan.
     pub fn physical(&self, plan: &LogicalPlan, tokens: &Tokens) -> Result<Arc<dyn ExecutionPlan>> {
         self.optimised(plan)
+            .and_then(|plan| over::rewrite(plan, &self.registry))
             .and_then(|plan| Planner::new(&self.props).plan(&plan))
             .map_err(|e| planning(e, tokens))
     }
