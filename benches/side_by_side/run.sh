@@ -24,6 +24,8 @@ WINDROW=$(realpath "$(command -v "$WINDROW")") ||
 cd "$(dirname "$0")"
 # shellcheck source=benches/broker.sh
 . ../broker.sh
+# shellcheck source=benches/side_by_side/install.sh
+. ./install.sh
 
 read -ra ENGINES <<<"${ENGINES:-windrow flink spark python duckdb}"
 read -ra QUERIES <<<"${QUERIES:-q1 q2 q3 q4 q5}"
@@ -32,7 +34,6 @@ REPEAT=${REPEAT:-1}
 PARALLELISM=${PARALLELISM:-$(nproc)}
 HEAP=${HEAP:-4g}
 TIMEOUT=${TIMEOUT:-3600}
-CACHE=${WINDROW_CACHE:-$HOME/.cache/windrow}/side-by-side
 LOG4J=$RECIPE/log4j2.properties
 
 command -v python3 >/dev/null || fail "python3 is missing: apt-get install python3-venv"
@@ -51,22 +52,6 @@ cleanup() {
   rm -rf "$work"
 }
 trap cleanup EXIT
-
-# The Python packages and jars that the engine's folder lists. The marker is a copy of the lists, so
-# that a change of them installs anew.
-install() { # ENGINE
-  local folder=$CACHE/$1 lists=("$1/requirements.txt")
-  [ ! -e "$1/pom.xml" ] || lists+=("$1/pom.xml")
-  ! cat "${lists[@]}" | cmp -s - "$folder/complete" || return 0
-  echo "installing $1" >&2
-  rm -rf "$folder"
-  mkdir -p "$folder"
-  python3 -m venv "$folder/venv" >&2 &&
-    "$folder/venv/bin/pip" install -q --disable-pip-version-check -r "$1/requirements.txt" >&2 || return 1
-  [ ! -e "$1/pom.xml" ] || mvn -B -q -f "$1/pom.xml" dependency:copy-dependencies -DincludeScope=runtime \
-    -DoutputDirectory="$folder/libs" >&2 || return 1
-  cat "${lists[@]}" >"$folder/complete"
-}
 
 # Sets `command`, which runs the query and puts its results into the folder OUT.
 command_of() { # ENGINE QUERY OUT
