@@ -11,16 +11,19 @@ use arrow::datatypes::DataType;
 use datafusion_common::Result;
 use serde::de::IgnoredAny;
 
-use super::udf::{Call, Kind, Memo, Param, Spec, param};
+use super::udf::{Call, Kind, Memo, Param, Spec, optional, param};
 
 const JSON_AND_PATH: &[Param] = &[param("json", Kind::Text), param("path", Kind::Text)];
+const JSON_VALUE: &[Param] = &[
+    param("json", Kind::Text),
+    param("path", Kind::Text),
+    optional("value on empty", Kind::Text),
+    optional("value on error", Kind::Text),
+];
 const VALUE: &[Param] = &[param("value", Kind::Json)];
 
 pub(super) static FUNCTIONS: [Spec; 5] = [
-    Spec::new("json_value", JSON_AND_PATH, DataType::Utf8View, |c| {
-        search(c, json_value)
-    })
-    .check(check_path),
+    Spec::new("json_value", JSON_VALUE, DataType::Utf8View, json_value).check(check_path),
     Spec::new("json_query", JSON_AND_PATH, DataType::Utf8View, |c| {
         search(c, json_query)
     })
@@ -47,10 +50,13 @@ struct Path {
     steps: Vec<Step>,
     /// Has a `*`, so it may find several values.
     many: bool,
+    /// What it does not find is nothing, and no error.
+    lax: bool,
 }
 
 impl Path {
-    /// `$`, `.name`, `['name']`, `["name"]`, `[0]`, `[*]`, `.*`; `lax` or `strict` may go before.
+    /// `$`, `.name`, `['name']`, `["name"]`, `[0]`, `[*]`, `.*`; `lax` or `strict` may go before,
+    /// `strict` is the default (Flink).
     /// The error is a sentence to be put after the function's name.
     fn compile(text: &str) -> Result<Path, String> {
         let wrong = |what: &str| format!("the JSON path '{text}' {what}");
@@ -85,7 +91,8 @@ impl Path {
             rest = tail;
         }
         let many = steps.contains(&Step::All);
-        Ok(Path { steps, many })
+        let lax = trimmed.starts_with("lax");
+        Ok(Path { steps, many, lax })
     }
 
     /// The values that the path finds in `json`; `None` when that is no JSON document.
@@ -288,15 +295,33 @@ fn is_container(value: &str) -> bool {
     value.starts_with(['{', '['])
 }
 
-/// A scalar as text; an object, an array or JSON's null is NULL.
-fn json_value(path: &Path, json: &str) -> Option<String> {
-    let found = path.find(json)?;
-    let value = found.first().filter(|_| !path.many)?;
-    match *value {
-        "null" => None,
-        value if is_container(value) => None,
-        value => Some(scalar_text(value)),
-    }
+/// A scalar as text. JSON's null is the third argument (`DEFAULT … ON EMPTY`), what is no JSON the fourth
+/// (`DEFAULT … ON ERROR`); both are NULL unless given. Objects, arrays and nothing at all are empty
+/// for a path that is `lax`, and errors for one that is not.
+fn json_value(call: &Call) -> Result<ArrayRef> {
+    let (json, path) = (call.text(0)?, call.text(1)?);
+    let (on_empty, on_error) = (call.optional_text(2)?, call.optional_text(3)?);
+    let mut memo = Memo::new();
+    call.try_map::<StringViewArray, String>(|row| {
+        let (Some(json), Some(path)) = (json.get(row), path.get(row)) else {
+            return Ok(None);
+        };
+        let path = memo
+            .get(path, Path::compile)
+            .map_err(|e| path_error(call, e))?;
+        let found = path.find(json);
+        let value = found.as_ref().and_then(|found| found.first().copied());
+        let otherwise = match (&found, value) {
+            (_, Some("null")) => &on_empty,
+            (_, Some(value)) if !path.many && !is_container(value) => {
+                return Ok(Some(scalar_text(value)));
+            }
+            (Some(_), _) if path.lax => &on_empty,
+            _ => &on_error,
+        };
+        let otherwise = otherwise.as_ref().and_then(|text| text.get(row));
+        Ok(otherwise.map(str::to_string))
+    })
 }
 
 fn scalar_text(value: &str) -> String {

@@ -32,16 +32,17 @@
 //! | `REGEXP_EXTRACT(text, regex[, group])` | both | group 0 by default (Flink), NULL without a match |
 //! | `REGEXP_REPLACE(text, regex, new)` | both | replaces all; `$1` is a group when there is one (Spark), else text (Flink) |
 //! | `REGEXP`, `RLIKE`, `REGEXP_LIKE` | Flink, Spark | |
-//! | `JSON_VALUE`, `JSON_QUERY`, `JSON_EXISTS`, `JSON_STRING` | Flink | `JSON_EXISTS` of bad JSON is false |
+//! | `JSON_VALUE`, `JSON_QUERY`, `JSON_EXISTS`, `JSON_STRING` | Flink | `JSON_EXISTS` of bad JSON is false; `RETURNING` and `DEFAULT` in `plan/spellings/json.rs` |
 //! | `GET_JSON_OBJECT` | Spark | |
 //! | `LOG(x)`, `LOG(base, x)` | both | natural; DataFusion's is to base 10 |
 //! | `POWER`, `POW` | both | DOUBLE; DataFusion's integers overflow |
 //! | `MOD`, `E`, `BIN`, `HEX`, `UNHEX` | both | |
+//! | `PMOD`, `RINT`, `LOG1P`, `EXPM1`, `HYPOT` | Spark | |
 //! | `RAND_INTEGER(bound)` | Flink | |
 //! | `SHA1`, `SHA224`, `SHA256`, `SHA384`, `SHA512`, `SHA2(text, bits)` | both | hexadecimal text; DataFusion's give bytes |
 //! | `IF(condition, a, b)` | both | planned as CASE |
-//! | `CEILING TRUNCATE SIGN LCASE UCASE LEN STARTSWITH ENDSWITH SIZE CHAR` | both | other names of DataFusion's functions |
-//! | `APPROX_COUNT_DISTINCT VARIANCE STD EVERY SOME FIRST LAST PERCENTILE PERCENTILE_APPROX APPROX_PERCENTILE` | both | other names of DataFusion's aggregates; more in `plan/spellings/calls.rs` |
+//! | `CEILING TRUNCATE SIGN LCASE UCASE LEN STARTSWITH ENDSWITH SIZE CHAR ARRAY SORT_ARRAY MAP_FROM_ARRAYS` | both | other names of DataFusion's functions |
+//! | `APPROX_COUNT_DISTINCT VARIANCE STD EVERY SOME ANY FIRST LAST PERCENTILE PERCENTILE_APPROX APPROX_PERCENTILE` | both | other names of DataFusion's aggregates; more in `plan/spellings/calls.rs` |
 //! | `TO_BASE64`, `FROM_BASE64` (text), `BASE64`, `UNBASE64` (bytes) | Flink, Spark | NULL for what is no base 64 |
 //! | `SPLIT(text, delimiter)` | both | the delimiter is text (Flink), each character if it is empty |
 //! | `text SIMILAR TO pattern` | both | the whole text, as SQL says; DataFusion looks for a part |
@@ -102,6 +103,8 @@ const ALIASES: &[(&str, &[&str])] = &[
     ("cardinality", &["size"]),
     ("chr", &["char"]),
     ("map", &["map_from_arrays"]),
+    ("make_array", &["array"]),
+    ("array_sort", &["sort_array"]),
 ];
 
 /// The same of aggregates.
@@ -115,7 +118,7 @@ const AGGREGATE_ALIASES: &[(&str, &[&str])] = &[
     ("var", &["variance"]),
     ("stddev", &["std"]),
     ("bool_and", &["every"]),
-    ("bool_or", &["some"]),
+    ("bool_or", &["some", "any"]),
     ("first_value", &["first"]),
     ("last_value", &["last"]),
 ];

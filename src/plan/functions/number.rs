@@ -4,11 +4,12 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, Float64Array, Int64Array, StringViewArray,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, Float64Array, Int64Array,
+    PrimitiveArray, StringViewArray,
 };
 use arrow::compute::cast;
 use arrow::compute::kernels::numeric::rem;
-use arrow::datatypes::{DataType, Field, Float64Type};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
 use datafusion_common::Result;
 use datafusion_common::config::ConfigOptions;
 use datafusion_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
@@ -26,15 +27,31 @@ const MOD: &[Param] = &[
     param("dividend", Kind::Number),
     param("divisor", Kind::Number),
 ];
+const DOUBLE: &[Param] = &[param("number", Kind::Double)];
+const HYPOT: &[Param] = &[param("a", Kind::Double), param("b", Kind::Double)];
 const BYTES: &[Param] = &[param("value", Kind::Bytes)];
 const BIN: &[Param] = &[param("number", Kind::Int)];
 const RANDOM: &[Param] = &[param("bound", Kind::Int)];
 const SHA2: &[Param] = &[param("text", Kind::Text), param("bits", Kind::Int)];
 
-pub(super) static FUNCTIONS: [Spec; 14] = [
+pub(super) static FUNCTIONS: [Spec; 19] = [
     Spec::new("log", LOG, DataType::Float64, log),
     Spec::new("power", POWER, DataType::Float64, power).aliases(&["pow"]),
     Spec::returning("mod", MOD, Returns::By(mod_type), modulo),
+    Spec::returning("pmod", MOD, Returns::By(mod_type), positive_modulo),
+    Spec::new("rint", DOUBLE, DataType::Float64, |c| {
+        of_double(c, f64::round_ties_even)
+    }),
+    Spec::new("log1p", DOUBLE, DataType::Float64, |c| {
+        of_double(c, f64::ln_1p)
+    }),
+    Spec::new("expm1", DOUBLE, DataType::Float64, |c| {
+        of_double(c, f64::exp_m1)
+    }),
+    Spec::new("hypot", HYPOT, DataType::Float64, |c| {
+        let (a, b) = (c.double(0)?, c.double(1)?);
+        c.map::<Float64Array, _>(|row| Some(a.get(row)?.hypot(b.get(row)?)))
+    }),
     Spec::new("e", &[], DataType::Float64, |c| {
         c.map::<Float64Array, _>(|_| Some(std::f64::consts::E))
     }),
@@ -60,6 +77,11 @@ pub(super) static FUNCTIONS: [Spec; 14] = [
     }),
     Spec::new("sha2", SHA2, DataType::Utf8View, sha2),
 ];
+
+fn of_double(call: &Call, f: fn(f64) -> f64) -> Result<ArrayRef> {
+    let number = call.double(0)?;
+    call.map::<Float64Array, _>(|row| number.get(row).map(f))
+}
 
 /// LOG(x) is the natural logarithm (DataFusion: base 10), LOG(b, x) that of base b.
 fn log(call: &Call) -> Result<ArrayRef> {
@@ -91,17 +113,51 @@ fn modulo(call: &Call) -> Result<ArrayRef> {
             cast(call.array(0), &DataType::Float64)?,
             cast(call.array(1), &DataType::Float64)?,
         );
-        let (a, b) = (a.as_primitive::<Float64Type>(), b.as_primitive());
-        let at = |array: &Float64Array, row: usize| {
-            let i = if array.len() == 1 { 0 } else { row };
-            (!array.is_null(i)).then(|| array.value(i))
-        };
+        let (a, b) = (
+            a.as_primitive::<Float64Type>(),
+            b.as_primitive::<Float64Type>(),
+        );
         return call.map::<Float64Array, _>(|row| Some(at(a, row)? % at(b, row)?));
     }
     let (a, b) = (call.int(0)?, call.int(1)?);
     let a: Int64Array = (0..call.rows()).map(|row| a.get(row)).collect();
     let b: Int64Array = (0..call.rows()).map(|row| b.get(row)).collect();
     Ok(rem(&a, &b)?)
+}
+
+/// The remainder, a divisor more when it is below zero (Spark).
+fn positive_modulo(call: &Call) -> Result<ArrayRef> {
+    let rest = modulo(call)?;
+    if rest.data_type() == &DataType::Int64 {
+        let (rest, divisor) = (rest.as_primitive::<Int64Type>(), call.int(1)?);
+        return call.map::<Int64Array, _>(|row| {
+            let (rest, divisor) = (at(rest, row)?, divisor.get(row)?);
+            Some(if rest < 0 {
+                (rest + divisor) % divisor
+            } else {
+                rest
+            })
+        });
+    }
+    let divisor = cast(call.array(1), &DataType::Float64)?;
+    let (rest, divisor) = (
+        rest.as_primitive::<Float64Type>(),
+        divisor.as_primitive::<Float64Type>(),
+    );
+    call.map::<Float64Array, _>(|row| {
+        let (rest, divisor): (f64, f64) = (at(rest, row)?, at(divisor, row)?);
+        Some(if rest < 0.0 {
+            (rest + divisor) % divisor
+        } else {
+            rest
+        })
+    })
+}
+
+/// The value of a row; an array of one holds for all rows.
+fn at<T: ArrowPrimitiveType>(array: &PrimitiveArray<T>, row: usize) -> Option<T::Native> {
+    let i = if array.len() == 1 { 0 } else { row };
+    array.is_valid(i).then(|| array.value(i))
 }
 
 /// Upper-case digits of a number, or of the bytes of text.

@@ -1,10 +1,14 @@
-//! Aggregates that Flink or Spark have and DataFusion has in other words:
+//! Functions that Flink or Spark have and DataFusion has in other words:
 //!
 //! | spelling | becomes |
 //! |---|---|
 //! | `COUNT_IF(c)` | `COUNT(CASE WHEN c THEN TRUE END)` |
 //! | `COLLECT_LIST(x)`, `COLLECT_SET(x)` | `ARRAY_AGG(x IGNORE NULLS)`, `ARRAY_AGG(DISTINCT x IGNORE NULLS)`: NULL, no empty array, where all are NULL |
 //! | `MAX_BY(x, y)`, `MIN_BY(x, y)` | `LAST_VALUE(x ORDER BY y NULLS FIRST)`, `FIRST_VALUE(x ORDER BY y NULLS LAST)` |
+//! | `FIRST(x, TRUE)`, `LAST(x, TRUE)` (also `FIRST_VALUE`, `LAST_VALUE`) | `FIRST_VALUE(x IGNORE NULLS)`, `LAST_VALUE(x IGNORE NULLS)` |
+//! | `ISNULL(x)`, `ISNOTNULL(x)` | `((x) IS NULL)`, `((x) IS NOT NULL)` |
+//! | `INT(x)`, `STRING(x)`, … | `CAST(x AS INT)`, `CAST(x AS STRING)`, … |
+//! | `EXPLODE(x)` | `UNNEST(x)` |
 //! | `LISTAGG(x)`, `LISTAGG(x, separator)` | `STRING_AGG(x, ',')`, `STRING_AGG(x, separator)` |
 //!
 //! What is but another name is an alias in [`crate::plan::functions`].
@@ -16,7 +20,7 @@ use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 /// A call in other words.
 struct Call {
     name: &'static str,
-    /// In place of the name.
+    /// In place of the name; empty: none.
     function: &'static str,
     /// Words before the first argument.
     before: &'static [&'static str],
@@ -38,7 +42,7 @@ const PLAIN: Call = Call {
     second: None,
 };
 
-const CALLS: [Call; 6] = [
+const CALLS: [Call; 18] = [
     Call {
         name: "COUNT_IF",
         function: "COUNT",
@@ -74,6 +78,77 @@ const CALLS: [Call; 6] = [
         ..PLAIN
     },
     Call {
+        name: "ISNULL",
+        before: &["("],
+        behind: &[")", "IS", "NULL"],
+        ..PLAIN
+    },
+    Call {
+        name: "ISNOTNULL",
+        before: &["("],
+        behind: &[")", "IS", "NOT", "NULL"],
+        ..PLAIN
+    },
+    Call {
+        name: "EXPLODE",
+        function: "UNNEST",
+        ..PLAIN
+    },
+    Call {
+        name: "TINYINT",
+        function: "CAST",
+        behind: &["AS", "TINYINT"],
+        ..PLAIN
+    },
+    Call {
+        name: "SMALLINT",
+        function: "CAST",
+        behind: &["AS", "SMALLINT"],
+        ..PLAIN
+    },
+    Call {
+        name: "INT",
+        function: "CAST",
+        behind: &["AS", "INT"],
+        ..PLAIN
+    },
+    Call {
+        name: "BIGINT",
+        function: "CAST",
+        behind: &["AS", "BIGINT"],
+        ..PLAIN
+    },
+    Call {
+        name: "FLOAT",
+        function: "CAST",
+        behind: &["AS", "FLOAT"],
+        ..PLAIN
+    },
+    Call {
+        name: "DOUBLE",
+        function: "CAST",
+        behind: &["AS", "DOUBLE"],
+        ..PLAIN
+    },
+    Call {
+        name: "BOOLEAN",
+        function: "CAST",
+        behind: &["AS", "BOOLEAN"],
+        ..PLAIN
+    },
+    Call {
+        name: "STRING",
+        function: "CAST",
+        behind: &["AS", "STRING"],
+        ..PLAIN
+    },
+    Call {
+        name: "DATE",
+        function: "CAST",
+        behind: &["AS", "DATE"],
+        ..PLAIN
+    },
+    Call {
         name: "LISTAGG",
         function: "STRING_AGG",
         second: Some(","),
@@ -99,16 +174,33 @@ pub fn rewrite(tokens: &Tokens) -> Result<Tokens> {
         let words = |words: &[&str]| {
             words
                 .iter()
-                .map(|w| token_at(word(w), here))
+                .map(|w| match *w {
+                    "(" => token_at(Token::LParen, here),
+                    ")" => token_at(Token::RParen, here),
+                    w => token_at(word(w), here),
+                })
                 .collect::<Vec<_>>()
         };
+        if let Some((end, function, nulls)) = first_or_last(tokens, i)? {
+            out.extend(words(&[function]));
+            out.push(tokens.list[i + 1].clone());
+            out.extend(rewrite(&tokens.slice(i + 2, end))?.list);
+            out.extend(words(nulls));
+            i = tokens.close(i + 1)?;
+            continue;
+        }
         let begins = CALLS.iter().find(|call| tokens.is_word(i, call.name));
         if let Some(call) = begins.filter(|_| tokens.is(i + 1, &Token::LParen)) {
             let close = tokens.close(i + 1)?;
             let parts = tokens.split_commas(i + 2, close, false);
             let comma = (parts.len() > 1).then(|| parts[0].1);
             open.push(Open { call, comma, close });
-            out.extend(words(&[call.function]));
+            let function = [call.function];
+            out.extend(words(if call.function.is_empty() {
+                &[]
+            } else {
+                &function
+            }));
             out.push(tokens.list[i + 1].clone());
             out.extend(words(call.before));
             i += 2;
@@ -134,6 +226,32 @@ pub fn rewrite(tokens: &Tokens) -> Result<Tokens> {
     Ok(tokens.with(out))
 }
 
+/// `FIRST(x, TRUE)` or its like at `i`: where `x` ends, the function, and what is said of NULLs.
+fn first_or_last(
+    tokens: &Tokens,
+    i: usize,
+) -> Result<Option<(usize, &'static str, &'static [&'static str])>> {
+    let is = |names: [&str; 2]| names.iter().any(|name| tokens.is_word(i, name));
+    let function = match () {
+        () if is(["FIRST", "FIRST_VALUE"]) => "FIRST_VALUE",
+        () if is(["LAST", "LAST_VALUE"]) => "LAST_VALUE",
+        () => return Ok(None),
+    };
+    if !tokens.is(i + 1, &Token::LParen) {
+        return Ok(None);
+    }
+    let parts = tokens.split_commas(i + 2, tokens.close(i + 1)?, false);
+    Ok(match parts.as_slice() {
+        [(_, end), (flag, last)] if last - flag == 1 && tokens.is_word(*flag, "TRUE") => {
+            Some((*end, function, &["IGNORE", "NULLS"]))
+        }
+        [(_, end), (flag, last)] if last - flag == 1 && tokens.is_word(*flag, "FALSE") => {
+            Some((*end, function, &[]))
+        }
+        _ => None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +275,14 @@ mod tests {
             (
                 "SELECT LISTAGG(a), LISTAGG(DISTINCT a, '; '), listagg FROM t",
                 "SELECT STRING_AGG ( a , ',' ) , STRING_AGG ( DISTINCT a , '; ' ) , listagg FROM t",
+            ),
+            (
+                "SELECT FIRST(f(a, 1), TRUE), LAST_VALUE(a, false), FIRST(a)",
+                "SELECT FIRST_VALUE ( f ( a , 1 ) IGNORE NULLS ) , LAST_VALUE ( a ) , FIRST ( a )",
+            ),
+            (
+                "SELECT ISNULL(a OR b), INT(CAST(a AS INT)), EXPLODE(a)",
+                "SELECT ( ( a OR b ) IS NULL ) , CAST ( CAST ( a AS INT ) AS INT ) , UNNEST ( a )",
             ),
             (
                 "SELECT MAX_BY(COUNT_IF(a), MIN_BY(b, c))",
