@@ -295,9 +295,9 @@ fn is_container(value: &str) -> bool {
     value.starts_with(['{', '['])
 }
 
-/// A scalar as text. JSON's null is the third argument (`DEFAULT … ON EMPTY`), what is no JSON the fourth
-/// (`DEFAULT … ON ERROR`); both are NULL unless given. Objects, arrays and nothing at all are empty
-/// for a path that is `lax`, and errors for one that is not.
+/// A scalar as text. For all else, what is no JSON included, it is the third argument (`DEFAULT … ON
+/// EMPTY`) if the path is `lax`, and the fourth (`DEFAULT … ON ERROR`) if not, as in Flink 2.2; both are
+/// NULL unless given.
 fn json_value(call: &Call) -> Result<ArrayRef> {
     let (json, path) = (call.text(0)?, call.text(1)?);
     let (on_empty, on_error) = (call.optional_text(2)?, call.optional_text(3)?);
@@ -309,16 +309,14 @@ fn json_value(call: &Call) -> Result<ArrayRef> {
         let path = memo
             .get(path, Path::compile)
             .map_err(|e| path_error(call, e))?;
-        let found = path.find(json);
-        let value = found.as_ref().and_then(|found| found.first().copied());
-        let otherwise = match (&found, value) {
-            (_, Some("null")) => &on_empty,
-            (_, Some(value)) if !path.many && !is_container(value) => {
-                return Ok(Some(scalar_text(value)));
-            }
-            (Some(_), _) if path.lax => &on_empty,
-            _ => &on_error,
-        };
+        let found = path.find(json).and_then(|found| found.first().copied());
+        if let Some(value) = found.filter(|_| !path.many)
+            && value != "null"
+            && !is_container(value)
+        {
+            return Ok(Some(scalar_text(value)));
+        }
+        let otherwise = if path.lax { &on_empty } else { &on_error };
         let otherwise = otherwise.as_ref().and_then(|text| text.get(row));
         Ok(otherwise.map(str::to_string))
     })
