@@ -1,8 +1,9 @@
 //! What record batches hold in memory, and how to hold no more than their rows need.
 
-use arrow::array::{Array, ArrayData, ArrayRef, AsArray, make_array};
+use arrow::array::{Array, ArrayData, ArrayRef, AsArray, BooleanArray, make_array};
 use arrow::array::{GenericByteViewArray, RecordBatch, RecordBatchOptions};
 use arrow::buffer::Buffer;
+use arrow::compute::prep_null_mask_filter;
 use arrow::datatypes::{ByteViewType, DataType, SchemaRef};
 use arrow::error::ArrowError;
 use std::collections::HashMap;
@@ -26,6 +27,14 @@ fn note(data: &ArrayData, seen: &mut HashMap<usize, usize>) {
     }
     for child in data.child_data() {
         note(child, seen);
+    }
+}
+
+/// A mask without NULLs, which are false. (Arrow's own panics for a mask that has none.)
+pub fn only_true(mask: &BooleanArray) -> BooleanArray {
+    match mask.null_count() {
+        0 => mask.clone(),
+        _ => prep_null_mask_filter(mask),
     }
 }
 

@@ -184,6 +184,10 @@ impl NumberedAccumulators {
             spec: spec.clone(),
         })
     }
+
+    fn bytes(&self) -> usize {
+        self.accumulators.iter().map(|a| a.size()).sum()
+    }
 }
 
 impl Numbered for NumberedAccumulators {
@@ -401,12 +405,6 @@ impl Store for GroupStore {
     }
 
     fn bytes(&self) -> usize {
-        self.groups.as_ref().map_or(0, Keys::bytes)
-            + self
-                .numbered
-                .accumulators
-                .iter()
-                .map(|a| a.size())
-                .sum::<usize>()
+        self.groups.as_ref().map_or(0, Keys::bytes) + self.numbered.bytes()
     }
 }

@@ -3,6 +3,7 @@
 //! group and value. The state is DataFusion's: for each group a list of its values.
 
 use super::accumulate::Keys;
+use crate::batches::only_true;
 use crate::window::distinct::{Interner, flatten, group_of, pair};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, UInt32Array};
 use arrow::buffer::OffsetBuffer;
@@ -110,10 +111,7 @@ impl GroupsAccumulator for DistinctCount {
         let Some(filter) = opt_filter else {
             return self.count(values, groups);
         };
-        let filter = match filter.null_count() {
-            0 => filter.clone(),
-            _ => compute::prep_null_mask_filter(filter),
-        };
+        let filter = only_true(filter);
         let taken = groups
             .zip(filter.values())
             .filter_map(|(group, is_taken)| is_taken.then_some(group));

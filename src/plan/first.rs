@@ -3,11 +3,11 @@
 //! their orders are kept in arrow's row format, in which order is that of bytes. The state is
 //! DataFusion's: the value, what it was ordered by, and whether there is one.
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, new_null_array};
-use arrow::compute::prep_null_mask_filter;
+use crate::batches::only_true;
+use arrow::array::{ArrayRef, AsArray, BooleanArray, new_null_array};
 use arrow::datatypes::DataType;
-use arrow::row::{RowConverter, Rows, SortField};
-use datafusion_common::{Result, not_impl_err};
+use arrow::row::{RowConverter, SortField};
+use datafusion_common::{Result, internal_err, not_impl_err};
 use datafusion_expr::{EmitTo, GroupsAccumulator};
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 use std::sync::Arc;
@@ -22,8 +22,9 @@ struct Kept {
 pub(super) struct FirstRow {
     order: RowConverter,
     value: RowConverter,
-    /// Of the order's columns and of the value.
-    types: (Vec<DataType>, DataType),
+    /// Of the order's columns.
+    order_types: Vec<DataType>,
+    value_type: DataType,
     /// By group.
     groups: Vec<Kept>,
     /// Of the rows.
@@ -52,7 +53,8 @@ impl FirstRow {
         Ok(Some(Self {
             order: RowConverter::new(fields)?,
             value: RowConverter::new(values)?,
-            types: (by.to_vec(), value.clone()),
+            order_types: by.to_vec(),
+            value_type: value.clone(),
             groups: Vec::new(),
             bytes: 0,
         }))
@@ -68,10 +70,7 @@ impl FirstRow {
         self.groups.resize_with(groups, Kept::default);
         let values = self.value.convert_columns(&columns[..1])?;
         let orders = self.order.convert_columns(&columns[1..])?;
-        let filter = filter.map(|filter| match filter.null_count() {
-            0 => filter.clone(),
-            _ => prep_null_mask_filter(filter),
-        });
+        let filter = filter.map(only_true);
         for (row, group) in group_indices.iter().enumerate() {
             if filter.as_ref().is_some_and(|filter| !filter.value(row)) {
                 continue;
@@ -89,25 +88,34 @@ impl FirstRow {
         Ok(())
     }
 
-    fn values(&self) -> Result<ArrayRef> {
-        let data_type = std::slice::from_ref(&self.types.1);
-        let none = nulls(&self.value, data_type)?;
-        let parser = self.value.parser();
-        let rows = self.groups.iter().map(|kept| match kept.order.is_empty() {
-            true => none.row(0),
-            false => parser.parse(&kept.value),
-        });
-        Ok(self.value.convert_rows(rows)?.swap_remove(0))
+    fn values(&self) -> Result<Vec<ArrayRef>> {
+        let types = std::slice::from_ref(&self.value_type);
+        columns(&self.value, types, &self.groups, |kept| &kept.value)
+    }
+
+    fn clear(&mut self) {
+        self.groups.clear();
+        self.bytes = 0;
     }
 }
 
-/// One row of nulls.
-fn nulls(converter: &RowConverter, types: &[DataType]) -> Result<Rows> {
+/// What is kept of all groups, as columns; nulls for a group without a row.
+fn columns(
+    converter: &RowConverter,
+    types: &[DataType],
+    groups: &[Kept],
+    bytes: fn(&Kept) -> &[u8],
+) -> Result<Vec<ArrayRef>> {
     let nulls = types.iter().map(|data_type| new_null_array(data_type, 1));
     let nulls: Vec<ArrayRef> = nulls.collect();
-    let mut rows = converter.empty_rows(1, 0);
-    converter.append(&mut rows, &nulls)?;
-    Ok(rows)
+    let mut none = converter.empty_rows(1, 0);
+    converter.append(&mut none, &nulls)?;
+    let parser = converter.parser();
+    let rows = groups.iter().map(|kept| match kept.order.is_empty() {
+        true => none.row(0),
+        false => parser.parse(bytes(kept)),
+    });
+    Ok(converter.convert_rows(rows)?)
 }
 
 impl GroupsAccumulator for FirstRow {
@@ -127,7 +135,9 @@ impl GroupsAccumulator for FirstRow {
         group_indices: &[usize],
         total_num_groups: usize,
     ) -> Result<()> {
-        let (is_set, columns) = values.split_last().expect("a state has columns");
+        let Some((is_set, columns)) = values.split_last() else {
+            return internal_err!("a state of first rows without columns");
+        };
         let is_set = is_set.as_boolean().clone();
         self.add(columns, group_indices, Some(&is_set), total_num_groups)
     }
@@ -136,29 +146,24 @@ impl GroupsAccumulator for FirstRow {
         let EmitTo::All = emit_to else {
             return not_impl_err!("some of the groups of first rows");
         };
-        let none = nulls(&self.order, &self.types.0)?;
-        let parser = self.order.parser();
-        let rows = self.groups.iter().map(|kept| match kept.order.is_empty() {
-            true => none.row(0),
-            false => parser.parse(&kept.order),
+        let mut state = self.values()?;
+        let orders = columns(&self.order, &self.order_types, &self.groups, |kept| {
+            &kept.order
         });
-        let mut columns = vec![self.values()?];
-        columns.extend(self.order.convert_rows(rows)?);
+        state.extend(orders?);
         let is_set = self.groups.iter().map(|kept| Some(!kept.order.is_empty()));
-        columns.push(Arc::new(is_set.collect::<BooleanArray>()));
-        self.groups.clear();
-        self.bytes = 0;
-        Ok(columns)
+        state.push(Arc::new(is_set.collect::<BooleanArray>()));
+        self.clear();
+        Ok(state)
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
         let EmitTo::All = emit_to else {
             return not_impl_err!("some of the groups of first rows");
         };
-        let values = self.values()?;
-        self.groups.clear();
-        self.bytes = 0;
-        Ok(values)
+        let value = self.values()?.swap_remove(0);
+        self.clear();
+        Ok(value)
     }
 
     /// For plans of several phases, which there are none of here.

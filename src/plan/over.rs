@@ -127,12 +127,10 @@ fn numbered(
     if groups.keys.iter().any(|key| columns[*key]) {
         groups.add_windows(&columns);
     }
-    let mut first = groups.first(order)?;
-    let name = window.schema.qualified_field(width);
-    first
-        .1
-        .push(lit(1_u64).alias_qualified(name.0.cloned(), name.1.name()));
-    let projection = Projection::try_new(first.1, Arc::new(first.0))?;
+    let (rows, mut exprs) = groups.first(order)?;
+    let (table, number) = window.schema.qualified_field(width);
+    exprs.push(lit(1_u64).alias_qualified(table.cloned(), number.name()));
+    let projection = Projection::try_new(exprs, Arc::new(rows))?;
     Ok(Some(LogicalPlan::Projection(projection)))
 }
 

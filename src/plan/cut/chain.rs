@@ -4,15 +4,14 @@ use super::window::{
     ColumnTrait, in_micros, is_event_time, marker, refuse_sliding_marker, refuse_window_use,
 };
 use super::{Cutter, Plan, reads_stream};
+use crate::batches::only_true;
 use crate::error::{Error, Result};
 use crate::plan::errors::internal;
 use crate::plan::leaf::{Leaf, LeafKind};
 use crate::plan::lookup::Lookup;
 use crate::plan::markers::{self, PARTS, Part};
 use crate::plan::stages::{self, Stage};
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray,
-};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion_common::tree_node::{Transformed, TreeNode};
@@ -228,11 +227,7 @@ impl Chain {
                 ))
             });
             let value = stages::evaluate(&bound.map_err(internal)?.data, &windows)?;
-            let value = match value.as_boolean() {
-                value if value.null_count() > 0 => compute::prep_null_mask_filter(value),
-                value => value.clone(),
-            };
-            passing = compute::and(&passing, &value)?;
+            passing = compute::and(&passing, &only_true(value.as_boolean()))?;
         }
         Ok(Some(passing))
     }

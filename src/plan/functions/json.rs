@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, StringViewArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringViewArray};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use datafusion_common::Result;
@@ -299,26 +299,18 @@ fn is_container(value: &str) -> bool {
 /// EMPTY`) if the path is `lax`, and the fourth (`DEFAULT … ON ERROR`) if not, as in Flink 2.2; both are
 /// NULL unless given.
 fn json_value(call: &Call) -> Result<ArrayRef> {
-    let (json, path) = (call.text(0)?, call.text(1)?);
     let (on_empty, on_error) = (call.optional_text(2)?, call.optional_text(3)?);
-    let mut memo = Memo::new();
-    call.try_map::<StringViewArray, String>(|row| {
-        let (Some(json), Some(path)) = (json.get(row), path.get(row)) else {
-            return Ok(None);
-        };
-        let path = memo
-            .get(path, Path::compile)
-            .map_err(|e| path_error(call, e))?;
+    documents::<StringViewArray, String>(call, |row, path, json| {
         let found = path.find(json).and_then(|found| found.first().copied());
         if let Some(value) = found.filter(|_| !path.many)
             && value != "null"
             && !is_container(value)
         {
-            return Ok(Some(scalar_text(value)));
+            return Some(scalar_text(value));
         }
         let otherwise = if path.lax { &on_empty } else { &on_error };
         let otherwise = otherwise.as_ref().and_then(|text| text.get(row));
-        Ok(otherwise.map(str::to_string))
+        otherwise.map(str::to_string)
     })
 }
 
@@ -355,37 +347,36 @@ fn get_json_object(path: &Path, json: &str) -> Option<String> {
     }
 }
 
-fn path_error(call: &Call, message: String) -> datafusion_common::DataFusionError {
-    call.error(1, format!("is wrong: {message}"))
-}
-
-fn search(call: &Call, get: fn(&Path, &str) -> Option<String>) -> Result<ArrayRef> {
+/// What `get` gives for each row, its path and its document; NULL when one of these is.
+fn documents<A, T>(
+    call: &Call,
+    mut get: impl FnMut(usize, &Path, &str) -> Option<T>,
+) -> Result<ArrayRef>
+where
+    A: FromIterator<Option<T>> + Array + 'static,
+{
     let (json, path) = (call.text(0)?, call.text(1)?);
     let mut memo = Memo::new();
-    call.try_map::<StringViewArray, String>(|row| {
+    call.try_map::<A, T>(|row| {
         let (Some(json), Some(path)) = (json.get(row), path.get(row)) else {
             return Ok(None);
         };
         let path = memo
             .get(path, Path::compile)
-            .map_err(|e| path_error(call, e))?;
-        Ok(get(path, json))
+            .map_err(|e| call.error(1, format!("is wrong: {e}")))?;
+        Ok(get(row, path, json))
     })
+}
+
+fn search(call: &Call, get: fn(&Path, &str) -> Option<String>) -> Result<ArrayRef> {
+    documents::<StringViewArray, String>(call, |_, path, json| get(path, json))
 }
 
 /// Whether the path finds anything (JSON's null counts); false for text that is no JSON, as
 /// Flink's FALSE ON ERROR.
 fn json_exists(call: &Call) -> Result<ArrayRef> {
-    let (json, path) = (call.text(0)?, call.text(1)?);
-    let mut memo = Memo::new();
-    call.try_map::<BooleanArray, bool>(|row| {
-        let (Some(json), Some(path)) = (json.get(row), path.get(row)) else {
-            return Ok(None);
-        };
-        let path = memo
-            .get(path, Path::compile)
-            .map_err(|e| path_error(call, e))?;
-        Ok(Some(path.find(json).is_some_and(|found| !found.is_empty())))
+    documents::<BooleanArray, bool>(call, |_, path, json| {
+        Some(path.find(json).is_some_and(|found| !found.is_empty()))
     })
 }
 

@@ -1,6 +1,7 @@
 //! Numbers, their other spellings, and digests: LOG, POWER, MOD, E, HEX, SHA2, …
 
 use std::fmt::Write;
+use std::ops::{Add, Rem};
 use std::sync::Arc;
 
 use arrow::array::{
@@ -109,15 +110,8 @@ fn mod_type(types: &[DataType]) -> DataType {
 /// The remainder with the dividend's sign; zero as a whole divisor is an error, as for `%`.
 fn modulo(call: &Call) -> Result<ArrayRef> {
     if mod_type(&[call.data_type(0).clone(), call.data_type(1).clone()]) == DataType::Float64 {
-        let (a, b) = (
-            cast(call.array(0), &DataType::Float64)?,
-            cast(call.array(1), &DataType::Float64)?,
-        );
-        let (a, b) = (
-            a.as_primitive::<Float64Type>(),
-            b.as_primitive::<Float64Type>(),
-        );
-        return call.map::<Float64Array, _>(|row| Some(at(a, row)? % at(b, row)?));
+        let (a, b) = (doubles(call.array(0))?, doubles(call.array(1))?);
+        return call.map::<Float64Array, _>(|row| Some(at(&a, row)? % at(&b, row)?));
     }
     let (a, b) = (call.int(0)?, call.int(1)?);
     let a: Int64Array = (0..call.rows()).map(|row| a.get(row)).collect();
@@ -130,28 +124,25 @@ fn positive_modulo(call: &Call) -> Result<ArrayRef> {
     let rest = modulo(call)?;
     if rest.data_type() == &DataType::Int64 {
         let (rest, divisor) = (rest.as_primitive::<Int64Type>(), call.int(1)?);
-        return call.map::<Int64Array, _>(|row| {
-            let (rest, divisor) = (at(rest, row)?, divisor.get(row)?);
-            Some(if rest < 0 {
-                (rest + divisor) % divisor
-            } else {
-                rest
-            })
-        });
+        return call.map::<Int64Array, _>(|row| Some(positive(at(rest, row)?, divisor.get(row)?)));
     }
-    let divisor = cast(call.array(1), &DataType::Float64)?;
-    let (rest, divisor) = (
-        rest.as_primitive::<Float64Type>(),
-        divisor.as_primitive::<Float64Type>(),
-    );
-    call.map::<Float64Array, _>(|row| {
-        let (rest, divisor): (f64, f64) = (at(rest, row)?, at(divisor, row)?);
-        Some(if rest < 0.0 {
-            (rest + divisor) % divisor
-        } else {
-            rest
-        })
-    })
+    let (rest, divisor) = (doubles(&rest)?, doubles(call.array(1))?);
+    call.map::<Float64Array, _>(|row| Some(positive(at(&rest, row)?, at(&divisor, row)?)))
+}
+
+fn positive<T>(rest: T, divisor: T) -> T
+where
+    T: Copy + Default + PartialOrd + Add<Output = T> + Rem<Output = T>,
+{
+    match rest < T::default() {
+        true => (rest + divisor) % divisor,
+        false => rest,
+    }
+}
+
+fn doubles(numbers: &ArrayRef) -> Result<Float64Array> {
+    let doubles = cast(numbers, &DataType::Float64)?;
+    Ok(doubles.as_primitive().clone())
 }
 
 /// The value of a row; an array of one holds for all rows.
@@ -168,12 +159,8 @@ fn hex(call: &Call) -> Result<ArrayRef> {
             call.map::<StringViewArray, _>(|row| number.get(row).map(|n| format!("{n:X}")))
         }
         DataType::Binary => {
-            let bytes = call.array(0).as_binary::<i32>();
-            let scalar = bytes.len() == 1;
-            call.map::<StringViewArray, _>(|row| {
-                let i = if scalar { 0 } else { row };
-                (!bytes.is_null(i)).then(|| hex_text(bytes.value(i)).to_uppercase())
-            })
+            let bytes = call.bytes(0)?;
+            call.map::<StringViewArray, _>(|row| bytes.get(row).map(|b| hex_text(b).to_uppercase()))
         }
         _ => {
             let text = call.text(0)?;

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, StringViewArray};
+use arrow::array::{ArrayRef, AsArray, StringViewArray};
+use arrow::compute::cast;
 use arrow::compute::kernels::zip::zip;
-use arrow::compute::{cast, prep_null_mask_filter};
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::Transformed;
@@ -21,6 +21,7 @@ use datafusion_expr::{
 
 use super::types::{LENGTH, PADDED};
 use super::udf::{Call, Kind, Param, Spec, TIMESTAMP, param};
+use crate::batches::only_true;
 use crate::encode::text::scalar::float64;
 
 const TIME: &[Param] = &[param("timestamp", Kind::Text)];
@@ -50,11 +51,10 @@ fn timestamp_to_string(call: &Call) -> Result<ArrayRef> {
 
 fn double_to_string(call: &Call) -> Result<ArrayRef> {
     let number = call.double(0)?;
-    let mut text = Vec::new();
     call.map::<StringViewArray, String>(|row| {
-        text.clear();
+        let mut text = Vec::new();
         float64(&mut text, number.get(row)?);
-        String::from_utf8(text.clone()).ok()
+        String::from_utf8(text).ok()
     })
 }
 
@@ -141,10 +141,7 @@ impl Rewrite {
             }
             (If::NAME, _) => return plan_err!("IF takes a condition and two values"),
             ("date_part", [unit, time]) => {
-                let unit = unit
-                    .as_literal()
-                    .and_then(|unit| unit.try_as_str().flatten());
-                let field = match unit.map(str::to_ascii_lowercase).as_deref() {
+                let field = match lower_literal(unit).as_deref() {
                     Some("dow" | "dayofweek") => &self.day_of_week,
                     Some("millisecond" | "milliseconds") => &self.millisecond,
                     _ => return Ok(None),
@@ -193,19 +190,22 @@ fn map_key(map: &Expr, key: &Expr, schema: &DFSchema) -> Option<Expr> {
     let literal = key.as_literal()?;
     let (given, expected) = (literal.data_type(), fields.first()?.data_type());
     let differ = given.is_string() && expected.is_string() && given != *expected;
-    differ
-        .then(|| literal.cast_to(expected).ok())
-        .flatten()
-        .map(lit)
+    if !differ {
+        return None;
+    }
+    literal.cast_to(expected).ok().map(lit)
+}
+
+/// The text of a literal, in lower case.
+fn lower_literal(expr: &Expr) -> Option<String> {
+    let text = expr.as_literal()?.try_as_str()??;
+    Some(text.to_ascii_lowercase())
 }
 
 /// Whether the second argument of ENCODE or DECODE is UTF-8, a character set (Flink, Spark), and no
 /// spelling of bytes as text (DataFusion).
 fn is_utf8(charset: &Expr) -> Result<bool> {
-    let charset = charset
-        .as_literal()
-        .and_then(|set| set.try_as_str().flatten());
-    match charset.map(str::to_ascii_lowercase).as_deref() {
+    match lower_literal(charset).as_deref() {
         Some("utf-8" | "utf8") => Ok(true),
         Some("base64" | "base64pad" | "hex") => Ok(false),
         Some(other) => plan_err!("ENCODE and DECODE know no {other}, only utf-8, base64 and hex"),
@@ -344,10 +344,7 @@ impl ScalarUDFImpl for If {
         };
         let condition = cast(condition, &DataType::Boolean)?;
         // A NULL condition chooses the second value.
-        let mask = match condition.null_count() {
-            0 => condition.as_boolean().clone(),
-            _ => prep_null_mask_filter(condition.as_boolean()),
-        };
+        let mask = only_true(condition.as_boolean());
         let chosen = zip(&mask, then, otherwise)?;
         if scalar {
             return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(

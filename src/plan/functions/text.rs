@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Int64Array, ListBuilder, MapBuilder,
-    StringBuilder, StringViewArray, StringViewBuilder,
+    ArrayRef, BinaryArray, BooleanArray, Int64Array, ListBuilder, MapBuilder, StringBuilder,
+    StringViewArray, StringViewBuilder,
 };
 use arrow::datatypes::{DataType, Field, Fields};
 use base64::Engine;
@@ -190,24 +190,24 @@ fn split(call: &Call) -> Result<ArrayRef> {
     Ok(Arc::new(out.finish()))
 }
 
-/// Of a text's bytes, or of bytes.
+/// Of a text's bytes, of bytes, or of a number's digits.
 fn to_base64(call: &Call) -> Result<ArrayRef> {
-    if call.data_type(0) == &DataType::Binary {
-        let bytes = call.array(0).as_binary::<i32>().clone();
-        let at = |row| if bytes.len() == 1 { 0 } else { row };
-        return call.map::<StringViewArray, _>(|row| {
-            bytes
-                .is_valid(at(row))
-                .then(|| STANDARD.encode(bytes.value(at(row))))
-        });
+    match call.data_type(0) {
+        DataType::Binary => {
+            let bytes = call.bytes(0)?;
+            call.map::<StringViewArray, _>(|row| Some(STANDARD.encode(bytes.get(row)?)))
+        }
+        DataType::Int64 => {
+            let number = call.int(0)?;
+            call.map::<StringViewArray, _>(|row| {
+                Some(STANDARD.encode(number.get(row)?.to_string()))
+            })
+        }
+        _ => {
+            let text = call.text(0)?;
+            call.map::<StringViewArray, _>(|row| Some(STANDARD.encode(text.get(row)?)))
+        }
     }
-    if call.data_type(0) == &DataType::Int64 {
-        let number = call.int(0)?;
-        return call
-            .map::<StringViewArray, _>(|row| Some(STANDARD.encode(number.get(row)?.to_string())));
-    }
-    let text = call.text(0)?;
-    call.map::<StringViewArray, _>(|row| Some(STANDARD.encode(text.get(row)?)))
 }
 
 /// With padding or without.

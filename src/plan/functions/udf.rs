@@ -6,8 +6,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayAccessor, ArrayRef, AsArray, Float64Array, Int64Array, StringViewArray,
-    TimestampMicrosecondArray,
+    Array, ArrayAccessor, ArrayRef, AsArray, BinaryArray, Float64Array, Int64Array,
+    StringViewArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{
     DataType, Field, FieldRef, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
@@ -439,6 +439,10 @@ impl Call {
             .get(i)
             .map(|a| a.0.as_primitive_opt::<Float64Type>());
         self.column(i, array.flatten())
+    }
+
+    pub fn bytes(&self, i: usize) -> Result<Column<&BinaryArray>> {
+        self.column(i, self.args.get(i).and_then(|a| a.0.as_binary_opt()))
     }
 
     /// Microseconds since 1970-01-01 UTC.

@@ -42,6 +42,16 @@ const PLAIN: Call = Call {
     second: None,
 };
 
+/// A type that is called like a function.
+const fn cast(name: &'static str, behind: &'static [&'static str]) -> Call {
+    Call {
+        name,
+        function: "CAST",
+        behind,
+        ..PLAIN
+    }
+}
+
 const CALLS: [Call; 18] = [
     Call {
         name: "COUNT_IF",
@@ -94,60 +104,15 @@ const CALLS: [Call; 18] = [
         function: "UNNEST",
         ..PLAIN
     },
-    Call {
-        name: "TINYINT",
-        function: "CAST",
-        behind: &["AS", "TINYINT"],
-        ..PLAIN
-    },
-    Call {
-        name: "SMALLINT",
-        function: "CAST",
-        behind: &["AS", "SMALLINT"],
-        ..PLAIN
-    },
-    Call {
-        name: "INT",
-        function: "CAST",
-        behind: &["AS", "INT"],
-        ..PLAIN
-    },
-    Call {
-        name: "BIGINT",
-        function: "CAST",
-        behind: &["AS", "BIGINT"],
-        ..PLAIN
-    },
-    Call {
-        name: "FLOAT",
-        function: "CAST",
-        behind: &["AS", "FLOAT"],
-        ..PLAIN
-    },
-    Call {
-        name: "DOUBLE",
-        function: "CAST",
-        behind: &["AS", "DOUBLE"],
-        ..PLAIN
-    },
-    Call {
-        name: "BOOLEAN",
-        function: "CAST",
-        behind: &["AS", "BOOLEAN"],
-        ..PLAIN
-    },
-    Call {
-        name: "STRING",
-        function: "CAST",
-        behind: &["AS", "STRING"],
-        ..PLAIN
-    },
-    Call {
-        name: "DATE",
-        function: "CAST",
-        behind: &["AS", "DATE"],
-        ..PLAIN
-    },
+    cast("TINYINT", &["AS", "TINYINT"]),
+    cast("SMALLINT", &["AS", "SMALLINT"]),
+    cast("INT", &["AS", "INT"]),
+    cast("BIGINT", &["AS", "BIGINT"]),
+    cast("FLOAT", &["AS", "FLOAT"]),
+    cast("DOUBLE", &["AS", "DOUBLE"]),
+    cast("BOOLEAN", &["AS", "BOOLEAN"]),
+    cast("STRING", &["AS", "STRING"]),
+    cast("DATE", &["AS", "DATE"]),
     Call {
         name: "LISTAGG",
         function: "STRING_AGG",
@@ -174,6 +139,7 @@ pub fn rewrite(tokens: &Tokens) -> Result<Tokens> {
         let words = |words: &[&str]| {
             words
                 .iter()
+                .filter(|w| !w.is_empty())
                 .map(|w| match *w {
                     "(" => token_at(Token::LParen, here),
                     ")" => token_at(Token::RParen, here),
@@ -195,12 +161,7 @@ pub fn rewrite(tokens: &Tokens) -> Result<Tokens> {
             let parts = tokens.split_commas(i + 2, close, false);
             let comma = (parts.len() > 1).then(|| parts[0].1);
             open.push(Open { call, comma, close });
-            let function = [call.function];
-            out.extend(words(if call.function.is_empty() {
-                &[]
-            } else {
-                &function
-            }));
+            out.extend(words(&[call.function]));
             out.push(tokens.list[i + 1].clone());
             out.extend(words(call.before));
             i += 2;
