@@ -63,17 +63,26 @@ impl Options {
             && !def.values.contains("number")
             && name != "connector"
             && !name.starts_with("fields.");
-        if closed
-            && !def
-                .values
-                .split(" | ")
-                .any(|v| v.eq_ignore_ascii_case(value))
-        {
+        let mut values = def.values.split(" | ");
+        let known = values.find(|known| known.eq_ignore_ascii_case(value));
+        // Whoever asks for the value finds it in one spelling.
+        let value = known.filter(|_| closed).unwrap_or(value);
+        if closed && known.is_none() {
             return Err(
                 Error::sql(format!("'{value}' is no value of option '{key}'"))
                     .or_at(at)
                     .with_hint(format!("it takes {}", def.values)),
             );
+        }
+        let fits = match def.values.split([' ', ',']).next() {
+            Some("number" | "milliseconds") => value.trim().parse::<i64>().is_ok(),
+            Some("duration") => parse_duration(value).is_some(),
+            Some("size") => parse_size(value).is_some(),
+            _ => true,
+        };
+        if !fits {
+            let error = Error::sql(format!("'{value}' is no value of option '{key}'")).or_at(at);
+            return Err(error.with_hint(format!("it takes a {}", def.values)));
         }
         if self.get(&name).is_some() {
             return Err(Error::sql(format!("option '{name}' is given twice")).or_at(at));

@@ -81,6 +81,11 @@ impl TableDef {
         ))
     }
 
+    /// Whether the values of a column stand in the names of folders, not in the files.
+    pub fn is_folder(&self, column: &str) -> bool {
+        self.connector() == "filesystem" && self.partitioned_by.iter().any(|name| name == column)
+    }
+
     /// The columns that a sink writes: physical ones and metadata that is not virtual.
     pub fn sink_columns(&self) -> impl Iterator<Item = &Column> {
         self.columns.iter().filter(|c| match &c.kind {

@@ -227,6 +227,119 @@ fn wrong_options_statements_and_arguments_name_what_works() {
     assert_eq!(windrow(&["--help"]).status.code(), Some(0));
 }
 
+/// `check` said ok where `run` ended with 2, some of it only after it had waited for a broker.
+#[test]
+fn check_finds_what_run_would_refuse() {
+    let kafka = |options: &str| {
+        format!(
+            "CREATE TABLE k (page STRING)\nWITH ('connector' = 'kafka', 'topic' = 't', 'properties.bootstrap.servers' = 'x:1',\n{options});\n"
+        )
+    };
+    let json = |options: &str| kafka(&format!("'format' = 'json', {options}"));
+    for (table, says) in [
+        (
+            json("'scan.startup.mode' = 'timestamp'"),
+            "needs 'scan.startup.timestamp-millis'",
+        ),
+        (
+            json("'scan.startup.mode' = 'group-offsets'"),
+            "needs 'properties.group.id'",
+        ),
+        (
+            json("'scan.watermark.idle-timeout' = 'soon'"),
+            "it takes a duration",
+        ),
+        (
+            json("'sink.parallelism' = 'many'"),
+            "'many' is no value of option 'sink.parallelism'",
+        ),
+        (
+            json("'bad-records' = 'dead-letter'"),
+            "needs dead-letter.topic or dead-letter.path",
+        ),
+        (
+            json("'properties.bootstrap.server' = 'x:1'"),
+            "did you mean 'bootstrap.servers'?",
+        ),
+        (
+            json("'key.format' = 'json', 'key.fields' = 'pag'"),
+            "did you mean 'page'?",
+        ),
+        (
+            kafka("'format' = 'Parquet'"),
+            "records cannot be decoded from it",
+        ),
+    ] {
+        let (_dir, file) = folder("", &(table + "SELECT page FROM k;"));
+        let out = windrow(&["check", &file]);
+        assert_eq!(out.status.code(), Some(2), "{says}");
+        let log = text(&out.stderr);
+        assert!(log.contains(says) && log.contains("q.sql:5:"), "{log}");
+    }
+    for (sink, says) in [
+        ("'connector' = 'kafka', 'topic' = 'a;b', 'properties.bootstrap.servers' = 'x:1', 'format' = 'json'", "a sink writes one topic"),
+        ("'connector' = 'filesystem', 'path' = '/nowhere', 'format' = 'raw'", "cannot be written to files"),
+        ("'connector' = 'filesystem', 'format' = 'csv'", "has no option 'path'"),
+    ] {
+        let sql = format!("CREATE TABLE s (page STRING) WITH ({sink});\nINSERT INTO s SELECT page FROM t;");
+        let (_dir, file) = folder("", &sql);
+        let out = windrow(&["check", &file]);
+        assert_eq!(out.status.code(), Some(2), "{says}");
+        let log = text(&out.stderr);
+        assert!(log.contains(says) && log.contains("q.sql:3:"), "{log}");
+    }
+}
+
+/// Spark's trigger went on for ever.
+#[test]
+fn the_trigger_available_now_reads_to_the_end_of_what_is_there() {
+    for trigger in ["available-now", "once"] {
+        let job = windrow::plan::plan_script(
+            "CREATE TABLE t (a INT) WITH ('connector' = 'datagen'); SELECT a FROM t;",
+            &|_| None,
+            &windrow::plan::Settings {
+                trigger: windrow::plan::parse_trigger(trigger),
+                ..Default::default()
+            },
+        );
+        assert!(job.unwrap().settings.until_end, "{trigger}");
+    }
+}
+
+/// Only Parquet files had the columns that stand in the names of their folders.
+#[test]
+fn folders_name_columns_of_json_and_csv_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("in/day=2022-01-01/a.json", "{\"page\":\"p\"}\n{\"page\":\"q\"}\n");
+    write("in/day=2022-01-02/b.json", "{\"page\":\"q\"}\n");
+    write("names/k=7/c.csv", "p,first\nq,second\n");
+    let table = |name: &str, columns: &str, by: &str, format: &str| {
+        let path = dir.path().join(name);
+        let path = path.display();
+        format!("CREATE TABLE {name}_table ({columns}) PARTITIONED BY ({by}) WITH ('connector' = 'filesystem', 'path' = '{path}', 'format' = '{format}');\n")
+    };
+    let sql = table("in", "day DATE, page STRING", "day", "json")
+        + &table("names", "page STRING, k INT, name STRING", "k", "csv")
+        + "SELECT day, t.page, k, name FROM in_table t JOIN names_table n ON t.page = n.page;";
+    let file = dir.path().join("q.sql");
+    std::fs::write(&file, sql).unwrap();
+    let out = windrow(&["run", &file.to_string_lossy(), "--format", "json"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    assert_eq!(
+        sorted_lines(&out),
+        [
+            r#"{"day":"2022-01-01","page":"p","k":7,"name":"first"}"#,
+            r#"{"day":"2022-01-01","page":"q","k":7,"name":"second"}"#,
+            r#"{"day":"2022-01-02","page":"q","k":7,"name":"second"}"#,
+        ]
+    );
+}
+
 #[test]
 fn explain_shows_the_stages() {
     let (_dir, file) = folder("", WINDOWS);

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::plan::{
     Job, Settings, explain, parse_memory, parse_output_mode, parse_trigger, plan_script,
 };
-use crate::run::sinks::{Format, Output};
+use crate::run::sinks::{self, Format, Output};
 use crate::run::{RunOptions, run as run_job};
 use crate::time::{Clock, SystemClock};
 use clap::Args;
@@ -165,6 +165,7 @@ pub fn run(args: &RunArgs, stop: Arc<AtomicBool>) -> Result<(), Failure> {
 pub fn check(args: &FileArgs) -> Result<(), Failure> {
     let source = read(&args.file)?;
     let result = plan(&source, args, &Settings::default()).and_then(|job| {
+        sinks::check(&job)?;
         let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         let queries = if job.queries.len() == 1 {
             "1 query".into()

@@ -11,12 +11,15 @@ use arrow::datatypes::{Schema, SchemaRef};
 use std::sync::Arc;
 
 /// The decoder of the values of `def`'s records. It delivers those of the `wanted` columns that
-/// stand in the value, in the order of `wanted`: all but, with `'value.fields-include' =
-/// 'EXCEPT_KEY'`, the columns of `key.fields`, which [`key_decoder`] delivers.
+/// stand in the value, in the order of `wanted`: all but those in the names of folders and, with
+/// `'value.fields-include' = 'EXCEPT_KEY'`, the columns of `key.fields`, which [`key_decoder`]
+/// delivers.
 pub fn decoder(def: &TableDef, wanted: &[String]) -> Result<Box<dyn Decode>> {
     let key_columns = key_columns(def)?;
-    let in_value = |column: &&Column| !key_columns.iter().any(|key| key.name == column.name);
-    let declared: Vec<&Column> = physical(def).filter(in_value).collect();
+    let elsewhere = |column: &&Column| {
+        def.is_folder(&column.name) || key_columns.iter().any(|key| key.name == column.name)
+    };
+    let (others, declared): (Vec<&Column>, Vec<&Column>) = physical(def).partition(elsewhere);
     let option = match (def.options.get("value.format"), def.options.get("format")) {
         (Some(_), Some(_)) => {
             let error = at_option(def, "format", "both 'format' and 'value.format' are given");
@@ -29,7 +32,7 @@ pub fn decoder(def: &TableDef, wanted: &[String]) -> Result<Box<dyn Decode>> {
         def,
         option,
         &declared,
-        &wanted_of(def, &declared, &key_columns, wanted)?,
+        &wanted_of(def, &declared, &others, wanted)?,
         "",
     )
 }
@@ -55,7 +58,7 @@ fn physical(def: &TableDef) -> impl Iterator<Item = &Column> {
 }
 
 /// The columns that stand in the key and not in the value, in the order of `key.fields`.
-fn key_columns(def: &TableDef) -> Result<Vec<&Column>> {
+pub fn key_columns(def: &TableDef) -> Result<Vec<&Column>> {
     let options = &def.options;
     let fields = options.get("key.fields").unwrap_or("");
     let prefix = options.get("key.fields-prefix").unwrap_or("");

@@ -9,7 +9,7 @@ pub mod raw;
 mod strings;
 pub mod timestamp;
 
-pub use factory::{decoder, key_decoder};
+pub use factory::{decoder, key_columns, key_decoder};
 
 use crate::error::Result;
 use crate::source::Blobs;

@@ -1,6 +1,7 @@
 //! Client properties: the Java client's names, or librdkafka's own, become librdkafka's.
 
 use crate::error::{Error, Result, nearest};
+use crate::table::TableDef;
 pub use rdkafka::ClientConfig;
 
 /// Java names whose librdkafka name differs.
@@ -107,6 +108,17 @@ pub fn client_config<'a>(
     }
     check(&config)?;
     Ok(config)
+}
+
+/// The configuration of a table's clients; an error points at the property.
+pub fn config_of(def: &TableDef) -> Result<ClientConfig> {
+    let properties = || def.options.with_prefix("properties.");
+    client_config(properties()).map_err(|error| {
+        let mut alone = properties();
+        let wrong = alone.find(|property| client_config([*property].into_iter()).is_err());
+        let at = wrong.and_then(|(key, _)| def.options.at(&format!("properties.{key}")));
+        error.or_at(at.unwrap_or(def.at))
+    })
 }
 
 /// Lets librdkafka judge the names and values.

@@ -1,5 +1,6 @@
 //! The sink of a query: rows as records of a topic.
 
+use super::config::config_of;
 use super::producer::RawProducer;
 use super::transaction::Transaction;
 use crate::encode::csv::CsvEncoder;
@@ -57,6 +58,67 @@ impl KafkaSink {
     /// cluster of [`Transaction::bootstrap`].
     pub fn new(def: &TableDef, transaction: Option<Arc<Transaction>>) -> Result<Self> {
         let o = &def.options;
+        let Shape {
+            topic,
+            value,
+            key,
+            envelope,
+        } = Shape::of(def)?;
+        let producer = match &transaction {
+            Some(transaction) => RawProducer::through(transaction.client(), topic)?,
+            None => producer(o, topic)?,
+        };
+        Ok(Self {
+            producer,
+            transaction,
+            value,
+            key,
+            envelope,
+            partitioner: partitioner(o),
+            rows: 0,
+            value_bytes: Vec::new(),
+            key_bytes: Vec::new(),
+        })
+    }
+
+    /// Refuses what [`Self::new`] would refuse of a table's options, without opening anything.
+    pub fn check(def: &TableDef) -> Result<()> {
+        Shape::of(def)?;
+        config_of(def).map(|_| ())
+    }
+
+    fn partition(&self, batch: &RecordBatch, row: usize) -> Option<i32> {
+        if let Some((_, c)) = self
+            .envelope
+            .iter()
+            .find(|(k, _)| *k == MetadataKey::Partition)
+        {
+            let column = compute::cast(batch.column(*c), &DataType::Int32).ok()?;
+            let column = column.as_primitive::<Int32Type>();
+            return column.is_valid(row).then(|| column.value(row));
+        }
+        match self.partitioner {
+            Partitioner::Default => None,
+            Partitioner::Fixed => Some(0),
+            Partitioner::RoundRobin => self
+                .producer
+                .partitions()
+                .map(|n| (self.rows % n.max(1) as u64) as i32),
+        }
+    }
+}
+
+/// What a table's options make of a row.
+struct Shape<'a> {
+    topic: &'a str,
+    value: Part,
+    key: Option<Part>,
+    envelope: Vec<(MetadataKey, usize)>,
+}
+
+impl<'a> Shape<'a> {
+    fn of(def: &'a TableDef) -> Result<Self> {
+        let o = &def.options;
         let topic = o
             .get("topic")
             .filter(|t| !t.contains(';'))
@@ -111,41 +173,12 @@ impl KafkaSink {
                 _ => None,
             })
             .collect();
-        let producer = match &transaction {
-            Some(transaction) => RawProducer::through(transaction.client(), topic)?,
-            None => producer(o, topic)?,
-        };
         Ok(Self {
-            producer,
-            transaction,
+            topic,
             value,
             key,
             envelope,
-            partitioner: partitioner(o),
-            rows: 0,
-            value_bytes: Vec::new(),
-            key_bytes: Vec::new(),
         })
-    }
-
-    fn partition(&self, batch: &RecordBatch, row: usize) -> Option<i32> {
-        if let Some((_, c)) = self
-            .envelope
-            .iter()
-            .find(|(k, _)| *k == MetadataKey::Partition)
-        {
-            let column = compute::cast(batch.column(*c), &DataType::Int32).ok()?;
-            let column = column.as_primitive::<Int32Type>();
-            return column.is_valid(row).then(|| column.value(row));
-        }
-        match self.partitioner {
-            Partitioner::Default => None,
-            Partitioner::Fixed => Some(0),
-            Partitioner::RoundRobin => self
-                .producer
-                .partitions()
-                .map(|n| (self.rows % n.max(1) as u64) as i32),
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod bounds;
 
-use super::config::client_config;
+use super::config::config_of;
 use super::direct;
 use super::either::{EitherReader, Wanted};
 use super::faults;
@@ -104,7 +104,7 @@ impl KafkaSource {
                 return Err(o.invalid(key, "needs 'properties.group.id'"));
             }
         }
-        let mut config = client_config(o.with_prefix("properties."))?;
+        let mut config = config_of(def)?;
         if config.get("group.id").is_none() {
             // librdkafka wants one even where it joins no group.
             config.set("group.id", "windrow");

@@ -23,6 +23,7 @@ use datafusion_physical_expr::aggregate::AggregateExprBuilder;
 use datafusion_physical_expr::expressions::Column;
 use datafusion_physical_plan::aggregates::{AggregateExec, AggregateMode, aggregate_expressions};
 use datafusion_physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
+use datafusion_physical_plan::projection::ProjectionExec;
 use datafusion_physical_plan::sorts::sort::SortExec;
 use datafusion_physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions};
 use std::sync::Arc;
@@ -111,8 +112,14 @@ fn reads_stream(plan: &Plan, stream: &StreamTable) -> bool {
     found || visited.is_err()
 }
 
-/// `LIMIT n` at the top of a plan without ORDER BY.
+/// `LIMIT n` at the top of a plan without ORDER BY, or below expressions over its rows.
 fn peel_limit(plan: &Plan) -> (Plan, Option<usize>) {
+    if let Some(projection) = plan.downcast_ref::<ProjectionExec>()
+        && let (input, Some(limit)) = peel_limit(projection.input())
+        && let Ok(projection) = ProjectionExec::try_new(projection.expr().to_vec(), input)
+    {
+        return (Arc::new(projection), Some(limit));
+    }
     if let Some(limit) = plan
         .downcast_ref::<GlobalLimitExec>()
         .filter(|l| l.skip() == 0)

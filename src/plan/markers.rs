@@ -241,7 +241,7 @@ pub fn assign(kind: Kind, args: &[ScalarValue]) -> Result<Assign> {
         return plan_err!("the size and the slide of a window must be longer than 0");
     }
     match Assign::fixed(size, slide, offset) {
-        Some(assign) => Ok(assign),
+        Some(assign) => few_enough(assign, size / slide),
         None if kind == Kind::SparkHop => {
             plan_err!(
                 "the slide of a window must not be longer than its size; window() takes (time, size, slide), HOP takes (slide, size)"
@@ -251,6 +251,18 @@ pub fn assign(kind: Kind, args: &[ScalarValue]) -> Result<Assign> {
             "the slide of a window must not be longer than its size; HOP takes (slide, size), window() takes (time, size, slide)"
         ),
     }
+}
+
+/// Of each row so many windows are shown at most.
+const WINDOWS_MAX: i64 = 1_000_000;
+
+fn few_enough(assign: Assign, windows: i64) -> Result<Assign> {
+    if windows > WINDOWS_MAX {
+        return plan_err!(
+            "each row would be in {windows} windows, and {WINDOWS_MAX} are the most: use a longer slide (or step), or a shorter size"
+        );
+    }
+    Ok(assign)
 }
 
 fn session(gap: i64) -> Result<Assign> {
@@ -265,7 +277,7 @@ fn cumulating(size: i64, step: i64, offset: i64) -> Result<Assign> {
         return plan_err!("the step and the size of a window must be longer than 0");
     }
     match Assign::cumulating(size, step, offset) {
-        Some(assign) => Ok(assign),
+        Some(assign) => few_enough(assign, size / step),
         None => plan_err!(
             "the size of CUMULATE must be a multiple of its step; it takes (step, size), in this order"
         ),

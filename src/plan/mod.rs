@@ -17,6 +17,7 @@ mod leaf;
 mod lookup;
 mod markers;
 mod over;
+mod per_window;
 mod physical;
 mod query;
 mod registry;

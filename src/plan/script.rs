@@ -9,7 +9,7 @@ use super::errors::planning;
 use super::markers;
 use super::query::{Loaded, QueryPlan, SourcePlan};
 use super::session::Session;
-use super::settings::Settings;
+use super::settings::{Settings, Trigger};
 use super::tokens::{self, Tokens};
 use crate::error::{Error, Result, nearest};
 use crate::table::TableDef;
@@ -179,7 +179,9 @@ impl Script {
         settings.trigger = flags.trigger.or(settings.trigger);
         settings.workers = flags.workers.or(settings.workers);
         settings.batch_rows = flags.batch_rows.or(settings.batch_rows);
-        settings.until_end |= flags.until_end;
+        // Spark's word for it.
+        let is_available_now = settings.trigger == Some(Trigger::AvailableNow);
+        settings.until_end |= flags.until_end || is_available_now;
         settings.checkpoint_dir = flags.checkpoint_dir.or(settings.checkpoint_dir);
         settings.memory = flags.memory.or(settings.memory);
         settings.accept_changes |= flags.accept_changes;

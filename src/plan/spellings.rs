@@ -42,6 +42,13 @@ pub fn rewrite(tokens: &Tokens) -> Result<Tokens> {
     let mut i = 0;
     while i < tokens.len() {
         let here = &tokens.list[i];
+        if is_word(&here.token, "TABLESAMPLE") && ends_value(&out) {
+            return Err(
+                Error::sql("TABLESAMPLE is not supported: its rows could not be replayed")
+                    .or_at(tokens.at(i))
+                    .with_hint("take a part of the keys, like WHERE MOD(id, 100) = 0"),
+            );
+        }
         let is_match = is_word(&here.token, "RLIKE") || is_word(&here.token, "REGEXP");
         if is_match && ends_value(&out) {
             out.push(token_at(Token::Tilde, here));

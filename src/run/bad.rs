@@ -28,6 +28,40 @@ pub enum BadRecords {
     },
 }
 
+/// Where bad records go.
+enum DeadLetters<'a> {
+    Topic(&'a str),
+    Folder(Box<TableDef>),
+}
+
+fn dead_letters(def: &TableDef) -> Result<DeadLetters<'_>> {
+    let options = &def.options;
+    match (
+        options.get("dead-letter.topic"),
+        options.get("dead-letter.path"),
+    ) {
+        (Some(topic), _) if client_properties(options).next().is_some() => {
+            Ok(DeadLetters::Topic(topic))
+        }
+        (Some(_), _) => {
+            let message = "the table has no properties.bootstrap.servers";
+            let error = options.invalid("dead-letter.topic", message);
+            Err(error.with_hint("use dead-letter.path"))
+        }
+        (None, Some(path)) => Ok(DeadLetters::Folder(Box::new(folder_table(path)?))),
+        (None, None) => {
+            let message = "needs dead-letter.topic or dead-letter.path";
+            Err(options.invalid("bad-records", message))
+        }
+    }
+}
+
+/// Those of a producer beside the table's reader.
+fn client_properties(options: &Options) -> impl Iterator<Item = (&str, &str)> {
+    let properties = options.with_prefix("properties.");
+    properties.filter(|(key, _)| *key != "group.id")
+}
+
 /// Where a bad record stood.
 pub struct Place<'a> {
     pub topic: &'a str,
@@ -64,35 +98,29 @@ impl BadRecords {
         }
     }
 
-    fn open_dead_letter(def: &TableDef, worker: usize, keys: &Keys) -> Result<Self> {
-        if let Some(topic) = def.options.get("dead-letter.topic") {
-            let properties: Vec<(&str, &str)> = def
-                .options
-                .with_prefix("properties.")
-                .filter(|(k, _)| *k != "group.id")
-                .collect();
-            if properties.is_empty() {
-                return Err(def
-                    .options
-                    .invalid(
-                        "dead-letter.topic",
-                        "the table has no properties.bootstrap.servers",
-                    )
-                    .with_hint("use dead-letter.path"));
-            }
-            let producer = RawProducer::new(properties.into_iter(), topic)?;
-            return Ok(BadRecords::Topic(Box::new(producer)));
+    /// Refuses what [`Self::open`] would refuse, without opening anything.
+    pub fn check(def: &TableDef) -> Result<()> {
+        let options = &def.options;
+        options.bool("json.ignore-parse-errors")?;
+        options.bool("csv.ignore-parse-errors")?;
+        match options.get("bad-records") {
+            Some("dead-letter") => dead_letters(def).map(|_| ()),
+            _ => Ok(()),
         }
-        let Some(path) = def.options.get("dead-letter.path") else {
-            return Err(def
-                .options
-                .invalid("bad-records", "needs dead-letter.topic or dead-letter.path"));
-        };
-        let def = folder_table(path)?;
-        Ok(BadRecords::Folder {
-            sink: Box::new(FileSink::new(&def, &format!("bad-{worker}"), None, keys)?),
-            def: Box::new(def),
-        })
+    }
+
+    fn open_dead_letter(def: &TableDef, worker: usize, keys: &Keys) -> Result<Self> {
+        match dead_letters(def)? {
+            DeadLetters::Topic(topic) => {
+                let properties = client_properties(&def.options);
+                let producer = RawProducer::new(properties, topic)?;
+                Ok(BadRecords::Topic(Box::new(producer)))
+            }
+            DeadLetters::Folder(def) => Ok(BadRecords::Folder {
+                sink: Box::new(FileSink::new(&def, &format!("bad-{worker}"), None, keys)?),
+                def,
+            }),
+        }
     }
 
     /// Applies the policy to one record. An error ends the query.

@@ -89,6 +89,7 @@ pub struct Summary {
 
 /// Runs until the sources end, a LIMIT is reached, something fails, or `stop` is set.
 pub fn run(job: Job, options: &RunOptions, observer: &mut dyn Observer) -> Result<Summary> {
+    sinks::check(&job)?;
     job.load_tables()?;
     let settings = job.settings.clone();
     let sources: Vec<Arc<SourcePlan>> = job.sources.into_iter().map(Arc::new).collect();

@@ -4,6 +4,8 @@ use crate::batches::with_rows;
 use crate::decode::{self, Bad, Decode, Decoded};
 use crate::error::{Error, Result};
 use crate::plan::{SourcePlan, run_isolating};
+use crate::run::sinks;
+use crate::source::files::folders;
 use crate::source::{Blobs, Chunk};
 use crate::table::MetadataKey;
 use arrow::array::{
@@ -14,6 +16,7 @@ use arrow::compute;
 use arrow::datatypes::{DataType, Field, Schema, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Rows of one partition, in the source's schema.
@@ -28,71 +31,67 @@ pub struct Built {
 /// Makes rows of one source. One for each worker.
 pub struct RowBuilder {
     plan: Arc<SourcePlan>,
+    decoders: Decoders,
+}
+
+/// What reads a source's records; nothing where it delivers rows.
+#[derive(Default)]
+pub(super) struct Decoders {
     value: Option<Box<dyn Decode>>,
     key: Option<Box<dyn Decode>>,
-    /// Where column `i` of `plan.decode` comes from.
-    from_key: Vec<bool>,
+    /// Where column `i` of [`SourcePlan::decode`] comes from.
+    places: Vec<Place>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Value,
+    Key,
+    /// The name of a folder.
+    Folder,
+}
+
+impl Decoders {
+    pub(super) fn of(plan: &SourcePlan) -> Result<Self> {
+        let def = &plan.def;
+        if sinks::delivers_rows(def) {
+            return Ok(Self::default());
+        }
+        let keys = decode::key_columns(def)?;
+        let place = |name: &String| match keys.iter().any(|key| key.name == *name) {
+            true => Place::Key,
+            false if def.is_folder(name) => Place::Folder,
+            false => Place::Value,
+        };
+        let places: Vec<Place> = plan.decode.iter().map(place).collect();
+        let key = places.contains(&Place::Key);
+        Ok(Self {
+            value: Some(decode::decoder(def, &plan.decode)?),
+            key: match key {
+                true => decode::key_decoder(def, &plan.decode)?,
+                false => None,
+            },
+            places,
+        })
+    }
 }
 
 impl RowBuilder {
-    /// `decoded` is false for sources that deliver rows.
-    pub fn new(plan: Arc<SourcePlan>, decoded: bool) -> Result<Self> {
-        if !decoded {
-            return Ok(Self {
-                plan,
-                value: None,
-                key: None,
-                from_key: Vec::new(),
-            });
-        }
-        let keys: Vec<&str> = plan
-            .def
-            .options
-            .get("key.fields")
-            .map(|k| k.split(';').map(str::trim).collect())
-            .unwrap_or_default();
-        let has_key = plan.def.options.get("key.format").is_some();
-        let from_key: Vec<bool> = plan
-            .decode
-            .iter()
-            .map(|c| has_key && keys.contains(&c.as_str()))
-            .collect();
-        let split = |wanted: bool| {
-            plan.decode
-                .iter()
-                .zip(&from_key)
-                .filter(|(_, k)| **k == wanted)
-                .map(|(c, _)| c.clone())
-                .collect::<Vec<_>>()
-        };
-        let key_columns = split(true);
-        let key = if key_columns.is_empty() {
-            None
-        } else {
-            decode::key_decoder(&plan.def, &key_columns)?
-        };
-        let value = Some(decode::decoder(&plan.def, &split(false))?);
-        Ok(Self {
-            value,
-            key,
-            from_key,
-            plan,
-        })
+    pub fn new(plan: Arc<SourcePlan>) -> Result<Self> {
+        let decoders = Decoders::of(&plan)?;
+        Ok(Self { plan, decoders })
     }
 
     /// True when the source must deliver record keys.
-    pub fn wants_keys(plan: &SourcePlan) -> bool {
-        let keys = plan.def.options.get("key.fields").unwrap_or_default();
-        let decodes_key = plan.def.options.get("key.format").is_some()
-            && keys
-                .split(';')
-                .any(|k| plan.decode.iter().any(|c| c == k.trim()));
-        decodes_key || plan.metadata.contains(&MetadataKey::Key)
+    pub fn wants_keys(plan: &SourcePlan) -> Result<bool> {
+        let keys = decode::key_columns(&plan.def)?;
+        let decodes_key = keys.iter().any(|key| plan.decode.contains(&key.name));
+        Ok(decodes_key || plan.metadata.contains(&MetadataKey::Key))
     }
 
     /// Rows of the records `range` of `chunk`.
     pub fn build(&mut self, chunk: &Chunk, range: Range<usize>) -> Result<Built> {
-        let Some(value) = &mut self.value else {
+        let Some(value) = &mut self.decoders.value else {
             return Err(Error::bug("a chunk from a source of rows"));
         };
         let mut values = value.decode(&chunk.payload, range.clone())?;
@@ -100,7 +99,7 @@ impl RowBuilder {
         let mut records = records_of(&values, &range);
         let mut value_columns = std::mem::take(&mut values.columns);
         let mut key_columns = Vec::new();
-        if let Some(decoder) = &mut self.key {
+        if let Some(decoder) = &mut self.decoders.key {
             let keys = chunk
                 .keys
                 .as_ref()
@@ -120,11 +119,16 @@ impl RowBuilder {
         let (mut value_columns, mut key_columns) =
             (value_columns.into_iter(), key_columns.into_iter());
         let mut columns = Vec::with_capacity(self.plan.schema.fields().len());
-        for from_key in &self.from_key {
-            let next = if *from_key {
-                key_columns.next()
-            } else {
-                value_columns.next()
+        for (i, place) in self.decoders.places.iter().enumerate() {
+            let next = match place {
+                Place::Key => key_columns.next(),
+                Place::Value => value_columns.next(),
+                Place::Folder => {
+                    let field = self.plan.schema.field(i);
+                    let path = Path::new(chunk.topic.as_ref());
+                    let (name, data_type) = (field.name(), field.data_type());
+                    Some(folders::column(path, name, data_type, records.len())?)
+                }
             };
             columns.push(next.ok_or_else(|| Error::bug("a decoder delivered too few columns"))?);
         }

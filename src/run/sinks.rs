@@ -4,9 +4,10 @@ use crate::error::{Error, Result};
 use crate::kafka::sink::KafkaSink;
 use crate::kafka::source::KafkaSource;
 use crate::kafka::transaction::Transaction;
-use crate::plan::{QueryPlan, QuerySink, SourcePlan};
+use crate::plan::{Job, QueryPlan, QuerySink, SourcePlan};
 use crate::remote::Keys;
 use crate::run::rows::RowBuilder;
+use crate::run::worker::Worker;
 use crate::sink::blackhole::BlackholeSink;
 use crate::sink::console::{ConsoleOptions, ConsoleSink, LinesSink};
 use crate::sink::files::FileSink;
@@ -16,7 +17,7 @@ use crate::source::datagen::DatagenSource;
 use crate::source::files::FilesSource;
 use crate::source::{ReadRequest, Source};
 use crate::table::{MetadataKey, TableDef};
-use crate::time::Clock;
+use crate::time::{Clock, SystemClock};
 use arrow::datatypes::SchemaRef;
 use std::io::Write;
 use std::sync::Arc;
@@ -41,7 +42,7 @@ pub fn open_source(
 ) -> Result<Box<dyn Source>> {
     let request = ReadRequest {
         columns: plan.decode.clone(),
-        keys: RowBuilder::wants_keys(plan),
+        keys: RowBuilder::wants_keys(plan)?,
         headers: plan.metadata.contains(&MetadataKey::Headers),
         until_end,
     };
@@ -54,6 +55,47 @@ pub fn open_source(
             wall_clock(clock),
         )?)),
         other => Err(Error::bug(format!("no source for connector {other}"))),
+    }
+}
+
+/// Whether a table's source delivers rows; others deliver records, which are decoded.
+pub fn delivers_rows(def: &TableDef) -> bool {
+    match def.connector() {
+        "datagen" => true,
+        "filesystem" => def.options.get("format") == Some("parquet"),
+        _ => false,
+    }
+}
+
+/// Refuses what a run of the job would refuse of its tables' options, without opening anything.
+pub fn check(job: &Job) -> Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    for plan in &job.sources {
+        let source = open_source(plan, false, &clock).map(|_| ());
+        source.map_err(|e| e.or_at(plan.def.at))?;
+        let worker = Worker::check(plan);
+        worker.map_err(|e| e.or_at(plan.def.at))?;
+    }
+    for query in &job.queries {
+        let table = match &query.sink {
+            QuerySink::Table(def) => Some((def.as_ref(), query.mode)),
+            QuerySink::Console => None,
+        };
+        let late = (query.late.as_ref()).map(|late| (&late.def, OutputMode::Append));
+        for (def, mode) in table.into_iter().chain(late) {
+            check_sink(def, mode).map_err(|e| e.or_at(def.at))?;
+        }
+    }
+    Ok(())
+}
+
+fn check_sink(def: &TableDef, mode: OutputMode) -> Result<()> {
+    match def.connector() {
+        "kafka" => KafkaSink::check(def),
+        "filesystem" => FileSink::check(def),
+        "print" => PrintSink::new(def, mode).map(|_| ()),
+        "console" => ConsoleOptions::from_options(&def.options).map(|_| ()),
+        _ => Ok(()),
     }
 }
 

@@ -8,10 +8,11 @@ mod progress;
 mod query;
 
 use super::bad::BadRecords;
-use super::rows::{Built, RowBuilder};
+use super::rows::{Built, Decoders, RowBuilder};
 use super::stats::Stats;
 use crate::decode::Bad;
 use crate::error::Result;
+use crate::options::Options;
 use crate::plan::{Body, QueryPlan, SourcePlan};
 use crate::remote::Keys;
 use crate::source::{Assignment, Chunk, Polled, Reader, Rows};
@@ -86,19 +87,35 @@ const WEIGH_ROWS: usize = 65_536;
 /// Default of `scan.watermark.max-ahead`.
 const MAX_AHEAD: Duration = Duration::from_secs(86_400);
 
+/// When a partition is idle, and which rows are from the future.
+struct Times {
+    idle: Option<Duration>,
+    ahead: Duration,
+}
+
+impl Times {
+    fn of(options: &Options) -> Result<Self> {
+        let idle = options.duration("scan.watermark.idle-timeout")?;
+        let ahead = options.duration("scan.watermark.max-ahead")?;
+        Ok(Self {
+            idle: idle.filter(|d| !d.is_zero()),
+            ahead: ahead.unwrap_or(MAX_AHEAD),
+        })
+    }
+}
+
 impl Worker {
+    /// Refuses what [`Self::new`] would refuse of a source, without opening anything.
+    pub fn check(plan: &SourcePlan) -> Result<()> {
+        Times::of(&plan.def.options)?;
+        Decoders::of(plan)?;
+        BadRecords::check(&plan.def)
+    }
+
     pub fn new(parts: WorkerParts) -> Result<Self> {
-        let options = &parts.plan.def.options;
-        let max_ahead = options
-            .duration("scan.watermark.max-ahead")?
-            .unwrap_or(MAX_AHEAD);
-        let idle_timeout = options
-            .duration("scan.watermark.idle-timeout")?
-            .filter(|d| !d.is_zero());
-        let def = &parts.plan.def;
-        let decoded = def.options.get("format") != Some("parquet") && def.connector() != "datagen";
+        let times = Times::of(&parts.plan.def.options)?;
         let mut worker = Self {
-            rows: RowBuilder::new(parts.plan.clone(), decoded)?,
+            rows: RowBuilder::new(parts.plan.clone())?,
             bad: BadRecords::open(&parts.plan.def, parts.number, &parts.keys)?,
             queries: parts
                 .queries
@@ -110,8 +127,8 @@ impl Worker {
             partitions: BTreeMap::new(),
             stats: parts.stats,
             clock: parts.clock,
-            idle_timeout,
-            max_ahead_us: i64::try_from(max_ahead.as_micros()).unwrap_or(i64::MAX),
+            idle_timeout: times.idle,
+            max_ahead_us: i64::try_from(times.ahead.as_micros()).unwrap_or(i64::MAX),
             batch_rows: parts.batch_rows,
             plan: parts.plan,
             told: 0,

@@ -31,7 +31,8 @@ mod writer;
 use super::{Sink, refuse_exactly_once};
 use crate::encode::text::counted;
 use crate::error::{Error, Result};
-use crate::remote::Keys;
+use crate::remote::{Keys, is_url};
+use crate::source::files::local_path;
 use crate::state::{Prepared, random_id};
 use crate::table::{Column, TableDef};
 use arrow::array::UInt32Array;
@@ -86,6 +87,14 @@ pub struct FileSink {
     rows: u64,
 }
 
+/// What makes folders of some of the columns, and the columns that stand in the files.
+fn columns(def: &TableDef) -> Result<(Option<Partitioner>, Vec<&Column>)> {
+    let columns: Vec<&Column> = def.sink_columns().collect();
+    let partitioner = Partitioner::new(def, &columns)?;
+    let in_file = |c: &&Column| !def.partitioned_by.contains(&c.name);
+    Ok((partitioner, columns.into_iter().filter(in_file).collect()))
+}
+
 impl FileSink {
     /// A sink for the table `def`, fed by the query named `query`. Checks the options and makes
     /// the folder; the first file is made by the first row.
@@ -106,6 +115,19 @@ impl FileSink {
         FileSink::in_folder(folder, def, query, checkpoint, Instant::now)
     }
 
+    /// Refuses what [`Self::new`] would refuse of a table's options, without opening anything.
+    pub fn check(def: &TableDef) -> Result<()> {
+        let options = &def.options;
+        let (_, file_columns) = columns(def)?;
+        FileFormat::new(def, &file_columns)?;
+        options.size("sink.rolling-policy.file-size")?;
+        options.duration("sink.rolling-policy.rollover-interval")?;
+        match options.get("path") {
+            Some(url) if is_url(url) => Ok(()),
+            _ => local_path(def).map(|_| ()),
+        }
+    }
+
     fn in_folder(
         folder: impl FnOnce() -> Result<Folder>,
         def: &TableDef,
@@ -117,10 +139,7 @@ impl FileSink {
         if checkpoint.is_none() {
             refuse_exactly_once(def)?;
         }
-        let columns: Vec<&Column> = def.sink_columns().collect();
-        let partitioner = Partitioner::new(def, &columns)?;
-        let in_file = |c: &&Column| !def.partitioned_by.contains(&c.name);
-        let file_columns: Vec<&Column> = columns.into_iter().filter(in_file).collect();
+        let (partitioner, file_columns) = columns(def)?;
         let folder = Arc::new(folder()?);
         let file_bytes = options.size("sink.rolling-policy.file-size")?;
         if folder.is_remote() && file_bytes.is_some_and(|bytes| bytes > REMOTE_FILE_MAX) {

@@ -14,18 +14,21 @@
 //! Empty lines are no records, but they count in the offsets. `\r\n` ends a line too. With
 //! `format` = csv a quoted line break belongs to the record. A file of lines whose name ends in
 //! `.gz` is unpacked while it is read, all its gzip members one after the other. Columns that the table declares in
-//! PARTITIONED BY are taken from the folders' names (`key=value`), for Parquet only.
+//! PARTITIONED BY are taken from the folders' names (`key=value`).
 
+pub(crate) mod folders;
 mod lines;
 mod list;
 mod parquet;
 
 use super::{Assignment, Polled, ReadRequest, Reader, Rows, Source, resume_at};
 use crate::batches::{self, with_rows};
+use crate::decode::Decoded;
 use crate::error::{Error, Result};
 use crate::state::PartitionSnapshot;
 use crate::table::TableDef;
 use crate::watermark::NONE;
+use arrow::datatypes::Schema;
 use arrow::record_batch::RecordBatch;
 use flate2::bufread::MultiGzDecoder;
 use lines::{LINE_BYTES_MAX, Limits, LineReader, Syntax};
@@ -80,13 +83,6 @@ impl FilesSource {
                 );
             }
         };
-        if let (FileFormat::Lines(_), Some(column)) = (&format, def.partitioned_by.first()) {
-            return Err(Error::sql(format!(
-                "PARTITIONED BY ({column}): values from the names of folders are not supported yet for files of lines"
-            ))
-            .or_at(def.at)
-            .with_hint("use 'format' = 'parquet', or leave PARTITIONED BY and its columns out"));
-        }
         Ok(FilesSource {
             path: local_path(def)?,
             format,
@@ -261,7 +257,8 @@ pub fn read_all(def: &TableDef, columns: &[String]) -> Result<Vec<RecordBatch>> 
                         chunk.topic, bad.reason
                     )));
                 }
-                with_rows(decoder.schema().clone(), decoded.columns, decoded.rows)?
+                let path = Path::new(chunk.topic.as_ref());
+                with_folders(def, columns, decoded, path)?
             }
             (Polled::End { .. }, _) => {
                 ended += 1;
@@ -280,6 +277,34 @@ pub fn read_all(def: &TableDef, columns: &[String]) -> Result<Vec<RecordBatch>> 
         batches.push(batch);
     }
     Ok(batches)
+}
+
+/// The decoded rows of a file with the columns that its folders name, in the order of `columns`.
+fn with_folders(
+    def: &TableDef,
+    columns: &[String],
+    decoded: Decoded,
+    path: &Path,
+) -> Result<RecordBatch> {
+    let mut in_file = decoded.columns.into_iter();
+    let (mut fields, mut arrays) = (Vec::new(), Vec::new());
+    for name in columns {
+        let column = (def.column(name))
+            .ok_or_else(|| Error::bug(format!("table '{}' has no column '{name}'", def.name)))?;
+        let array = match def.is_folder(name) {
+            true => folders::column(path, name, &column.data_type, decoded.rows)?,
+            false => {
+                (in_file.next()).ok_or_else(|| Error::bug("a decoder delivered too few columns"))?
+            }
+        };
+        fields.push(column.field());
+        arrays.push(array);
+    }
+    Ok(with_rows(
+        Arc::new(Schema::new(fields)),
+        arrays,
+        decoded.rows,
+    )?)
 }
 
 /// Opens a file of lines, unpacked.

@@ -3,6 +3,7 @@
 use super::{Chain, Cutter};
 use crate::error::{Error, Result};
 use crate::plan::errors::internal;
+use crate::plan::functions::CUT_TIME;
 use crate::plan::markers::{self, Kind, Marker, Part};
 use crate::window::Assign;
 use arrow::datatypes::{DataType, Schema, TimeUnit};
@@ -89,6 +90,9 @@ impl Cutter<'_> {
 pub(super) fn is_event_time(expr: &Arc<dyn PhysicalExpr>, traits: &[ColumnTrait]) -> bool {
     if let Some(column) = expr.downcast_ref::<Column>() {
         return traits[column.index()] == ColumnTrait::EventTime;
+    }
+    if let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>() {
+        return call.name() == CUT_TIME && is_event_time(&call.args()[0], traits);
     }
     expr.downcast_ref::<CastExpr>().is_some_and(|c| {
         matches!(c.cast_type(), DataType::Timestamp(..)) && is_event_time(c.expr(), traits)

@@ -14,7 +14,7 @@ use crate::time::{US_PER_DAY, US_PER_SECOND};
 const TEXT_AND_PATTERN: &[Param] = &[param("text", Kind::Moment), optional("format", Kind::Text)];
 const EPOCH: &[Param] = &[param("epoch", Kind::Number)];
 
-pub(super) static FUNCTIONS: [Spec; 12] = [
+pub(super) static FUNCTIONS: [Spec; 13] = [
     Spec::new("to_timestamp", TEXT_AND_PATTERN, TIMESTAMP, to_timestamp)
         .aliases(&["try_to_timestamp"])
         .check(check_parse),
@@ -41,7 +41,11 @@ pub(super) static FUNCTIONS: [Spec; 12] = [
     }),
     Spec::new("unix_millis", TIME, DataType::Int64, |c| to_epoch(c, 1000)),
     Spec::new("unix_micros", TIME, DataType::Int64, |c| to_epoch(c, 1)),
+    Spec::new(CUT_TIME, TIME_AND_DIGITS, TIMESTAMP, cut_time),
 ];
+
+/// The name of what cuts a time to the precision of `TIMESTAMP(p)`.
+pub(crate) const CUT_TIME: &str = "windrow_cut_time";
 
 /// UNIX_TIMESTAMP with arguments: the part that reads no clock, so the plan may fold and move it.
 pub(super) const TO_UNIX_TIMESTAMP: Spec = Spec::new(
@@ -63,6 +67,7 @@ const FROM_UNIXTIME: &[Param] = &[
 ];
 const DATE_FORMAT: &[Param] = &[param("timestamp", Kind::Time), param("format", Kind::Text)];
 const TIME: &[Param] = &[param("timestamp", Kind::Time)];
+const TIME_AND_DIGITS: &[Param] = &[param("timestamp", Kind::Time), param("digits", Kind::Int)];
 
 fn check_parse(literals: &[Option<&str>]) -> Result<(), String> {
     match literals.get(1) {
@@ -86,6 +91,17 @@ fn check_ltz(literals: &[Option<&str>]) -> Result<(), String> {
         )),
         _ => Ok(()),
     }
+}
+
+/// The latest time with so many digits behind its seconds that is not after this one: before 1970, too.
+fn cut_time(call: &Call) -> Result<ArrayRef> {
+    let (time, digits) = (call.time(0)?, call.int(1)?);
+    call.map::<TimestampMicrosecondArray, _>(|row| {
+        let digits = u32::try_from(digits.get(row)?).ok()?;
+        let unit = 10_i64.checked_pow(6_u32.checked_sub(digits)?)?;
+        let us = time.get(row)?;
+        us.checked_sub(us.rem_euclid(unit))
+    })
 }
 
 /// Microseconds of `value` units of `scale` microseconds, `None` beyond the type's range.

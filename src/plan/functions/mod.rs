@@ -53,7 +53,7 @@
 //! | `CAST(timestamp AS STRING)` | both | planned as `windrow_timestamp_to_string`: a blank, no `T` |
 //! | `CAST(double AS STRING)`, `CAST(boolean AS STRING)` | both, Flink | `1.0E10`, `TRUE` |
 //! | `CAST(x AS VARCHAR(n))`, `CAST(x AS CHAR(n))` | both | cut to `n` characters, and filled up |
-//! | `CAST(x AS TIMESTAMP(p))`, `TIMESTAMP '…'` | both | always microseconds; see [`SqlTypes`] |
+//! | `CAST(x AS TIMESTAMP(p))`, `TIMESTAMP '…'` | both | microseconds, of which the last are 0 if `p` is below 6 |
 //!
 //! Known differences: a day that its month does not have (2022-02-30) is NULL, where Flink takes
 //! the month's last; patterns are strict about the number of digits everywhere; regular expressions
@@ -88,6 +88,7 @@ use self::rewrite::{If, Rewrite};
 use self::udf::{Function, Spec};
 use crate::time::Clock;
 
+pub(super) use self::instant::CUT_TIME;
 pub use self::types::SqlTypes;
 
 /// Other systems' names of functions that DataFusion has under the first name.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, StringViewArray};
 use arrow::compute::cast;
 use arrow::compute::kernels::zip::zip;
-use arrow::datatypes::{DataType, Field, TimeUnit};
+use arrow::datatypes::{DataType, Field};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::Transformed;
 use datafusion_common::{DFSchema, Result, ScalarValue, plan_err};
@@ -19,7 +19,8 @@ use datafusion_expr::{
     Signature, TryCast, Volatility, lit,
 };
 
-use super::types::{LENGTH, PADDED};
+use super::instant::CUT_TIME;
+use super::types::{LENGTH, PADDED, PRECISION};
 use super::udf::{Call, Kind, Param, Spec, TIMESTAMP, param};
 use crate::batches::only_true;
 use crate::encode::text::scalar::float64;
@@ -70,6 +71,9 @@ pub(super) struct Rewrite {
     millisecond: Arc<ScalarUDF>,
     left: Arc<ScalarUDF>,
     rpad: Arc<ScalarUDF>,
+    cut_time: Arc<ScalarUDF>,
+    array_reverse: Arc<ScalarUDF>,
+    named_struct: Arc<ScalarUDF>,
 }
 
 impl Rewrite {
@@ -85,6 +89,9 @@ impl Rewrite {
             millisecond: registry.udf("windrow_millisecond")?,
             left: registry.udf("left")?,
             rpad: registry.udf("rpad")?,
+            cut_time: registry.udf(CUT_TIME)?,
+            array_reverse: registry.udf("array_reverse")?,
+            named_struct: registry.udf("named_struct")?,
         })
     }
 
@@ -127,6 +134,28 @@ impl Rewrite {
         cast(cut, data_type())
     }
 
+    /// Values as one, which is NULL where one of them is: what `COUNT(DISTINCT a, b)` counts.
+    fn together(&self, values: &[Expr]) -> Expr {
+        let fields = values.iter().enumerate();
+        let fields = fields.flat_map(|(i, value)| [lit(format!("c{i}")), value.clone()]);
+        let row = call(&self.named_struct, fields.collect());
+        let known = values.iter().map(|value| value.clone().is_not_null());
+        let all = known.reduce(|all, known| all.and(known));
+        let chosen = all.map(|all| (Box::new(all), Box::new(row)));
+        Expr::Case(Case::new(None, chosen.into_iter().collect(), None))
+    }
+
+    /// `time`, with no more digits than its type has.
+    fn cut_time(&self, time: Expr, field: &Field) -> Result<Transformed<Expr>> {
+        let digits = field.metadata().get(PRECISION);
+        let digits = digits.and_then(|digits| digits.parse::<i64>().ok());
+        Ok(Transformed::yes(match digits {
+            Some(digits @ 0..6) => call(&self.cut_time, vec![time, lit(digits)]),
+            Some(6..=9) => time,
+            _ => return plan_err!("a TIMESTAMP has 0 to 9 digits behind its seconds"),
+        }))
+    }
+
     /// Calls of DataFusion's functions that mean something else there; `None` for all others.
     fn other_call(&self, f: &ScalarFunction, schema: &DFSchema) -> Result<Option<Expr>> {
         let args = || f.args.clone();
@@ -163,6 +192,7 @@ impl Rewrite {
                 };
                 Some(call(&f.func, vec![map.clone(), key]))
             }
+            ("reverse", [list]) if is_list(list, schema) => Some(call(&self.array_reverse, args())),
             ("encode" | "decode", [value, charset]) => {
                 if !is_utf8(charset)? {
                     return Ok(None);
@@ -194,6 +224,16 @@ fn map_key(map: &Expr, key: &Expr, schema: &DFSchema) -> Option<Expr> {
         return None;
     }
     literal.cast_to(expected).ok().map(lit)
+}
+
+fn is_list(expr: &Expr, schema: &DFSchema) -> bool {
+    let data_type = expr.get_type(schema);
+    data_type.is_ok_and(|t| {
+        matches!(
+            t,
+            DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..)
+        )
+    })
 }
 
 /// The text of a literal, in lower case.
@@ -233,6 +273,12 @@ impl FunctionRewrite for Rewrite {
                 Some(other) => Transformed::yes(other),
                 None => Transformed::no(Expr::ScalarFunction(f)),
             }),
+            Expr::AggregateFunction(mut f)
+                if f.func.name() == "count" && f.params.distinct && f.params.args.len() > 1 =>
+            {
+                f.params.args = vec![self.together(&f.params.args)];
+                Ok(Transformed::yes(Expr::AggregateFunction(f)))
+            }
             Expr::SimilarTo(like) => {
                 let mut args = vec![*like.expr, *like.pattern];
                 args.extend(like.escape_char.map(|c| lit(c.to_string())));
@@ -252,27 +298,17 @@ impl FunctionRewrite for Rewrite {
                 let text = self.cast_to_text(*expr, &field, schema, cast);
                 Ok(Transformed::yes(text))
             }
-            Expr::Cast(cast) if cuts_precision(cast.field.data_type()) => {
-                let cut = Box::new(Expr::Cast(cast));
-                Ok(Transformed::yes(Expr::Cast(Cast::new(cut, TIMESTAMP))))
+            Expr::Cast(Cast { expr, field }) if field.metadata().contains_key(PRECISION) => {
+                let time = Expr::Cast(Cast::new(expr, TIMESTAMP));
+                self.cut_time(time, &field)
             }
-            Expr::TryCast(cast) if cuts_precision(cast.field.data_type()) => {
-                let cut = Box::new(Expr::TryCast(cast));
-                Ok(Transformed::yes(Expr::TryCast(TryCast::new(
-                    cut, TIMESTAMP,
-                ))))
+            Expr::TryCast(TryCast { expr, field }) if field.metadata().contains_key(PRECISION) => {
+                let time = Expr::TryCast(TryCast::new(expr, TIMESTAMP));
+                self.cut_time(time, &field)
             }
             other => Ok(Transformed::no(other)),
         }
     }
-}
-
-/// `TIMESTAMP(3)` and `TIMESTAMP(0)`: the value is cut to them, and goes on as microseconds.
-fn cuts_precision(target: &DataType) -> bool {
-    matches!(
-        target,
-        DataType::Timestamp(TimeUnit::Millisecond | TimeUnit::Second, None)
-    )
 }
 
 /// IF(condition, then, otherwise). It becomes a CASE, so that only the chosen value is computed;

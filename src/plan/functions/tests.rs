@@ -841,6 +841,23 @@ fn every_cast_to_a_timestamp_gives_microseconds() {
             "CAST('2022-01-01 12:22:25.123456' AS TIMESTAMP(3))",
             "2022-01-01 12:22:25.123",
         ),
+        // Cut towards 1970, these were in the wrong window.
+        (
+            "CAST('1969-12-31 23:59:59.999' AS TIMESTAMP(0))",
+            "1969-12-31 23:59:59",
+        ),
+        (
+            "TRY_CAST('1969-12-31 23:59:59.9999' AS TIMESTAMP(3))",
+            "1969-12-31 23:59:59.999",
+        ),
+        (
+            "CAST('2022-01-01 12:22:25.123456' AS TIMESTAMP_LTZ(1))",
+            "2022-01-01 12:22:25.100",
+        ),
+        (
+            "CAST('2022-01-01 12:22:25.123456' AS TIMESTAMP(6))",
+            "2022-01-01 12:22:25.123456",
+        ),
         (
             "CAST(ts AS TIMESTAMP(0)) FROM t LIMIT 2",
             "2022-01-01 12:22:25|NULL",

@@ -14,15 +14,16 @@ use super::udf::TIMESTAMP;
 
 /// Metadata of the type that a cast is to: the most characters that its text may have.
 pub(super) const LENGTH: &str = "windrow.length";
+/// Of a time: the most digits that its seconds may have.
+pub(super) const PRECISION: &str = "windrow.precision";
 /// It has exactly so many, blanks behind if need be.
 pub(super) const PADDED: &str = "windrow.padded";
 
 /// Makes `TIMESTAMP` microseconds in casts and in literals. DataFusion's own nanoseconds end in
 /// the year 2262, and a union that starts with a literal would cast every other input to them.
 ///
-/// `TIMESTAMP(0)` and `TIMESTAMP(3)` are left to DataFusion, whose casts cut the value to the
-/// precision; the analyzer rule of [`register`](super::register) then goes on in microseconds. It
-/// also cuts texts to the length of `VARCHAR(n)` and `CHAR(n)`, which arrow's types do not have.
+/// The analyzer rule of [`register`](super::register) cuts values to the precision of `TIMESTAMP(p)`
+/// and texts to the length of `VARCHAR(n)` and `CHAR(n)`, which arrow's types do not have.
 /// `BYTES` and `TIMESTAMP_LTZ` are Flink's.
 #[derive(Debug)]
 pub struct SqlTypes;
@@ -44,20 +45,25 @@ impl TypePlanner for SqlTypes {
             let text = Field::new("", DataType::Utf8View, true);
             Some(Arc::new(text.with_metadata(metadata)))
         };
+        let time = |digits: Option<String>| {
+            let precision = digits.map(|digits| (PRECISION.to_string(), digits));
+            let field = Field::new("", TIMESTAMP, true);
+            Some(Arc::new(
+                field.with_metadata(precision.into_iter().collect()),
+            ))
+        };
         Ok(match sql_type {
-            SqlType::Timestamp(precision, zone) => {
-                let plain = matches!(zone, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone);
-                match plain && !matches!(precision, Some(0 | 3)) {
-                    true => field(TIMESTAMP),
-                    false => None,
-                }
+            SqlType::Timestamp(digits, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
+                time(digits.map(|digits| digits.to_string()))
             }
             SqlType::Varchar(length)
             | SqlType::CharVarying(length)
             | SqlType::CharacterVarying(length) => text(length, false),
             SqlType::Char(length) | SqlType::Character(length) => text(length, true),
             SqlType::Bytes(_) => field(DataType::Binary),
-            SqlType::Custom(name, _) if is_named(name, "TIMESTAMP_LTZ") => field(TIMESTAMP),
+            SqlType::Custom(name, digits) if is_named(name, "TIMESTAMP_LTZ") => {
+                time(digits.first().cloned())
+            }
             _ => None,
         })
     }

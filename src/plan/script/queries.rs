@@ -7,7 +7,7 @@ use crate::plan::cut::{Cut, StreamTable, cut};
 use crate::plan::errors::planning;
 use crate::plan::query::{Body, QueryPlan, QuerySink, StatelessPlan, WindowedPlan};
 use crate::plan::tokens::Tokens;
-use crate::plan::{explain, finish, sessions, spellings, windows};
+use crate::plan::{explain, per_window, sessions, spellings, windows};
 use crate::sink::OutputMode;
 use crate::table::TableDef;
 use crate::window::Assign;
@@ -198,7 +198,7 @@ impl Script {
                 } else {
                     OutputMode::Append
                 });
-                finish::check(&finish, &aggregates, mode).map_err(|e| {
+                per_window::check(&finish, &aggregates, mode).map_err(|e| {
                     let words = ["GROUP", "ORDER", "LIMIT"];
                     e.or_at(
                         words

@@ -8,6 +8,7 @@
 //! | `FIRST(x, TRUE)`, `LAST(x, TRUE)` (also `FIRST_VALUE`, `LAST_VALUE`) | `FIRST_VALUE(x IGNORE NULLS)`, `LAST_VALUE(x IGNORE NULLS)` |
 //! | `ISNULL(x)`, `ISNOTNULL(x)` | `((x) IS NULL)`, `((x) IS NOT NULL)` |
 //! | `INT(x)`, `STRING(x)`, … | `CAST(x AS INT)`, `CAST(x AS STRING)`, … |
+//! | `ELEMENT_AT(x, k)` | `((x)[k])`: of an array and of a map |
 //! | `EXPLODE(x)` | `UNNEST(x)` |
 //! | `LISTAGG(x)`, `LISTAGG(x, separator)` | `STRING_AGG(x, ',')`, `STRING_AGG(x, separator)` |
 //!
@@ -52,7 +53,7 @@ const fn cast(name: &'static str, behind: &'static [&'static str]) -> Call {
     }
 }
 
-const CALLS: [Call; 18] = [
+const CALLS: [Call; 19] = [
     Call {
         name: "COUNT_IF",
         function: "COUNT",
@@ -100,6 +101,13 @@ const CALLS: [Call; 18] = [
         ..PLAIN
     },
     Call {
+        name: "ELEMENT_AT",
+        before: &["("],
+        comma: &[")", "["],
+        behind: &["]"],
+        ..PLAIN
+    },
+    Call {
         name: "EXPLODE",
         function: "UNNEST",
         ..PLAIN
@@ -143,6 +151,8 @@ pub fn rewrite(tokens: &Tokens) -> Result<Tokens> {
                 .map(|w| match *w {
                     "(" => token_at(Token::LParen, here),
                     ")" => token_at(Token::RParen, here),
+                    "[" => token_at(Token::LBracket, here),
+                    "]" => token_at(Token::RBracket, here),
                     w => token_at(word(w), here),
                 })
                 .collect::<Vec<_>>()
@@ -240,6 +250,10 @@ mod tests {
             (
                 "SELECT FIRST(f(a, 1), TRUE), LAST_VALUE(a, false), FIRST(a)",
                 "SELECT FIRST_VALUE ( f ( a , 1 ) IGNORE NULLS ) , LAST_VALUE ( a ) , FIRST ( a )",
+            ),
+            (
+                "SELECT ELEMENT_AT(f(a, 1), 2)",
+                "SELECT ( ( f ( a , 1 ) ) [ 2 ] )",
             ),
             (
                 "SELECT ISNULL(a OR b), INT(CAST(a AS INT)), EXPLODE(a)",

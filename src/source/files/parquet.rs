@@ -1,13 +1,12 @@
 //! Rows of a Parquet file in the types that the table declares.
 
-use super::read_error;
+use super::{folders, read_error};
 use crate::batches::with_rows;
 use crate::error::{Error, Result};
-use crate::sink::files::partition_value;
 use crate::table::TableDef;
 use ::parquet::arrow::ProjectionMask;
 use ::parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use arrow::array::{Array, ArrayRef, StringArray, UInt32Array, new_null_array};
+use arrow::array::{Array, ArrayRef, UInt32Array, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -168,14 +167,7 @@ fn constants(path: &Path, columns: &Columns) -> Result<Vec<Option<ArrayRef>>> {
             constants.push(None);
             continue;
         }
-        let Some(value) = partition_value(path, field.name()) else {
-            let folder = format!("no folder '{}=…' on the way", field.name());
-            return Err(read_error(path, folder)
-                .with_hint("PARTITIONED BY columns are read from the folders' names"));
-        };
-        let text = StringArray::from(vec![value]);
-        let array = cast_strictly(&text, field.data_type())
-            .map_err(|e| read_error(path, format!("folder '{}=…': {e}", field.name())))?;
+        let array = folders::value(path, field.name(), field.data_type())?;
         constants.push(Some(array));
     }
     Ok(constants)
