@@ -73,11 +73,23 @@ pub struct WatermarkDef {
     pub at: At,
 }
 
+/// Metadata of the field that is a table's event time.
+pub const EVENT_TIME: &str = "windrow.event_time";
+
 impl TableDef {
-    /// All columns as an Arrow schema, in the order of the declaration.
+    /// All columns as an Arrow schema, in the order of the declaration. The event time says so in its
+    /// metadata.
     pub fn schema(&self) -> SchemaRef {
+        let field = |column: &Column| {
+            let is_time = self
+                .watermark
+                .as_ref()
+                .is_some_and(|w| w.column == column.name);
+            let time = is_time.then(|| (EVENT_TIME.to_string(), String::new()));
+            column.field().with_metadata(time.into_iter().collect())
+        };
         Arc::new(Schema::new(
-            self.columns.iter().map(Column::field).collect::<Vec<_>>(),
+            self.columns.iter().map(field).collect::<Vec<_>>(),
         ))
     }
 

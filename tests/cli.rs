@@ -194,6 +194,13 @@ fn wrong_options_statements_and_arguments_name_what_works() {
         ("SELCT 1;", "did you mean 'SELECT'?"),
         ("SELECT page FROM tt;", "tt"),
         ("SELECT page FROM t WHERE;", "q.sql:3:"),
+        ("SELECT cuont(page) FROM t;", "did you mean 'count'?"),
+        ("SELECT SUM(page) FROM t;", "SUM does not take a String"),
+        ("SELECT n, n FROM t;", "another name, with AS"),
+        (
+            "SELECT 'a--${UNSET}' FROM t; -- ${UNSET_TOO}",
+            "variable UNSET is not set",
+        ),
         (
             "INSERT INTO nowhere SELECT page FROM t;",
             "there is no table 'nowhere'",
@@ -277,11 +284,22 @@ fn check_finds_what_run_would_refuse() {
         assert!(log.contains(says) && log.contains("q.sql:5:"), "{log}");
     }
     for (sink, says) in [
-        ("'connector' = 'kafka', 'topic' = 'a;b', 'properties.bootstrap.servers' = 'x:1', 'format' = 'json'", "a sink writes one topic"),
-        ("'connector' = 'filesystem', 'path' = '/nowhere', 'format' = 'raw'", "cannot be written to files"),
-        ("'connector' = 'filesystem', 'format' = 'csv'", "has no option 'path'"),
+        (
+            "'connector' = 'kafka', 'topic' = 'a;b', 'properties.bootstrap.servers' = 'x:1', 'format' = 'json'",
+            "a sink writes one topic",
+        ),
+        (
+            "'connector' = 'filesystem', 'path' = '/nowhere', 'format' = 'raw'",
+            "cannot be written to files",
+        ),
+        (
+            "'connector' = 'filesystem', 'format' = 'csv'",
+            "lacks the option 'path'",
+        ),
     ] {
-        let sql = format!("CREATE TABLE s (page STRING) WITH ({sink});\nINSERT INTO s SELECT page FROM t;");
+        let sql = format!(
+            "CREATE TABLE s (page STRING) WITH ({sink});\nINSERT INTO s SELECT page FROM t;"
+        );
         let (_dir, file) = folder("", &sql);
         let out = windrow(&["check", &file]);
         assert_eq!(out.status.code(), Some(2), "{says}");
@@ -315,13 +333,18 @@ fn folders_name_columns_of_json_and_csv_files() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     };
-    write("in/day=2022-01-01/a.json", "{\"page\":\"p\"}\n{\"page\":\"q\"}\n");
+    write(
+        "in/day=2022-01-01/a.json",
+        "{\"page\":\"p\"}\n{\"page\":\"q\"}\n",
+    );
     write("in/day=2022-01-02/b.json", "{\"page\":\"q\"}\n");
     write("names/k=7/c.csv", "p,first\nq,second\n");
     let table = |name: &str, columns: &str, by: &str, format: &str| {
         let path = dir.path().join(name);
         let path = path.display();
-        format!("CREATE TABLE {name}_table ({columns}) PARTITIONED BY ({by}) WITH ('connector' = 'filesystem', 'path' = '{path}', 'format' = '{format}');\n")
+        format!(
+            "CREATE TABLE {name}_table ({columns}) PARTITIONED BY ({by}) WITH ('connector' = 'filesystem', 'path' = '{path}', 'format' = '{format}');\n"
+        )
     };
     let sql = table("in", "day DATE, page STRING", "day", "json")
         + &table("names", "page STRING, k INT, name STRING", "k", "csv")
@@ -338,6 +361,45 @@ fn folders_name_columns_of_json_and_csv_files() {
             r#"{"day":"2022-01-02","page":"q","k":7,"name":"second"}"#,
         ]
     );
+}
+
+/// IN and EXISTS over a table in a file were refused.
+#[test]
+fn rows_are_let_through_by_a_table() {
+    let rows = r#"{"ts":"2022-01-01 00:00:01","page":"a","n":1}
+{"ts":"2022-01-01 00:00:02","page":"b","n":2}
+{"ts":"2022-01-01 00:00:03","page":null,"n":3}
+{"ts":"2022-01-01 00:00:04","page":"a","n":4}
+"#;
+    for (list, condition, expected) in [
+        ("a\na\n", "page IN (SELECT p FROM l)", vec![1, 4]),
+        ("a\n", "page NOT IN (SELECT p FROM l)", vec![2]),
+        ("a\n\"\"\n", "page NOT IN (SELECT p FROM l)", vec![]),
+        ("", "page NOT IN (SELECT p FROM l)", vec![1, 2, 3, 4]),
+        (
+            "a\n",
+            "NOT EXISTS (SELECT 1 FROM l WHERE p = page)",
+            vec![2, 3],
+        ),
+        (
+            "a\nb\n",
+            "EXISTS (SELECT 1 FROM l WHERE p = page AND CHAR_LENGTH(p) + n > 2)",
+            vec![2, 4],
+        ),
+    ] {
+        let (dir, file) = folder(rows, "");
+        let path = dir.path().join("list.csv");
+        std::fs::write(&path, list).unwrap();
+        let sql = format!(
+            "CREATE TABLE l (p STRING) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv', 'csv.null-literal' = '');\nSELECT n FROM t WHERE {condition};",
+            path.display()
+        );
+        std::fs::write(&file, std::fs::read_to_string(&file).unwrap() + &sql).unwrap();
+        let out = windrow(&["run", &file, "--format", "json"]);
+        assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+        let expected: Vec<String> = expected.iter().map(|n| format!("{{\"n\":{n}}}")).collect();
+        assert_eq!(sorted_lines(&out), expected, "{condition} {list:?}");
+    }
 }
 
 #[test]

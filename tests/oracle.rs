@@ -17,8 +17,8 @@ const DELAY_S: i64 = 4;
 /// Event time in seconds, key, value.
 type Event = (i64, Option<u8>, Option<i64>);
 
-/// A windowed query for the stream, and the same over a table `w(s, e, ts, k, v)` that holds each
-/// row once for each of its windows, with the window's start and end.
+/// A windowed query for the streams `t` and `u`, and the same over tables `w` and `x` (s, e, ts, k,
+/// v), which hold each of their rows once for each of its windows, with the window's start and end.
 struct Case {
     windows: Windows,
     stream: &'static str,
@@ -68,6 +68,28 @@ impl Windows {
 }
 
 const CASES: &[Case] = &[
+    // Two streams, whose windows close together.
+    Case {
+        windows: Windows::Sliding {
+            size: 10,
+            slide: 10,
+        },
+        stream: "SELECT a.window_start, b.window_end, a.k ka, b.k kb, c, s FROM (SELECT window_start, window_end, k, count(*) c FROM TUMBLE(t, ts, INTERVAL '10' SECOND) GROUP BY window_start, window_end, k) a FULL JOIN (SELECT window_start, window_end, k, sum(v) s FROM TUMBLE(u, ts, INTERVAL '10' SECOND) WHERE v > -3 GROUP BY window_start, window_end, k) b ON a.window_start = b.window_start AND a.window_end = b.window_end AND a.k = b.k",
+        batch: "SELECT a.s, b.e, a.k ka, b.k kb, c, v FROM (SELECT s, e, k, count(*) c FROM w GROUP BY s, e, k) a FULL JOIN (SELECT s, e, k, sum(v) v FROM x WHERE v > -3 GROUP BY s, e, k) b ON a.s = b.s AND a.e = b.e AND a.k = b.k",
+    },
+    Case {
+        windows: Windows::Sliding { size: 12, slide: 4 },
+        stream: "SELECT window_end, k, count(*) n, sum(c) c FROM (SELECT window_start, window_end, k, count(*) c FROM HOP(t, ts, INTERVAL '4' SECOND, INTERVAL '12' SECOND) GROUP BY window_start, window_end, k UNION ALL SELECT window_start, window_end, k, count(v) FROM HOP(u, ts, INTERVAL '4' SECOND, INTERVAL '12' SECOND) GROUP BY window_start, window_end, k) GROUP BY window_start, window_end, k",
+        batch: "SELECT e, k, count(*), sum(c) FROM (SELECT s, e, k, count(*) c FROM w GROUP BY s, e, k UNION ALL SELECT s, e, k, count(v) FROM x GROUP BY s, e, k) GROUP BY s, e, k",
+    },
+    Case {
+        windows: Windows::Sessions {
+            gap: 6,
+            by_key: true,
+        },
+        stream: "SELECT a.window_start, a.window_end, a.k, c, hi FROM (SELECT window_start, window_end, k, count(*) c FROM SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '6' SECOND) GROUP BY window_start, window_end, k) a JOIN (SELECT window_start, window_end, k, max(v) hi FROM SESSION(TABLE u PARTITION BY k, DESCRIPTOR(ts), INTERVAL '6' SECOND) GROUP BY window_start, window_end, k) b ON a.window_start = b.window_start AND a.window_end = b.window_end AND a.k = b.k",
+        batch: "SELECT a.s, a.e, a.k, c, hi FROM (SELECT s, e, k, count(*) c FROM w GROUP BY s, e, k) a JOIN (SELECT s, e, k, max(v) hi FROM x GROUP BY s, e, k) b ON a.s = b.s AND a.e = b.e AND a.k = b.k",
+    },
     Case {
         windows: Windows::Sliding {
             size: 10,
@@ -182,6 +204,9 @@ const CASES: &[Case] = &[
     },
 ];
 
+/// By stream and partition.
+type Streams = [Vec<Vec<Event>>; 2];
+
 /// A session of the model: its first and its last row's time, and its rows.
 struct Session {
     first: i64,
@@ -254,7 +279,8 @@ fn windows(partitions: &[Vec<Event>], windows: Windows) -> Vec<(i64, i64, Event)
     out
 }
 
-fn batch_rows(case: &Case, partitions: &[Vec<Event>]) -> Vec<Row> {
+/// The rows of one stream, as the batch query has them.
+fn batch(case: &Case, partitions: &[Vec<Event>]) -> RecordBatch {
     let rows = match case.windows {
         Windows::Sessions { gap, by_key } => sessions(in_time(partitions, gap), gap, by_key),
         fixed => windows(partitions, fixed),
@@ -266,7 +292,7 @@ fn batch_rows(case: &Case, partitions: &[Vec<Event>]) -> Vec<Row> {
                 .collect::<TimestampMicrosecondArray>(),
         )
     };
-    let batch = RecordBatch::try_from_iter(vec![
+    RecordBatch::try_from_iter(vec![
         ("s", time(&|r| r.0)),
         ("e", time(&|r| r.1)),
         ("ts", time(&|r| r.2.0)),
@@ -283,9 +309,16 @@ fn batch_rows(case: &Case, partitions: &[Vec<Event>]) -> Vec<Row> {
             Arc::new(rows.iter().map(|r| r.2.2).collect::<Int64Array>()) as ArrayRef,
         ),
     ])
-    .unwrap();
+    .unwrap()
+}
+
+fn batch_rows(case: &Case, streams: &Streams) -> Vec<Row> {
     let context = SessionContext::new();
-    context.register_batch("w", batch).unwrap();
+    for (name, partitions) in ["w", "x"].into_iter().zip(streams) {
+        context
+            .register_batch(name, batch(case, partitions))
+            .unwrap();
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
@@ -301,26 +334,29 @@ fn batch_rows(case: &Case, partitions: &[Vec<Event>]) -> Vec<Row> {
     batches.iter().flat_map(rows_of).collect()
 }
 
-fn stream_rows(case: &Case, partitions: &[Vec<Event>], way: Matrix) -> Vec<Row> {
-    let script = format!(
-        "CREATE TABLE t (ts TIMESTAMP(3), k STRING, v BIGINT, WATERMARK FOR ts AS ts - INTERVAL '{DELAY_S}' SECOND)
-         WITH ('connector' = 'kafka', 'topic' = 't', 'properties.bootstrap.servers' = 'x:1', 'format' = 'json');
-         {};",
-        case.stream
-    );
+fn stream_rows(case: &Case, streams: &Streams, way: Matrix) -> Vec<Row> {
+    let table = |name: &str| {
+        format!(
+        "CREATE TABLE {name} (ts TIMESTAMP(3), k STRING, v BIGINT, WATERMARK FOR ts AS ts - INTERVAL '{DELAY_S}' SECOND)
+         WITH ('connector' = 'kafka', 'topic' = '{name}', 'properties.bootstrap.servers' = 'x:1', 'format' = 'json');\n"
+    )
+    };
+    let script = format!("{}{}{};", table("t"), table("u"), case.stream);
     let settings = Settings {
         trigger: Some(Trigger::WindowClose),
         ..Settings::default()
     };
     let mut sim = Sim::new(&script, way, &settings, PARTITIONS).unwrap();
-    for (p, events) in partitions.iter().enumerate() {
-        let records = events.iter().map(|(ts, k, v)| {
-            let record = serde_json::json!({"ts": windrow::time::format_us(ts * SECOND), "k": k.map(|k| format!("k{k}")), "v": v});
-            (Some(record.to_string().into_bytes()), -1)
-        });
-        sim.feed("t", p as i32, records);
+    for (name, partitions) in ["t", "u"].into_iter().zip(streams) {
+        for (p, events) in partitions.iter().enumerate() {
+            let records = events.iter().map(|(ts, k, v)| {
+                let record = serde_json::json!({"ts": windrow::time::format_us(ts * SECOND), "k": k.map(|k| format!("k{k}")), "v": v});
+                (Some(record.to_string().into_bytes()), -1)
+            });
+            sim.feed(name, p as i32, records);
+        }
     }
-    sim.end(&["t"], PARTITIONS);
+    sim.end(&["t", "u"], PARTITIONS);
     sim.settle().unwrap();
     sim.emitted("query 1")
 }
@@ -396,7 +432,8 @@ fn thousands_of_open_sessions_equal_batch() {
             seed: 7,
             restarts: false,
         };
-        let rows = stream_rows(&case, &partitions, way).into_iter();
+        let streams = [partitions.clone(), Vec::new()];
+        let rows = stream_rows(&case, &streams, way).into_iter();
         let text = |v: &serde_json::Value| v.as_str().map_or_else(|| v.to_string(), str::to_string);
         let rows = rows.map(|r| format!("{:?}", r.iter().map(text).collect::<Vec<_>>()));
         let mut rows: Vec<String> = rows.collect();
@@ -415,15 +452,17 @@ proptest! {
 
     #[test]
     fn streaming_equals_batch(
-        partitions in prop::collection::vec(events(), PARTITIONS as usize),
+        first in prop::collection::vec(events(), PARTITIONS as usize),
+        second in prop::collection::vec(events(), PARTITIONS as usize),
         batch_rows_max in prop::sample::select(vec![1usize, 2, 3, 7, 8192]),
         workers in 1usize..=4,
         seed in any::<u64>(),
     ) {
+        let streams = [first, second];
         for case in CASES {
             let way = Matrix { batch_rows: batch_rows_max, workers, seed, restarts: false };
-            let got = sorted(stream_rows(case, &partitions, way));
-            let expected = sorted(batch_rows(case, &partitions));
+            let got = sorted(stream_rows(case, &streams, way));
+            let expected = sorted(batch_rows(case, &streams));
             prop_assert_eq!(got, expected, "{}", case.stream);
         }
     }

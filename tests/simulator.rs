@@ -24,7 +24,20 @@ enum Shown {
     Complete,
 }
 
+/// Of streams `t` and `u`.
 const KINDS: &[(&str, Shown)] = &[
+    (
+        "SELECT a.window_start, b.window_start AS bs, a.k, b.k AS bk, n, s FROM (SELECT window_start, window_end, k, count(*) AS n FROM TUMBLE(t, ts, INTERVAL '10' SECOND) GROUP BY window_start, window_end, k) a FULL JOIN (SELECT window_start, window_end, k, sum(v) AS s FROM TUMBLE(u, ts, INTERVAL '10' SECOND) GROUP BY window_start, window_end, k) b ON a.window_start = b.window_start AND a.window_end = b.window_end AND a.k = b.k",
+        Shown::Append,
+    ),
+    (
+        "SELECT window_start, k, count(*) AS n FROM HOP(u, ts, INTERVAL '5' SECOND, INTERVAL '15' SECOND) GROUP BY window_start, window_end, k UNION ALL SELECT window_start, k, sum(v) FROM HOP(t, ts, INTERVAL '5' SECOND, INTERVAL '15' SECOND) GROUP BY window_start, window_end, k",
+        Shown::Append,
+    ),
+    (
+        "SELECT a.k, n, s FROM (SELECT k, count(*) AS n FROM t GROUP BY k) a JOIN (SELECT k, sum(v) AS s FROM u GROUP BY k) b ON a.k = b.k",
+        Shown::Complete,
+    ),
     (
         "SELECT window_start, k, count(*) AS n, sum(v) AS s, avg(v) AS a FROM TUMBLE(t, ts, INTERVAL '10' SECOND) GROUP BY window_start, window_end, k",
         Shown::Append,
@@ -69,7 +82,9 @@ const KINDS: &[(&str, Shown)] = &[
     ),
 ];
 
-/// For each partition its records: times that mostly grow, some late, some bad.
+const STREAMS: [&str; 2] = ["t", "u"];
+
+/// For each partition of both streams its records: times that mostly grow, some late, some bad.
 fn records(dice: &mut Dice) -> Vec<Vec<Vec<u8>>> {
     let partition = |dice: &mut Dice| {
         let mut now = 0i64;
@@ -91,7 +106,8 @@ fn records(dice: &mut Dice) -> Vec<Vec<Vec<u8>>> {
             .take(count as usize)
             .collect()
     };
-    (0..PARTITIONS).map(|_| partition(dice)).collect()
+    let partitions = STREAMS.len() as i32 * PARTITIONS;
+    (0..partitions).map(|_| partition(dice)).collect()
 }
 
 /// (Torn objects are for the store's own tests: a folder's are written whole or not at all.)
@@ -101,12 +117,13 @@ fn fault(dice: &mut Dice) -> Fault {
 
 /// The query, and another one over the same read whose cuts must fit.
 fn script(sql: &str, other: &str) -> String {
-    format!(
-        "CREATE TABLE t (ts TIMESTAMP(3), k STRING, v BIGINT, WATERMARK FOR ts AS ts - INTERVAL '5' SECOND)
-         WITH ('connector' = 'kafka', 'topic' = 't', 'properties.bootstrap.servers' = 'x:1', 'format' = 'json');
-         {sql};
-         {other};"
-    )
+    let table = |name: &str| {
+        format!(
+            "CREATE TABLE {name} (ts TIMESTAMP(3), k STRING, v BIGINT, WATERMARK FOR ts AS ts - INTERVAL '5' SECOND)
+             WITH ('connector' = 'kafka', 'topic' = '{name}', 'properties.bootstrap.servers' = 'x:1', 'format' = 'json');\n"
+        )
+    };
+    format!("{}{sql};\n{other};", STREAMS.map(table).concat())
 }
 
 fn settings(shown: Shown) -> Settings {
@@ -139,6 +156,13 @@ fn meaning(rows: Vec<Row>, shown: Shown, expected: usize) -> Vec<String> {
     rows.iter()
         .map(|r| serde_json::to_string(r).unwrap())
         .collect()
+}
+
+/// Feeds a partition, counted over both streams.
+fn feed(sim: &mut Sim, p: usize, records: &[Vec<u8>]) {
+    let (stream, partition) = (p / PARTITIONS as usize, p as i32 % PARTITIONS);
+    let records = records.iter().map(|r| (Some(r.clone()), -1));
+    sim.feed(STREAMS[stream], partition, records);
 }
 
 /// A script of two queries, how their rows are meant, and what they read.
@@ -174,22 +198,22 @@ impl Case {
         };
         let mut sim = Sim::new(&self.script, way, &settings(self.shown), PARTITIONS).unwrap();
         for (p, list) in self.records.iter().enumerate() {
-            sim.feed("t", p as i32, list.iter().map(|r| (Some(r.clone()), -1)));
+            feed(&mut sim, p, list);
         }
-        sim.end(&["t"], PARTITIONS);
+        sim.end(&STREAMS, PARTITIONS);
         sim.settle().unwrap();
         QUERIES.map(|q| sim.emitted(q))
     }
 
     /// Feeds a piece of one partition.
     fn feed(&self, sim: &mut Sim, fed: &mut [usize], dice: &mut Dice) {
-        let p = dice.below(PARTITIONS as u64) as usize;
+        let p = dice.below(self.records.len() as u64) as usize;
         let to = (fed[p] + 1 + dice.below(20) as usize).min(self.records[p].len());
         let piece = &self.records[p][fed[p]..to];
         fed[p] = to;
-        sim.feed("t", p as i32, piece.iter().map(|r| (Some(r.clone()), -1)));
+        feed(sim, p, piece);
         if fed.iter().zip(&self.records).all(|(f, r)| *f == r.len()) {
-            sim.end(&["t"], PARTITIONS);
+            sim.end(&STREAMS, PARTITIONS);
         }
     }
 

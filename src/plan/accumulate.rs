@@ -4,6 +4,7 @@
 use super::distinct::{CountedElsewhere, DistinctCount, counted_items, lengths};
 use super::errors::internal;
 use super::first::FirstRow;
+use super::sums::DoubleSums;
 use crate::error::{Error, Result};
 use crate::window::distinct::{Distinct, Interner};
 use crate::window::keys::TextKeys;
@@ -100,13 +101,16 @@ impl AggregateSpec {
     }
 }
 
-/// The accumulator of a function: DataFusion's, but for first rows.
+/// The accumulator of a function: DataFusion's, but for first rows and sums of doubles.
 fn accumulator(
     function: &Arc<AggregateFunctionExpr>,
     types: &[DataType],
 ) -> datafusion_common::Result<Box<dyn GroupsAccumulator>> {
     if let Some(first) = FirstRow::of(function, types)? {
         return Ok(Box::new(first));
+    }
+    if let Some(sums) = DoubleSums::of(function, types) {
+        return Ok(Box::new(sums));
     }
     if function.groups_accumulator_supported() {
         return function.create_groups_accumulator();

@@ -26,6 +26,7 @@ use datafusion_physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
 use datafusion_physical_plan::projection::ProjectionExec;
 use datafusion_physical_plan::sorts::sort::SortExec;
 use datafusion_physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use window::{ColumnTrait, WindowColumn, refuse_window_use};
 
@@ -33,7 +34,7 @@ pub use chain::Chain;
 
 pub type Plan = Arc<dyn ExecutionPlan>;
 
-/// The stream that a query reads: one table, and the column that is its event time.
+/// A stream that a query reads: one table, and the column that is its event time.
 #[derive(Debug, Clone)]
 pub struct StreamTable {
     pub name: String,
@@ -71,18 +72,18 @@ pub enum Cut {
     },
 }
 
-/// Cuts `plan`, in which `stream` is the only table that is not loaded whole.
-pub fn cut(plan: &Plan, stream: &StreamTable) -> Result<Cut> {
+/// Cuts `plan`, in which the `streams` are the only tables that are not loaded whole.
+pub fn cut(plan: &Plan, streams: &[StreamTable]) -> Result<Cut> {
     let mut cutter = Cutter {
-        stream,
+        streams,
         aggregates: Vec::new(),
         leaves: Vec::new(),
     };
     let finish = cutter.replace_aggregates(plan)?;
     if !cutter.aggregates.is_empty() {
-        if reads_stream(&finish, stream) {
+        if !streams_of(&finish, streams).is_empty() {
             return Err(
-                Error::sql("a stream cannot be joined with its own aggregate yet")
+                Error::sql("the rows of a stream cannot be joined with an aggregate yet")
                     .with_hint("write the aggregate to a Kafka topic and join in a second query"),
             );
         }
@@ -97,19 +98,19 @@ pub fn cut(plan: &Plan, stream: &StreamTable) -> Result<Cut> {
     Ok(Cut::Stateless { chain, limit })
 }
 
-fn reads_stream(plan: &Plan, stream: &StreamTable) -> bool {
-    let mut found = false;
-    let visited = plan.apply(|node| {
-        if let Some(Leaf {
-            kind: LeafKind::Scan { table, .. },
-            ..
-        }) = node.downcast_ref::<Leaf>()
+/// The streams that a plan reads, by their places.
+pub fn streams_of(plan: &Plan, streams: &[StreamTable]) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    // The visitor has no errors.
+    let _visited = plan.apply(|node| {
+        if let Some(leaf) = node.downcast_ref::<Leaf>()
+            && let LeafKind::Scan { table, .. } = &leaf.kind
         {
-            found |= *table == stream.name;
+            found.extend(streams.iter().position(|stream| stream.name == *table));
         }
         Ok(TreeNodeRecursion::Continue)
     });
-    found || visited.is_err()
+    found
 }
 
 /// `LIMIT n` at the top of a plan without ORDER BY, or below expressions over its rows.
@@ -139,16 +140,18 @@ fn peel_limit(plan: &Plan) -> (Plan, Option<usize>) {
 }
 
 struct Cutter<'a> {
-    stream: &'a StreamTable,
+    streams: &'a [StreamTable],
     aggregates: Vec<AggregatePlan>,
     leaves: Vec<Leaf>,
 }
 
 impl Cutter<'_> {
-    /// Replaces the lowest aggregates over the stream by leaves.
+    /// Replaces the lowest aggregates over streams by leaves.
     fn replace_aggregates(&mut self, plan: &Plan) -> Result<Plan> {
         let children: Vec<Plan> = plan.children().into_iter().cloned().collect();
-        let lowest = |p: &Plan| !children.iter().any(has_aggregate) && reads_stream(p, self.stream);
+        let lowest = |p: &Plan| {
+            !children.iter().any(has_aggregate) && !streams_of(p, self.streams).is_empty()
+        };
         if let Some(aggregate) = plan
             .downcast_ref::<AggregateExec>()
             .filter(|_| lowest(plan))

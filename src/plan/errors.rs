@@ -21,9 +21,11 @@ pub fn planning(error: DataFusionError, tokens: &Tokens) -> Error {
     let (message, hint, name) = match root {
         DataFusionError::SchemaError(schema_error, _) => schema_message(schema_error),
         other => {
-            let text = first_line(&other.strip_backtrace());
+            let whole = other.strip_backtrace();
+            let text = first_line(&whole);
             let name = quoted_name(&text);
-            (text, None, name)
+            let (text, hint) = clearer(text, &whole);
+            (text, hint, name)
         }
     };
     let at = span
@@ -64,6 +66,34 @@ fn schema_message(error: &SchemaError) -> (String, Option<String>, Option<String
         ),
         other => (other.to_string(), None, None),
     }
+}
+
+/// Some messages in other words, with a hint.
+fn clearer(text: String, whole: &str) -> (String, Option<String>) {
+    if let Some(rest) = text.strip_prefix("Invalid function '") {
+        let name = rest.trim_end_matches(['\'', '.']);
+        let near = whole.split_once("Did you mean '");
+        let near = near.and_then(|(_, rest)| rest.split('\'').next());
+        let hint = near.map(|near| format!("did you mean '{near}'?"));
+        return (format!("there is no function '{name}'"), hint);
+    }
+    if text.starts_with("Projections require unique expression names") {
+        let hint = "give one of them another name, with AS";
+        return (text, Some(hint.into()));
+    }
+    if let Some((_, types)) = text.split_once("failed to match any signature")
+        && let (Some(name), Some((_, received))) =
+            (quoted_name(&text), types.split_once("received "))
+    {
+        let received = received.split([' ', '.', ',']).next().unwrap_or_default();
+        let message = format!("{} does not take a {received}", name.to_uppercase());
+        let hint = format!(
+            "convert it, like {}(CAST(x AS DOUBLE))",
+            name.to_uppercase()
+        );
+        return (message, Some(hint));
+    }
+    (text, None)
 }
 
 /// The first line without DataFusion's "… error: " prefixes.

@@ -40,19 +40,25 @@ pub fn job_text(job: &Job) -> String {
         for query in job
             .queries
             .iter()
-            .filter(|q| std::ptr::eq(&job.sources[q.source], source))
+            .filter(|q| std::ptr::eq(&job.sources[q.sources[0]], source))
         {
-            out.push_str(&query_text(query, def));
+            let sources = query
+                .sources
+                .iter()
+                .map(|s| job.sources[*s].def.name.as_str());
+            out.push_str(&query_text(query, &sources.collect::<Vec<_>>()));
         }
     }
     out
 }
 
-/// One query as text.
-pub fn query_text(query: &QueryPlan, def: &TableDef) -> String {
+/// One query over `sources`, by their names, as text.
+pub fn query_text(query: &QueryPlan, sources: &[&str]) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "{} (line {})", query.name, query.at.line);
-    let _ = writeln!(out, "  from     {}", def.name);
+    if let [source] = sources {
+        let _ = writeln!(out, "  from     {source}");
+    }
     match &query.body {
         Body::Stateless(plan) => {
             chain_text(&mut out, &plan.chain);
@@ -62,6 +68,9 @@ pub fn query_text(query: &QueryPlan, def: &TableDef) -> String {
         }
         Body::Windowed(plan) => {
             for aggregate in &plan.aggregates {
+                if sources.len() > 1 {
+                    let _ = writeln!(out, "  from     {}", sources[aggregate.chain.stream]);
+                }
                 chain_text(&mut out, &aggregate.chain);
                 let _ = writeln!(out, "  keep     {}", windows_text(&aggregate.assign));
                 let _ = writeln!(out, "           {}", aggregate.text);
@@ -110,8 +119,7 @@ fn chain_text(out: &mut String, chain: &Chain) {
                 let _ = writeln!(out, "  project  {}", list.join(", "));
             }
             Stage::Lookup(lookup) => {
-                let text = displayable(lookup.table.as_ref()).one_line().to_string();
-                let _ = writeln!(out, "  look up  {}", text.trim());
+                let _ = writeln!(out, "  look up  {}", lookup.text());
             }
         }
     }

@@ -8,12 +8,14 @@ use crate::batches::with_rows;
 use crate::error::{Error, Result};
 use crate::window::Assign;
 use crate::window::merge::WindowResult;
-use arrow::array::{ArrayRef, AsArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, AsArray, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::TimestampMicrosecondType;
 use arrow::record_batch::RecordBatch;
+use arrow::row::{RowConverter, SortField};
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_execution::TaskContext;
+use datafusion_physical_plan::aggregates::AggregateExec;
 use datafusion_physical_plan::collect;
 use datafusion_physical_plan::execution_plan::reset_plan_states;
 use datafusion_physical_plan::filter::FilterExec;
@@ -54,6 +56,14 @@ impl Finish {
                 && p.downcast_ref::<ProjectionExec>().is_none())
         };
         self.leaves.len() == 1 && !self.plan.exists(other).unwrap_or(true)
+    }
+
+    /// Whether something in the plan, a sum of doubles say, may depend on the order of rows.
+    pub fn is_order_sensitive(&self) -> bool {
+        let is_sensitive = |p: &Plan| {
+            Ok(p.downcast_ref::<AggregateExec>().is_some() || p.name().contains("WindowAgg"))
+        };
+        self.plan.exists(is_sensitive).unwrap_or(true)
     }
 
     /// Runs over the given rows: one list of batches for each aggregate, in the aggregates'
@@ -143,6 +153,21 @@ pub fn session_batch(aggregate: &AggregatePlan, sessions: &RecordBatch) -> Resul
         Some(passing) => Ok(compute::filter_record_batch(&batch, &passing)?),
         None => Ok(batch),
     }
+}
+
+/// Groups in the order of their keys: they come out of a window in another with other workers.
+pub fn in_order(aggregate: &AggregatePlan, batches: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+    let batch = compute::concat_batches(&aggregate.schema, batches)?;
+    let keys = &batch.columns()[..aggregate.group_columns.len()];
+    if keys.is_empty() {
+        return Ok(vec![batch]);
+    }
+    let fields = keys.iter().map(|k| SortField::new(k.data_type().clone()));
+    let rows = RowConverter::new(fields.collect())?.convert_columns(keys)?;
+    let mut order: Vec<u32> = (0..batch.num_rows() as u32).collect();
+    order.sort_unstable_by(|a, b| rows.row(*a as usize).cmp(&rows.row(*b as usize)));
+    let order = UInt32Array::from(order);
+    Ok(vec![compute::take_record_batch(&batch, &order)?])
 }
 
 fn output(

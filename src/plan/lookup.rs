@@ -12,12 +12,26 @@ use arrow::row::{RowConverter, SortField};
 use datafusion_common::{JoinSide, JoinType};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_plan::ExecutionPlan;
+use datafusion_physical_plan::displayable;
 use datafusion_physical_plan::joins::HashJoinExec;
 use datafusion_physical_plan::joins::utils::JoinFilter;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-/// Inner join, or outer join that keeps the stream's rows.
+/// What becomes of a row of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A row for each match.
+    Inner,
+    /// The same, and NULLs for what has no match.
+    Outer,
+    /// The row itself, if it has a match (`IN`, `EXISTS`).
+    Semi,
+    /// If it has none (`NOT EXISTS`). `null_aware`: `NOT IN`, which is not true where a NULL is compared.
+    Anti { null_aware: bool },
+}
+
+/// A join that gives no rows for those of the table which the stream does not name.
 #[derive(Debug)]
 pub struct Lookup {
     /// The plan of the table's side, to be run once.
@@ -25,9 +39,9 @@ pub struct Lookup {
     table_keys: Vec<Arc<dyn PhysicalExpr>>,
     stream_keys: Vec<Arc<dyn PhysicalExpr>>,
     stream_is_left: bool,
-    keep_unmatched: bool,
+    kind: Kind,
     filter: Option<JoinFilter>,
-    /// Of left columns, then right columns.
+    /// Of left columns, then right columns; of the stream's alone where the table only decides.
     joined: SchemaRef,
     projection: Option<Vec<usize>>,
     built: OnceLock<Built>,
@@ -39,19 +53,26 @@ struct Built {
     converter: RowConverter,
     /// From key to the table's rows.
     index: HashMap<Box<[u8]>, Vec<u32>>,
+    /// Some row's key is NULL.
+    has_null: bool,
 }
 
 impl Lookup {
     /// From a hash join of which one side is the stream.
     pub fn try_new(join: &HashJoinExec, stream_is_left: bool) -> Result<Self> {
-        let keep_unmatched = match (join.join_type(), stream_is_left) {
-            (JoinType::Inner, _) => false,
-            (JoinType::Left, true) | (JoinType::Right, false) => true,
+        let null_aware = join.null_aware;
+        let kind = match (join.join_type(), stream_is_left) {
+            (JoinType::Inner, _) => Kind::Inner,
+            (JoinType::Left, true) | (JoinType::Right, false) => Kind::Outer,
+            (JoinType::LeftSemi, true) | (JoinType::RightSemi, false) => Kind::Semi,
+            (JoinType::LeftAnti, true) | (JoinType::RightAnti, false) => Kind::Anti { null_aware },
             (other, _) => {
                 return Err(Error::sql(format!(
                     "a {other} join of a stream with a table is not supported"
                 ))
-                .with_hint("INNER JOIN, and LEFT JOIN with the stream on the left, work"));
+                .with_hint(
+                    "INNER JOIN, LEFT JOIN with the stream on the left, IN and EXISTS work",
+                ));
             }
         };
         let (stream_keys, table_keys) = join
@@ -74,7 +95,7 @@ impl Lookup {
             table_keys,
             stream_keys,
             stream_is_left,
-            keep_unmatched,
+            kind,
             filter: join.filter().cloned(),
             joined: join.join_schema().clone(),
             projection: join.projection.as_ref().map(|p| p.to_vec()),
@@ -97,6 +118,7 @@ impl Lookup {
         )?;
         let encoded = converter.convert_columns(&keys)?;
         let mut index: HashMap<Box<[u8]>, Vec<u32>> = HashMap::new();
+        let has_null = keys.iter().any(|k| k.null_count() > 0);
         for i in 0..rows.num_rows() {
             if keys.iter().all(|k| k.is_valid(i)) {
                 index
@@ -110,6 +132,7 @@ impl Lookup {
                 rows,
                 converter,
                 index,
+                has_null,
             })
             .map_err(|_| Error::bug("a lookup table loaded twice"))
     }
@@ -130,15 +153,21 @@ impl Lookup {
                 self.stream_is_left,
             )?;
         }
-        if self.keep_unmatched {
-            (stream_rows, table_rows) = with_unmatched(batch.num_rows(), &stream_rows, &table_rows);
+        match self.kind {
+            Kind::Inner => {}
+            Kind::Outer => {
+                (stream_rows, table_rows) =
+                    with_unmatched(batch.num_rows(), &stream_rows, &table_rows);
+            }
+            Kind::Semi | Kind::Anti { .. } => {
+                stream_rows = self.decided(batch, built, &stream_rows)?;
+            }
         }
         let stream = take(batch.columns(), &stream_rows)?;
-        let table = take(built.rows.columns(), &table_rows)?;
-        let columns = if self.stream_is_left {
-            [stream, table].concat()
-        } else {
-            [table, stream].concat()
+        let columns = match (self.gives_table(), self.stream_is_left) {
+            (false, _) => stream,
+            (true, true) => [stream, take(built.rows.columns(), &table_rows)?].concat(),
+            (true, false) => [take(built.rows.columns(), &table_rows)?, stream].concat(),
         };
         let mut joined = with_rows(self.joined.clone(), columns, stream_rows.len())?;
         if let Some(projection) = &self.projection {
@@ -152,6 +181,53 @@ impl Lookup {
             batch: joined,
             origin,
         })
+    }
+
+    /// Whether the rows have the table's columns.
+    pub fn gives_table(&self) -> bool {
+        matches!(self.kind, Kind::Inner | Kind::Outer)
+    }
+
+    /// For `explain`, and for what a state means.
+    pub fn text(&self) -> String {
+        let table = displayable(self.table.as_ref()).one_line().to_string();
+        let kind = match self.kind {
+            Kind::Inner => "inner",
+            Kind::Outer => "outer",
+            Kind::Semi => "in",
+            Kind::Anti { null_aware: true } => "not in",
+            Kind::Anti { null_aware: false } => "not exists",
+        };
+        format!("{kind} {}", table.trim())
+    }
+
+    /// The rows that the table lets through, of which `matched` have a match.
+    fn decided(
+        &self,
+        batch: &RecordBatch,
+        built: &Built,
+        matched: &UInt32Array,
+    ) -> Result<UInt32Array> {
+        let mut is_matched = vec![false; batch.num_rows()];
+        matched
+            .values()
+            .iter()
+            .for_each(|row| is_matched[*row as usize] = true);
+        let wanted = self.kind == Kind::Semi;
+        let unknown = match self.kind {
+            Kind::Anti { null_aware: true } if built.rows.num_rows() > 0 => {
+                let keys = self.stream_keys.iter().map(|key| evaluate(key, batch));
+                let keys = keys.collect::<Result<Vec<_>>>()?;
+                let is_null = |row| built.has_null || keys.iter().any(|key| key.is_null(row));
+                (0..batch.num_rows()).map(is_null).collect()
+            }
+            _ => vec![false; batch.num_rows()],
+        };
+        let rows = is_matched.iter().zip(&unknown).enumerate();
+        Ok(rows
+            .filter(|(_, (is_matched, unknown))| **is_matched == wanted && !**unknown)
+            .map(|(row, _)| row as u32)
+            .collect())
     }
 
     /// Pairs of rows with equal keys, in the stream's order. NULL equals nothing.

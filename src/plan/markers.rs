@@ -8,9 +8,10 @@
 use crate::window::Assign;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
+use datafusion_common::tree_node::TreeNode;
 use datafusion_common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     Volatility,
 };
 use std::sync::Arc;
@@ -188,6 +189,15 @@ impl ScalarUDFImpl for Marker {
         debug_assert_eq!(result.len(), args.number_rows);
         Ok(ColumnarValue::Array(result))
     }
+}
+
+/// Whether some part of an expression is a window's column.
+pub fn has_marker(expr: &Expr) -> bool {
+    let is_marker = |e: &Expr| match e {
+        Expr::ScalarFunction(call) => call.func.inner().downcast_ref::<Marker>().is_some(),
+        _ => false,
+    };
+    expr.exists(|e| Ok(is_marker(e))).unwrap_or(true)
 }
 
 /// The value of one of a window's columns, in microseconds.

@@ -29,6 +29,7 @@ mod shape;
 mod spellings;
 mod stages;
 pub mod state;
+mod sums;
 mod tokens;
 mod windows;
 

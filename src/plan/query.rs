@@ -1,7 +1,7 @@
 //! Planned queries, in the form in which workers and merges run them.
 
 use super::cut::{AggregatePlan, Chain, Plan};
-use super::finish::{Finish, Load, fill_tables, leaf_batch, run_once, session_batch};
+use super::finish::{Finish, Load, fill_tables, in_order, leaf_batch, run_once, session_batch};
 use super::leaf::Leaf;
 use super::stages::{Flow, Prepared, Stage, quicken_stages, run_stages};
 use crate::batches::with_rows;
@@ -62,8 +62,8 @@ impl Computed {
 pub struct QueryPlan {
     /// For messages: the sink's name, or `query 1`.
     pub name: String,
-    /// Index of its source.
-    pub source: usize,
+    /// Indices of its sources. Where there is no aggregate there is but one.
+    pub sources: Vec<usize>,
     pub body: Body,
     pub mode: OutputMode,
     pub sink: QuerySink,
@@ -160,6 +160,11 @@ impl WindowedPlan {
         self.aggregates[0].assign
     }
 
+    /// The place of an aggregate's source among those of the query.
+    pub fn source_of(&self, aggregate: usize) -> usize {
+        self.aggregates[aggregate].chain.stream
+    }
+
     pub fn factory(&self, aggregate: usize) -> Arc<dyn Aggregate> {
         Arc::new(self.aggregates[aggregate].factory.clone())
     }
@@ -239,6 +244,15 @@ impl RunFinish {
             }
             inputs.push(batches);
         }
+        self.finish(inputs)
+    }
+
+    fn finish(&self, mut inputs: Vec<Vec<RecordBatch>>) -> Result<Vec<RecordBatch>> {
+        if self.finish.is_order_sensitive() {
+            for (aggregate, batches) in self.plan()?.aggregates.iter().zip(&mut inputs) {
+                *batches = in_order(aggregate, batches)?;
+            }
+        }
         self.finish.run(inputs)
     }
 
@@ -252,7 +266,7 @@ impl RunFinish {
                 .map(|batch| session_batch(aggregate, batch))
                 .collect()
         });
-        self.finish.run(inputs.collect::<Result<_>>()?)
+        self.finish(inputs.collect::<Result<_>>()?)
     }
 }
 
@@ -280,8 +294,10 @@ impl QueryPlan {
     }
 
     /// Binds the scans to the columns of the source, and makes the plan ready to run.
-    pub(super) fn bind(&mut self, source: &SchemaRef) -> Result<()> {
+    pub(super) fn bind(&mut self, sources: &[SourcePlan]) -> Result<()> {
+        let own = &self.sources;
         let bind = |chain: &Chain| {
+            let source = &sources[own[chain.stream]].schema;
             let index = |c: &String| source.index_of(c).map_err(|e| Error::bug(e.to_string()));
             chain.columns.iter().map(index).collect::<Result<Vec<_>>>()
         };
@@ -305,16 +321,20 @@ impl QueryPlan {
         Ok(())
     }
 
-    /// Columns of the source that the query needs.
-    pub(super) fn columns(&self) -> Vec<&String> {
-        match &self.body {
-            Body::Stateless(plan) => plan.chain.columns.iter().collect(),
-            Body::Windowed(plan) => plan
-                .aggregates
-                .iter()
-                .flat_map(|a| &a.chain.columns)
-                .collect(),
-        }
+    /// Columns that the query needs, each with the index of its source.
+    pub(super) fn columns(&self) -> Vec<(usize, String)> {
+        let chains: Vec<&Chain> = match &self.body {
+            Body::Stateless(plan) => vec![&plan.chain],
+            Body::Windowed(plan) => plan.aggregates.iter().map(|a| &a.chain).collect(),
+        };
+        let of_source = |chain: &Chain| {
+            let source = self.sources[chain.stream];
+            let columns = chain.columns.iter();
+            columns
+                .map(|column| (source, column.clone()))
+                .collect::<Vec<_>>()
+        };
+        chains.into_iter().flat_map(of_source).collect()
     }
 }
 

@@ -160,11 +160,11 @@ impl Script {
             sources.push(self.source_plan(pending)?);
         }
         for query in &mut self.queries {
-            query.bind(&sources[query.source].schema)?;
+            query.bind(&sources)?;
         }
         for query in &mut self.queries {
             if let Some(late) = &mut query.late {
-                let schema = &sources[query.source].schema;
+                let schema = &sources[query.sources[0]].schema;
                 late.columns = late
                     .schema
                     .fields()

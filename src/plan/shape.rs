@@ -6,7 +6,6 @@ use super::explain::windows_text;
 use super::query::{Body, QueryPlan, SourcePlan};
 use super::stages::Stage;
 use crate::state::{FunctionShape, Shape};
-use datafusion_physical_plan::displayable;
 use std::borrow::Borrow;
 
 /// Each query's name, and a shape for each of its aggregates. Names of columns count, their places
@@ -17,15 +16,17 @@ pub fn shapes<Q: Borrow<QueryPlan>, S: Borrow<SourcePlan>>(
 ) -> Vec<(String, Vec<Shape>)> {
     let queries = queries.iter().map(Borrow::borrow);
     queries
-        .map(|q| (q.name.clone(), of_query(q, sources[q.source].borrow())))
+        .map(|q| (q.name.clone(), of_query(q, sources)))
         .collect()
 }
 
-fn of_query(query: &QueryPlan, source: &SourcePlan) -> Vec<Shape> {
+fn of_query<S: Borrow<SourcePlan>>(query: &QueryPlan, sources: &[S]) -> Vec<Shape> {
+    let source =
+        |aggregate: &AggregatePlan| sources[query.sources[aggregate.chain.stream]].borrow();
     match &query.body {
         Body::Stateless(_) => Vec::new(),
         Body::Windowed(plan) => (plan.aggregates.iter())
-            .map(|aggregate| shape(aggregate, source))
+            .map(|aggregate| shape(aggregate, source(aggregate)))
             .collect(),
     }
 }
@@ -65,10 +66,7 @@ fn stages(chain: &Chain) -> Vec<String> {
                 (exprs.iter().map(|e| e.to_string()))
                     .filter(|e| without_places(e).contains(['(', ' '])),
             ),
-            Stage::Lookup(lookup) => {
-                let table = displayable(lookup.table.as_ref()).one_line().to_string();
-                all.push(format!("join {}", table.trim()));
-            }
+            Stage::Lookup(lookup) => all.push(format!("join {}", lookup.text())),
         }
     }
     all.iter().map(|text| without_places(text)).collect()

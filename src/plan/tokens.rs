@@ -79,7 +79,11 @@ fn substitute(
                 return Err(Error::sql("'${' without '}'").or_at(at));
             };
             let name = &rest[start + 2..start + length];
-            let Some(value) = variable(name) else {
+            let before = line.len() - rest.len() + start;
+            let Some(value) = variable(name).or_else(|| {
+                let comment = is_comment(&line[..before]);
+                comment.then(|| format!("${{{name}}}"))
+            }) else {
                 return Err(Error::sql(format!("variable {name} is not set"))
                     .or_at(at)
                     .with_hint(format!(
@@ -100,6 +104,12 @@ fn substitute(
         out.push_str(rest);
     }
     Ok((out, shifts))
+}
+
+/// Whether what follows on the line is a comment.
+fn is_comment(before: &str) -> bool {
+    let mut outside = before.split('\'').step_by(2);
+    outside.any(|text| text.contains("--"))
 }
 
 fn original(shifts: &[Shift], at: At) -> At {

@@ -31,9 +31,9 @@ pub trait Decision: Send + Sync {
 pub struct Checkpointer {
     checkpoints: Checkpoints,
     decision: Option<Arc<dyn Decision>>,
-    /// Names of the sources, and for each query its source.
+    /// Names of the sources, and for each query its sources.
     sources: Vec<String>,
-    queries: Vec<usize>,
+    queries: Vec<Vec<usize>>,
     /// By query: what was taken for the checkpoint that is being made. A last part stays.
     parts: Vec<Option<Part>>,
     /// Parts of the next checkpoint.
@@ -58,13 +58,13 @@ pub struct Published {
 }
 
 impl Checkpointer {
-    /// `queries` names each query's source by its place in `sources`. Checkpoints go on behind
+    /// `queries` names each query's sources by their places in `sources`. Checkpoints go on behind
     /// `checkpoints.next_number()`.
     pub fn new(
         checkpoints: Checkpoints,
         decision: Option<Arc<dyn Decision>>,
         sources: Vec<String>,
-        queries: Vec<usize>,
+        queries: Vec<Vec<usize>>,
     ) -> Self {
         Self {
             number: checkpoints.next_number(),
@@ -125,9 +125,13 @@ impl Checkpointer {
 
     fn sources(&self) -> Vec<SourceSnapshot> {
         let position = |source: usize| {
-            let of_source = |q: &&Part| self.queries[q.query] == source;
-            let part = self.parts.iter().flatten().find(of_source);
-            part.map(|p| p.positions.clone()).unwrap_or_default()
+            // Whichever query reads it: a worker cuts at one place for all of its queries.
+            let of_source = |part: &Part| {
+                let place = self.queries[part.query].iter().position(|s| *s == source)?;
+                Some(part.positions[place].clone())
+            };
+            let mut parts = self.parts.iter().flatten();
+            parts.find_map(of_source).unwrap_or_default()
         };
         let sources = self.sources.iter().enumerate();
         sources

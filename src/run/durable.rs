@@ -106,7 +106,7 @@ impl Durable {
             tracing::info!("going on from checkpoint {} in {folder}", recovery.number);
         }
         let names = sources.iter().map(|s| s.def.name.clone()).collect();
-        let of = queries.iter().map(|q| q.source).collect();
+        let of = queries.iter().map(|q| q.sources.clone()).collect();
         Ok(Some(Self {
             checkpointer: Some(Checkpointer::new(checkpoints, decision, names, of)),
             interval,

@@ -4,7 +4,7 @@ use super::durable::Durable;
 use super::merge::Merge;
 use super::queue::{self, Receiver, Sender};
 use super::threads::{
-    Additions, Checkpoints, Envelope, Event, Line, Senders, run_merge, run_worker,
+    Additions, Checkpoints, Envelope, Event, Line, QuerySender, Senders, run_merge, run_worker,
 };
 use super::worker::{Worker, WorkerParts};
 use super::{
@@ -168,7 +168,7 @@ impl<'a> Engine<'a> {
         durable: Option<&mut Durable>,
         line: Option<Line>,
     ) -> Result<()> {
-        let workers = workers_of(self.workers_max, self.opened[query.source].partitions.len());
+        let workers: Vec<usize> = query.sources.iter().map(|s| self.workers_of(*s)).collect();
         let trigger = trigger_of(&query, self.settings.trigger, self.running.bounded);
         let durability = durable.as_ref().map(|d| Durability {
             job: d.job.clone(),
@@ -201,7 +201,7 @@ impl<'a> Engine<'a> {
         let clock = self.options.clock.clone();
         self.merges
             .push(self.guarded(format!("merge-{q}"), move || {
-                let mut merge = Merge::new(query, q, stats, trigger, workers, sink, late)?;
+                let mut merge = Merge::new(query, q, stats, trigger, &workers, sink, late)?;
                 let spill = SpillFile::new(std::env::temp_dir(), &format!("{q}"));
                 merge.limit(budget / 4, budget / 2, Box::new(spill));
                 if let Some((number, shapes, from, state)) = restored {
@@ -229,14 +229,23 @@ impl<'a> Engine<'a> {
         })
     }
 
+    fn workers_of(&self, source: usize) -> usize {
+        workers_of(self.workers_max, self.opened[source].partitions.len())
+    }
+
+    /// The number that a query counts the first worker of one of its sources by.
+    fn first_worker(&self, query: &QueryPlan, source: usize) -> usize {
+        let before = query.sources.iter().take_while(|s| **s != source);
+        before.map(|s| self.workers_of(*s)).sum()
+    }
+
     fn start_workers(&mut self, s: usize) -> Result<()> {
         let Opened { source, partitions } = &self.opened[s];
-        let workers = workers_of(self.workers_max, partitions.len());
-        let counts = (self.opened.iter()).map(|o| workers_of(self.workers_max, o.partitions.len()));
-        let workers_total = counts.sum::<usize>();
+        let workers = self.workers_of(s);
+        let workers_total: usize = (0..self.opened.len()).map(|s| self.workers_of(s)).sum();
         let all = self.running.queries.iter().enumerate();
         let queries: Vec<(usize, Arc<QueryPlan>)> = all
-            .filter(|(_, q)| q.source == s)
+            .filter(|(_, q)| q.sources.contains(&s))
             .map(|(i, q)| (i, q.clone()))
             .collect();
         for number in 0..workers {
@@ -258,13 +267,12 @@ impl<'a> Engine<'a> {
                 memory: self.memory / 4 / workers_total,
                 keys: self.settings.keys.clone(),
             })?;
-            let outbox = Senders {
-                worker: number,
-                queries: queries
-                    .iter()
-                    .map(|(q, _)| (*q, self.senders[*q].clone()))
-                    .collect(),
+            let sender = |(q, query): &(usize, Arc<QueryPlan>)| QuerySender {
+                query: *q,
+                worker: self.first_worker(query, s) + number,
+                sender: self.senders[*q].clone(),
             };
+            let outbox = Senders(queries.iter().map(sender).collect());
             let additions = Additions::default();
             // A source that may grow is never at its end.
             let endless = source.discovery_interval().is_some()

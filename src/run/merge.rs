@@ -23,6 +23,8 @@ use std::sync::atomic::Ordering::Relaxed;
 /// How far one worker is.
 #[derive(Debug, Clone, Copy)]
 struct WorkerState {
+    /// The place of its source among those of the query.
+    place: usize,
     /// `None`: idle.
     watermark: Option<i64>,
     /// The last one that it had.
@@ -52,8 +54,8 @@ pub struct Part {
     pub number: u64,
     /// Every worker of the query has ended: the part is good for all later checkpoints too.
     pub last: bool,
-    /// Where the partitions of the query's source stand.
-    pub positions: Vec<PartitionSnapshot>,
+    /// By place of the query's sources: where their partitions stand.
+    pub positions: Vec<Vec<PartitionSnapshot>>,
     pub state: QuerySnapshot,
 }
 
@@ -101,13 +103,14 @@ struct Memory {
 }
 
 impl Merge {
-    /// `index` is the query's number in the job; `workers` the number of its source's workers.
+    /// `index` is the query's number in the job; `workers` the numbers of its sources' workers. They
+    /// are counted on from source to source.
     pub fn new(
         query: Arc<QueryPlan>,
         index: usize,
         job_stats: Arc<Stats>,
         trigger: Trigger,
-        workers: usize,
+        workers: &[usize],
         sink: Box<dyn Sink>,
         late: Option<Box<dyn Sink>>,
     ) -> Result<Self> {
@@ -134,14 +137,16 @@ impl Merge {
                 })
             }
         };
-        let state = WorkerState {
+        let state = |place| WorkerState {
+            place,
             watermark: Some(NONE),
             told: NONE,
             trigger: 0,
             checkpoint: 0,
             ended: None,
         };
-        let workers = vec![state; workers];
+        let workers = workers.iter().enumerate();
+        let workers = workers.flat_map(|(place, count)| vec![state(place); *count]);
         Ok(Self {
             query,
             index,
@@ -150,7 +155,7 @@ impl Merge {
             sink,
             late,
             windows,
-            workers,
+            workers: workers.collect(),
             epoch: 0,
             dirty: false,
             late_dirty: false,

@@ -16,20 +16,24 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// A message and the number of the worker that sent it.
+/// A message and the number of the worker that sent it, as the query counts them.
 pub(super) type Envelope = (usize, Message);
 
-/// Where one worker's messages go.
-pub(super) struct Senders {
+/// Where one worker's messages for a query go.
+pub(super) struct QuerySender {
+    pub query: usize,
     pub worker: usize,
-    pub queries: Vec<(usize, Sender<Envelope>)>,
+    pub sender: Sender<Envelope>,
 }
+
+/// Where one worker's messages go.
+pub(super) struct Senders(pub Vec<QuerySender>);
 
 impl Outbox for Senders {
     fn send(&mut self, query: usize, message: Message) -> Result<(), Closed> {
         let bytes = message.bytes();
-        match self.queries.iter().find(|(q, _)| *q == query) {
-            Some((_, sender)) => sender.send((self.worker, message), bytes),
+        match self.0.iter().find(|s| s.query == query) {
+            Some(s) => s.sender.send((s.worker, message), bytes),
             None => Err(Closed),
         }
     }

@@ -120,7 +120,7 @@ impl Worker {
             queries: parts
                 .queries
                 .into_iter()
-                .map(|(index, plan)| Query::new(index, plan))
+                .map(|(index, plan)| Query::new(index, plan, parts.source))
                 .collect(),
             source: parts.source,
             reader: parts.reader,

@@ -71,6 +71,9 @@ impl Outbox for Mailbox {
 
 struct SimWorker {
     number: usize,
+    source: usize,
+    /// Workers that each source has.
+    count: usize,
     worker: Worker,
     done: bool,
     quiet: bool,
@@ -188,7 +191,7 @@ impl Sim {
             let recovery =
                 Recovery::load(&mut checkpoints, decision.as_ref(), sources, queries, false)?;
             let names = sources.iter().map(|s| s.def.name.clone()).collect();
-            let of = queries.iter().map(|q| q.source).collect();
+            let of = queries.iter().map(|q| q.sources.clone()).collect();
             recovered = Some((
                 Checkpointer::new(checkpoints, decision, names, of),
                 recovery,
@@ -207,7 +210,12 @@ impl Sim {
         let mut merges = Vec::new();
         for q in 0..self.queries.len() {
             merges.push(SimMerge {
-                merge: self.merge(q, count, recovered.as_mut(), &stats)?,
+                merge: self.merge(
+                    q,
+                    &vec![count; self.queries[q].sources.len()],
+                    recovered.as_mut(),
+                    &stats,
+                )?,
                 cut: None,
                 leave: false,
                 over: false,
@@ -259,7 +267,7 @@ impl Sim {
                 chunk_rows,
             )),
             partitions: own,
-            queries: queries.filter(|(_, q)| q.source == s).collect(),
+            queries: queries.filter(|(_, q)| q.sources.contains(&s)).collect(),
             stats: stats.clone(),
             clock: self.clock.clone(),
             batch_rows: self.way.batch_rows,
@@ -268,6 +276,8 @@ impl Sim {
         })?;
         Ok(SimWorker {
             number,
+            source: s,
+            count,
             worker,
             done: false,
             quiet: false,
@@ -278,7 +288,7 @@ impl Sim {
     fn merge(
         &self,
         q: usize,
-        workers: usize,
+        workers: &[usize],
         recovered: Option<&mut (Checkpointer, Recovery)>,
         stats: &Arc<Stats>,
     ) -> Result<Merge> {
@@ -473,8 +483,10 @@ impl Sim {
             }
             Action::Deliver(i, at) => {
                 let w = &mut m.workers[i];
-                let number = w.number;
                 if let Some((q, message)) = w.mailbox.0.remove(at) {
+                    let mut sources = self.queries[q].sources.iter();
+                    let place = sources.position(|s| *s == w.source).unwrap();
+                    let number = place * w.count + w.number;
                     let handled = m.merges[q].merge.handle(number, message)?;
                     self.handled(q, handled);
                 }

@@ -3,7 +3,7 @@
 use super::window::{
     ColumnTrait, in_micros, is_event_time, marker, refuse_sliding_marker, refuse_window_use,
 };
-use super::{Cutter, Plan, reads_stream};
+use super::{Cutter, Plan, streams_of};
 use crate::batches::only_true;
 use crate::error::{Error, Result};
 use crate::plan::errors::internal;
@@ -27,6 +27,8 @@ use std::sync::Arc;
 /// Row-wise stages over columns of the stream.
 #[derive(Debug)]
 pub struct Chain {
+    /// The place of the stream among those of the query.
+    pub stream: usize,
     /// Columns of the stream's table, in the order in which the first stage sees them.
     pub columns: Vec<String>,
     pub stages: Vec<Stage>,
@@ -49,12 +51,16 @@ impl Cutter<'_> {
             ..
         }) = plan.downcast_ref::<Leaf>()
         {
-            debug_assert_eq!(*table, self.stream.name);
-            let traits = columns.iter().map(|c| match &self.stream.event_time {
-                Some(t) if t == c => ColumnTrait::EventTime,
-                _ => ColumnTrait::Plain,
-            });
+            let known = self.streams.iter().position(|s| s.name == *table);
+            let stream = known.ok_or_else(|| Error::bug(format!("{table} is no stream")))?;
+            let traits = columns
+                .iter()
+                .map(|c| match &self.streams[stream].event_time {
+                    Some(t) if t == c => ColumnTrait::EventTime,
+                    _ => ColumnTrait::Plain,
+                });
             return Ok(Chain {
+                stream,
                 traits: traits.collect(),
                 columns: columns.clone(),
                 stages: Vec::new(),
@@ -128,7 +134,7 @@ impl Cutter<'_> {
                 };
                 (item.expr.clone(), kind)
             } else if let Some(window) = marker(&item.expr)?.filter(|_| windowed) {
-                self.check_event_time(&window.time, &chain.traits)?;
+                self.check_event_time(&window.time, &chain)?;
                 let kind = ColumnTrait::Window {
                     part: window.part,
                     assign: window.assign,
@@ -162,13 +168,16 @@ impl Cutter<'_> {
     }
 
     fn join(&self, join: &HashJoinExec, windowed: bool) -> Result<Chain> {
-        let (left, right) = (
-            reads_stream(join.left(), self.stream),
-            reads_stream(join.right(), self.stream),
-        );
+        let left_streams = streams_of(join.left(), self.streams);
+        let right_streams = streams_of(join.right(), self.streams);
+        let (left, right) = (!left_streams.is_empty(), !right_streams.is_empty());
         if left && right {
+            let what = match left_streams == right_streams {
+                true => "a stream with itself",
+                false => "two streams",
+            };
             return Err(
-                Error::sql("joining a stream with itself row by row is not supported")
+                Error::sql(format!("joining {what} row by row is not supported yet"))
                     .with_hint("join two aggregates over the same window instead"),
             );
         }
@@ -177,7 +186,11 @@ impl Cutter<'_> {
             refuse_window_use(if left { l } else { r }, &chain, "a join condition")?;
         }
         let lookup = Lookup::try_new(join, left)?;
-        let table_traits = vec![ColumnTrait::Plain; lookup.table.schema().fields().len()];
+        let table_columns = match lookup.gives_table() {
+            true => lookup.table.schema().fields().len(),
+            false => 0,
+        };
+        let table_traits = vec![ColumnTrait::Plain; table_columns];
         chain.traits = if left {
             [chain.traits, table_traits].concat()
         } else {

@@ -63,7 +63,7 @@ impl Cutter<'_> {
         let Some(mut column) = marker(expr)? else {
             return Ok(None);
         };
-        self.check_event_time(&column.time, &chain.traits)?;
+        self.check_event_time(&column.time, chain)?;
         column.time = in_micros(column.time, &chain.schema)?;
         Ok(Some(column))
     }
@@ -71,13 +71,14 @@ impl Cutter<'_> {
     pub(super) fn check_event_time(
         &self,
         time: &Arc<dyn PhysicalExpr>,
-        traits: &[ColumnTrait],
+        chain: &Chain,
     ) -> Result<()> {
-        if is_event_time(time, traits) {
+        if is_event_time(time, &chain.traits) {
             return Ok(());
         }
-        let table = &self.stream.name;
-        Err(match &self.stream.event_time {
+        let stream = &self.streams[chain.stream];
+        let table = &stream.name;
+        Err(match &stream.event_time {
             Some(column) => Error::sql(format!("the window is over {time}, but the event time of {table} is '{column}'"))
                 .with_hint("a window's time must be the column that the WATERMARK is declared for"),
             None => Error::sql(format!("table {table} has no watermark, so no window over it can ever be final"))

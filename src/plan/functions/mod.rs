@@ -53,6 +53,7 @@
 //! | `CAST(timestamp AS STRING)` | both | planned as `windrow_timestamp_to_string`: a blank, no `T` |
 //! | `CAST(double AS STRING)`, `CAST(boolean AS STRING)` | both, Flink | `1.0E10`, `TRUE` |
 //! | `CAST(x AS VARCHAR(n))`, `CAST(x AS CHAR(n))` | both | cut to `n` characters, and filled up |
+//! | `FIRST_VALUE`, `LAST_VALUE`, `NTH_VALUE`, `ANY_VALUE` | Flink | over a stream by its event time, then by the value, where their own order does not say; DataFusion's take what comes first |
 //! | `CAST(x AS TIMESTAMP(p))`, `TIMESTAMP '…'` | both | microseconds, of which the last are 0 if `p` is below 6 |
 //!
 //! Known differences: a day that its month does not have (2022-02-30) is NULL, where Flink takes

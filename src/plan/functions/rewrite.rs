@@ -9,14 +9,14 @@ use arrow::compute::kernels::zip::zip;
 use arrow::datatypes::{DataType, Field};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::Transformed;
-use datafusion_common::{DFSchema, Result, ScalarValue, plan_err};
-use datafusion_expr::expr::{Case, ScalarFunction};
+use datafusion_common::{Column, DFSchema, Result, ScalarValue, plan_err};
+use datafusion_expr::expr::{AggregateFunction, Case, ScalarFunction};
 use datafusion_expr::expr_rewriter::FunctionRewrite;
 use datafusion_expr::registry::FunctionRegistry;
 use datafusion_expr::type_coercion::binary::type_union_resolution;
 use datafusion_expr::{
-    Cast, ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, TryCast, Volatility, lit,
+    AggregateUDF, Cast, ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, TryCast, Volatility, lit,
 };
 
 use super::instant::CUT_TIME;
@@ -24,6 +24,8 @@ use super::types::{LENGTH, PADDED, PRECISION};
 use super::udf::{Call, Kind, Param, Spec, TIMESTAMP, param};
 use crate::batches::only_true;
 use crate::encode::text::scalar::float64;
+use crate::plan::physical::is_ordered;
+use crate::table::EVENT_TIME;
 
 const TIME: &[Param] = &[param("timestamp", Kind::Text)];
 const NUMBER: &[Param] = &[param("number", Kind::Double)];
@@ -74,6 +76,7 @@ pub(super) struct Rewrite {
     cut_time: Arc<ScalarUDF>,
     array_reverse: Arc<ScalarUDF>,
     named_struct: Arc<ScalarUDF>,
+    first_value: Arc<AggregateUDF>,
 }
 
 impl Rewrite {
@@ -92,6 +95,7 @@ impl Rewrite {
             cut_time: registry.udf(CUT_TIME)?,
             array_reverse: registry.udf("array_reverse")?,
             named_struct: registry.udf("named_struct")?,
+            first_value: registry.udaf("first_value")?,
         })
     }
 
@@ -143,6 +147,38 @@ impl Rewrite {
         let all = known.reduce(|all, known| all.and(known));
         let chosen = all.map(|all| (Box::new(all), Box::new(row)));
         Expr::Case(Case::new(None, chosen.into_iter().collect(), None))
+    }
+
+    /// A function that takes one of its rows, with an order that says which: the event time behind its
+    /// own order, then the value. Else it depends on which row came first, from whichever partition.
+    fn ordered(
+        &self,
+        mut f: AggregateFunction,
+        schema: &DFSchema,
+    ) -> Result<Transformed<AggregateFunction>> {
+        let name = f.func.name();
+        let takes_one = ["first_value", "last_value", "nth_value", "any_value"].contains(&name);
+        let (Some(value), true) = (f.params.args.first().cloned(), takes_one) else {
+            return Ok(Transformed::no(f));
+        };
+        let mut columns = schema.iter();
+        let time = columns.find(|(_, field)| field.metadata().contains_key(EVENT_TIME));
+        let time =
+            time.map(|(table, field)| Expr::Column(Column::new(table.cloned(), field.name())));
+        if time.is_none() && f.params.order_by.is_empty() {
+            // In the order in which rows come: there is no other.
+            return Ok(Transformed::no(f));
+        }
+        if name == "any_value" {
+            f.func = Arc::clone(&self.first_value);
+        }
+        let is_ordered = is_ordered(&value.get_type(schema)?);
+        for expr in time.into_iter().chain(is_ordered.then_some(value)) {
+            if f.params.order_by.iter().all(|known| known.expr != expr) {
+                f.params.order_by.push(expr.sort(true, true));
+            }
+        }
+        Ok(Transformed::yes(f))
     }
 
     /// `time`, with no more digits than its type has.
@@ -278,6 +314,10 @@ impl FunctionRewrite for Rewrite {
             {
                 f.params.args = vec![self.together(&f.params.args)];
                 Ok(Transformed::yes(Expr::AggregateFunction(f)))
+            }
+            Expr::AggregateFunction(f) => {
+                let ordered = self.ordered(f, schema)?;
+                Ok(ordered.update_data(Expr::AggregateFunction))
             }
             Expr::SimilarTo(like) => {
                 let mut args = vec![*like.expr, *like.pattern];

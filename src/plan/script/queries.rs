@@ -3,11 +3,11 @@
 use super::sinks::{check_sink, to_sink};
 use super::{Pending, Script};
 use crate::error::{Error, Result, nearest};
-use crate::plan::cut::{Cut, StreamTable, cut};
+use crate::plan::cut::{self, Cut, StreamTable};
 use crate::plan::errors::planning;
 use crate::plan::query::{Body, QueryPlan, QuerySink, StatelessPlan, WindowedPlan};
 use crate::plan::tokens::Tokens;
-use crate::plan::{explain, per_window, sessions, spellings, windows};
+use crate::plan::{explain, markers, per_window, sessions, spellings, windows};
 use crate::sink::OutputMode;
 use crate::table::TableDef;
 use crate::window::Assign;
@@ -66,8 +66,12 @@ impl Script {
         self.statement(&t.slice(from, t.len()))?;
         // The query is only explained: it does not run.
         for query in self.queries.drain(kept..) {
-            self.explained
-                .push(explain::query_text(&query, &self.sources[query.source].def));
+            let sources = query
+                .sources
+                .iter()
+                .map(|s| self.sources[*s].def.name.as_str());
+            let text = explain::query_text(&query, &sources.collect::<Vec<_>>());
+            self.explained.push(text);
         }
         Ok(())
     }
@@ -133,29 +137,29 @@ impl Script {
         sink: QuerySink,
     ) -> Result<()> {
         let name = self.unused(name);
-        let stream = self.stream_of(&plan, tokens)?;
+        let mut streams = self.streams_of(&plan, tokens)?;
         sessions::check(&plan)
             .map_err(|e| e.or_at(tokens.find_word("WHERE").unwrap_or(tokens.start())))?;
-        let def = self.tables[&stream].clone();
-        let event_time = def.watermark.as_ref().map(|w| w.column.clone());
         let physical = self.session.physical(&plan, tokens)?;
         let schema = physical.schema();
         let at = tokens.start();
-        let cut = cut(
-            &physical,
-            &StreamTable {
-                name: stream.clone(),
-                event_time,
-            },
-        )
-        .map_err(|e| e.or_at(at))?;
+        let read = cut::streams_of(&physical, &streams);
+        if !read.is_empty() {
+            // The optimiser needs no rows of the others.
+            let all = streams.into_iter().enumerate();
+            streams = all
+                .filter(|(i, _)| read.contains(i))
+                .map(|(_, s)| s)
+                .collect();
+        }
+        let cut = cut::cut(&physical, &streams).map_err(|e| e.or_at(at))?;
         let (body, mode) = self.body(cut, tokens)?;
         check_sink(&sink, mode).map_err(|e| e.or_at(at))?;
         let windowed = matches!(&body, Body::Windowed(w) if w.assign() != Assign::Global);
-        let source = self.source(&def, windowed);
+        let sources = streams.iter().map(|s| self.source(&s.name, windowed));
         let query = QueryPlan {
             name,
-            source,
+            sources: sources.collect(),
             body,
             mode,
             sink,
@@ -163,8 +167,9 @@ impl Script {
             late: None,
             at,
         };
-        let pending = &mut self.sources[source];
-        pending.columns.extend(query.columns().into_iter().cloned());
+        for (source, column) in query.columns() {
+            self.sources[source].columns.insert(column);
+        }
         self.queries.push(query);
         Ok(())
     }
@@ -222,19 +227,10 @@ impl Script {
         }
     }
 
-    /// The one table of the query that is read as a stream.
-    fn stream_of(&self, plan: &LogicalPlan, tokens: &Tokens) -> Result<String> {
-        let mut names: Vec<String> = Vec::new();
-        let visited = plan.apply_with_subqueries(|node| {
-            if let LogicalPlan::TableScan(scan) = node {
-                let name = scan.table_name.table().to_string();
-                if !names.contains(&name) {
-                    names.push(name);
-                }
-            }
-            Ok(TreeNodeRecursion::Continue)
-        });
-        visited.map_err(|e| planning(e, tokens))?;
+    /// The tables of the query that are read as streams.
+    fn streams_of(&self, plan: &LogicalPlan, tokens: &Tokens) -> Result<Vec<StreamTable>> {
+        let names = scanned(plan).map_err(|e| planning(e, tokens))?;
+        let windowed = windowed(plan).map_err(|e| planning(e, tokens))?;
         let known: Vec<&TableDef> = names.iter().filter_map(|n| self.tables.get(n)).collect();
         for def in &known {
             if !matches!(def.connector(), "kafka" | "filesystem" | "datagen") {
@@ -246,39 +242,71 @@ impl Script {
                 .or_at(tokens.find_word(&def.name).unwrap_or(tokens.start())));
             }
         }
-        let streams: Vec<&&TableDef> = known
-            .iter()
-            .filter(|d| d.connector() != "filesystem")
-            .collect();
-        match streams.as_slice() {
-            [one] => Ok(one.name.clone()),
-            [] => {
-                // Files only: the one with event time is the stream, else the first.
-                let first = known.iter().find(|d| d.watermark.is_some()).or(known.first());
-                first.map(|d| d.name.clone()).ok_or_else(|| {
-                    Error::sql("the query reads no table").or_at(tokens.start()).with_hint("a query needs a FROM with a declared table")
-                })
-            }
-            [first, second, ..] => Err(Error::sql(format!("a query over two streams ({} and {}) is not supported yet", first.name, second.name))
-                .or_at(tokens.find_word(&second.name).unwrap_or(tokens.start()))
-                .with_hint("join a stream with a table of the filesystem connector, or aggregate each stream by itself")),
+        // Files are read once and looked up in, but where a window is over them.
+        let is_stream = |def: &TableDef| {
+            def.connector() != "filesystem"
+                || def.watermark.is_some() && windowed.contains(&def.name)
+        };
+        let mut streams: Vec<&TableDef> = known.iter().filter(|d| is_stream(d)).copied().collect();
+        if streams.is_empty() {
+            // Files only: the one with event time is the stream, else the first.
+            let first = known
+                .iter()
+                .find(|d| d.watermark.is_some())
+                .or(known.first());
+            streams.extend(first);
         }
+        if streams.is_empty() {
+            return Err(Error::sql("the query reads no table")
+                .or_at(tokens.start())
+                .with_hint("a query needs a FROM with a declared table"));
+        }
+        let stream = |def: &&TableDef| StreamTable {
+            name: def.name.clone(),
+            event_time: def.watermark.as_ref().map(|w| w.column.clone()),
+        };
+        Ok(streams.iter().map(stream).collect())
     }
 
-    fn source(&mut self, def: &TableDef, windowed: bool) -> usize {
-        let index = self
-            .sources
-            .iter()
-            .position(|s| s.def.name == def.name)
-            .unwrap_or_else(|| {
-                self.sources.push(Pending {
-                    def: def.clone(),
-                    columns: BTreeSet::new(),
-                    windowed: false,
-                });
-                self.sources.len() - 1
+    fn source(&mut self, name: &str, windowed: bool) -> usize {
+        let known = self.sources.iter().position(|s| s.def.name == name);
+        let index = known.unwrap_or_else(|| {
+            self.sources.push(Pending {
+                def: self.tables[name].clone(),
+                columns: BTreeSet::new(),
+                windowed: false,
             });
+            self.sources.len() - 1
+        });
         self.sources[index].windowed |= windowed;
         index
     }
+}
+
+/// The tables that a plan reads, each once.
+fn scanned(plan: &LogicalPlan) -> datafusion_common::Result<Vec<String>> {
+    let mut names: Vec<String> = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            let name = scan.table_name.table().to_string();
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(names)
+}
+
+/// The tables that some window is over.
+fn windowed(plan: &LogicalPlan) -> datafusion_common::Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    plan.apply_with_subqueries(|node| {
+        let mut exprs = node.expressions().into_iter();
+        if exprs.any(|expr| markers::has_marker(&expr)) {
+            names.extend(scanned(node)?);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(names)
 }

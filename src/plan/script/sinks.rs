@@ -17,15 +17,31 @@ impl Script {
     /// Gives the windowed queries their late tables.
     pub(super) fn late_tables(&mut self) -> Result<()> {
         for query in &mut self.queries {
-            let pending = &mut self.sources[query.source];
-            let option = pending.def.options.get("late.table").map(str::to_string);
-            let Some(name) = option.or_else(|| self.settings.late_table.clone()) else {
+            let mut options = query.sources.iter().filter_map(|source| {
+                let options = &self.sources[*source].def.options;
+                Some((
+                    options.get("late.table")?.to_string(),
+                    options.at("late.table"),
+                ))
+            });
+            let set = || Some((self.settings.late_table.clone()?, None));
+            let Some((name, at)) = options.next().or_else(set) else {
                 continue;
             };
             if !matches!(&query.body, Body::Windowed(w) if w.assign() != Assign::Global) {
                 continue;
             }
-            let at = pending.def.options.at("late.table").unwrap_or(query.at);
+            let at = at.unwrap_or(query.at);
+            let [source] = query.sources[..] else {
+                return Err(Error::sql(
+                    "a late table takes the rows of one source, but the query has two",
+                )
+                .or_at(at)
+                .with_hint(
+                    "leave 'late.table' away, or write each aggregate to a topic and join those",
+                ));
+            };
+            let pending = &mut self.sources[source];
             let Some(def) = self.tables.get(&name) else {
                 let hint = nearest(&name, self.tables.keys().map(String::as_str));
                 return Err(

@@ -124,11 +124,15 @@ impl Merge {
             return Ok(Handled::GoOn);
         };
         cut.prepared = (sink, late);
+        let mut positions = vec![Vec::new(); self.query.sources.len()];
+        for (worker, of_worker) in self.workers.iter().zip(&cut.positions) {
+            positions[worker.place].extend_from_slice(of_worker);
+        }
         Ok(Handled::Cut(Box::new(Part {
             query: self.index,
             number,
             last,
-            positions: cut.positions.concat(),
+            positions,
             state,
         })))
     }

@@ -148,7 +148,7 @@ impl Worker {
             .queries
             .iter()
             .filter_map(|q| q.windowed.as_ref())
-            .map(|w| *w.tables[0].assign())
+            .filter_map(|w| w.assign().copied())
             .collect();
         partition
             .watermark

@@ -1,5 +1,6 @@
 //! What a worker sends without being given rows: closed panes, its watermark, its end.
 
+use super::query::WindowedQuery;
 use super::{Message, Outbox, WEIGH_ROWS, Worker};
 use crate::error::Result;
 use crate::window::Assign;
@@ -31,11 +32,9 @@ impl Worker {
                 // An idle worker holds nothing back, its open panes included: the query's
                 // watermark may pass them.
                 let to = watermark.unwrap_or(NEVER);
-                if self.queries[q]
-                    .windowed
-                    .as_ref()
-                    .is_some_and(|w| *w.tables[0].assign() != Assign::Global)
-                {
+                let windowed = self.queries[q].windowed.as_ref();
+                let assign = windowed.and_then(WindowedQuery::assign);
+                if assign.is_some_and(|assign| *assign != Assign::Global) {
                     closed |= self.ship(q, to, outbox)?;
                     closed |= outbox
                         .send(self.queries[q].index, Message::Watermark(watermark))
@@ -54,7 +53,9 @@ impl Worker {
         }
         self.rows_unweighed = 0;
         let tables = self.queries.iter().filter_map(|q| q.windowed.as_ref());
-        let held: usize = tables.flat_map(|w| &w.tables).map(|t| t.bytes()).sum();
+        let held: usize = (tables.flat_map(|w| &w.tables))
+            .map(|(_, table)| table.bytes())
+            .sum();
         let mut closed = false;
         if held > self.memory {
             for q in 0..self.queries.len() {
@@ -109,14 +110,14 @@ impl Worker {
             return Ok(false);
         };
         let mut closed = false;
-        for (aggregate, table) in windowed.tables.iter_mut().enumerate() {
+        for (aggregate, table) in &mut windowed.tables {
             let segments = table.ship(watermark)?;
             if !segments.is_empty() {
                 closed |= outbox
                     .send(
                         query.index,
                         Message::Segments {
-                            aggregate,
+                            aggregate: *aggregate,
                             segments,
                         },
                     )

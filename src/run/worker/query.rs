@@ -12,7 +12,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 pub(super) struct WindowedQuery {
-    pub(super) tables: Vec<WindowTable>,
+    /// Those over the worker's source, each with its aggregate.
+    pub(super) tables: Vec<(usize, WindowTable)>,
+}
+
+impl WindowedQuery {
+    /// The windows, the same for all aggregates.
+    pub(super) fn assign(&self) -> Option<&Assign> {
+        self.tables.first().map(|(_, table)| table.assign())
+    }
 }
 
 pub(super) struct Query {
@@ -34,11 +42,13 @@ const SESSION_ROWS: usize = 1 << 18;
 pub(super) type Failed = Vec<(u32, String)>;
 
 impl Query {
-    pub(super) fn new(index: usize, plan: Arc<QueryPlan>) -> Self {
+    /// The part of a query that is over the source of this index.
+    pub(super) fn new(index: usize, plan: Arc<QueryPlan>, source: usize) -> Self {
         let windowed = match &plan.body {
             Body::Windowed(w) => Some(WindowedQuery {
                 tables: (0..w.aggregates())
-                    .map(|a| WindowTable::new(w.assign(), w.factory(a)))
+                    .filter(|a| plan.sources[w.source_of(*a)] == source)
+                    .map(|a| (a, WindowTable::new(w.assign(), w.factory(a))))
                     .collect(),
             }),
             Body::Stateless(_) => None,
@@ -59,7 +69,7 @@ impl Query {
         if self.sent == Some(watermark) {
             return false;
         }
-        let assign = self.windowed.as_ref().map(|w| w.tables[0].assign());
+        let assign = self.windowed.as_ref().and_then(WindowedQuery::assign);
         let (Some(assign @ Assign::Session { gap }), Some(now), Some(Some(before))) =
             (assign, watermark, self.sent)
         else {
@@ -93,13 +103,13 @@ impl Query {
         let floor = stats.queries[self.index].watermark.load(Relaxed);
         let track =
             matches!(before, Before::Each(_)) || (self.plan.late.is_some() && floor != NONE);
-        for (aggregate, table) in windowed.tables.iter_mut().enumerate() {
+        for (aggregate, table) in &mut windowed.tables {
             let mut parts: Vec<(Prepared, u32)> = Vec::with_capacity(1);
             run_isolating(
                 batch,
                 0,
                 &mut |slice, first| {
-                    parts.push((plan.prepare(aggregate, slice, track)?, first));
+                    parts.push((plan.prepare(*aggregate, slice, track)?, first));
                     Ok(())
                 },
                 &mut |row, reason| {

@@ -264,14 +264,6 @@ fn what_cannot_be_read_says_why() {
         "{error}"
     );
 
-    let mut def = json_table(dir.path());
-    def.partitioned_by = vec!["s".into()];
-    let error = FilesSource::new(&def, request(&["a"])).err().unwrap();
-    assert!(
-        error.to_string().contains("not supported yet") && error.hint().is_some(),
-        "{error}"
-    );
-
     let remote = table(
         &[("a", DataType::Int64)],
         &[("format", "json"), ("path", "s3://bucket/x")],
