@@ -194,7 +194,7 @@ fn wrong_options_statements_and_arguments_name_what_works() {
         ("SELCT 1;", "did you mean 'SELECT'?"),
         ("SELECT page FROM tt;", "tt"),
         ("SELECT page FROM t WHERE;", "q.sql:3:"),
-        ("SELECT cuont(page) FROM t;", "did you mean 'count'?"),
+        ("SELECT coun(page) FROM t;", "did you mean 'count'?"),
         ("SELECT SUM(page) FROM t;", "SUM does not take a String"),
         ("SELECT n, n FROM t;", "another name, with AS"),
         (

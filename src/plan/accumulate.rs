@@ -43,9 +43,15 @@ impl AggregateSpec {
         functions: Vec<Arc<AggregateFunctionExpr>>,
         arguments: Vec<Vec<DataType>>,
     ) -> Result<Self> {
-        let state_widths = functions
-            .iter()
-            .map(|f| f.state_fields().map(|s| s.len()))
+        let state_width =
+            |(f, types): (&Arc<AggregateFunctionExpr>, &Vec<DataType>)| match DoubleSums::of(
+                f, types,
+            ) {
+                Some(sums) => Ok(sums.state_width()),
+                None => f.state_fields().map(|fields| fields.len()),
+            };
+        let state_widths = (functions.iter().zip(&arguments))
+            .map(state_width)
             .collect::<Result<_, _>>()
             .map_err(internal)?;
         let counted = functions.iter().map(|f| counted_items(f)).collect();

@@ -118,6 +118,9 @@ fn chain_text(out: &mut String, chain: &Chain) {
                 let list: Vec<String> = exprs.iter().map(|e| e.to_string()).collect();
                 let _ = writeln!(out, "  project  {}", list.join(", "));
             }
+            Stage::Unnest(elements) => {
+                let _ = writeln!(out, "  unnest   {}", elements.name());
+            }
             Stage::Lookup(lookup) => {
                 let _ = writeln!(out, "  look up  {}", lookup.text());
             }

@@ -6,7 +6,7 @@ use super::leaf::Declared;
 use super::physical::Planner;
 use super::registry::Registry;
 use super::tokens::Tokens;
-use super::{functions, markers, over};
+use super::{functions, lateral, markers, over};
 use crate::error::{Error, Result};
 use crate::time::{Clock, SystemClock};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -142,7 +142,8 @@ impl Session {
             return Err(Error::sql("expected a query").or_at(tokens.start()));
         }
         let plan = self.sql().statement_to_plan(parsed);
-        plan.map_err(|e| planning(e, tokens))
+        plan.and_then(lateral::rewrite)
+            .map_err(|e| planning(e, tokens))
     }
 
     /// An expression over columns of `schema`.

@@ -66,6 +66,7 @@ fn stages(chain: &Chain) -> Vec<String> {
                 (exprs.iter().map(|e| e.to_string()))
                     .filter(|e| without_places(e).contains(['(', ' '])),
             ),
+            Stage::Unnest(elements) => all.push(format!("unnest {}", elements.name())),
             Stage::Lookup(lookup) => all.push(format!("join {}", lookup.text())),
         }
     }

@@ -6,11 +6,13 @@
 //! | `FLOOR(ts TO unit)` | `date_trunc('unit', ts)`; a week begins on Sunday, as in Flink |
 //! | `CEIL(ts TO unit)` (also `CEILING`) | one unit after the floor of the microsecond before |
 //!
-//! Functions in other words are in [`calls`], JSON_VALUE's clauses in [`json`]. Like [`super::windows`] all works on tokens, which keep
+//! Functions in other words are in [`calls`], JSON_VALUE's clauses in [`json`], Spark's views of lists in
+//! [`lateral`]. Like [`super::windows`] all works on tokens, which keep
 //! their positions.
 
 mod calls;
 mod json;
+mod lateral;
 
 use super::tokens::{Tokens, is_word, token_at, word};
 use crate::error::{Error, Result};
@@ -36,7 +38,7 @@ const UNITS: [&str; 9] = [
 
 /// Rewrites the query that `tokens` is.
 pub fn rewrite(tokens: &Tokens) -> Result<Tokens> {
-    let tokens = &json::rewrite(&calls::rewrite(tokens)?)?;
+    let tokens = &json::rewrite(&lateral::rewrite(&calls::rewrite(tokens)?)?)?;
     let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     let mut open: Vec<Rounding> = Vec::new();
     let mut i = 0;

@@ -1,6 +1,7 @@
 //! What happens to a row before it is aggregated (or written), batch by batch, synchronously.
 
 use super::casts;
+use super::elements::Elements;
 use super::errors::internal;
 use super::lookup::Lookup;
 use crate::batches::with_rows;
@@ -27,6 +28,7 @@ pub enum Stage {
     },
     /// A join with a table that was loaded when the query started.
     Lookup(Box<Lookup>),
+    Unnest(Elements),
 }
 
 /// Rows on their way, and where each came from.
@@ -74,6 +76,7 @@ impl Stage {
                 })
             }
             Stage::Lookup(lookup) => lookup.run(&batch, origin.as_ref()),
+            Stage::Unnest(elements) => elements.run(&batch, origin.as_ref()),
         }
     }
 }
@@ -100,7 +103,7 @@ pub(super) fn quicken_stages(stages: &mut [Stage]) -> Result<()> {
         match stage {
             Stage::Filter { predicate, .. } => quicken([predicate])?,
             Stage::Project { exprs, .. } => quicken(exprs)?,
-            Stage::Lookup(_) => {}
+            Stage::Lookup(_) | Stage::Unnest(_) => {}
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! SUM and AVG of doubles that do not depend on the order of rows. A sum that rounds at each step
 //! does: its last digits were others with other workers, batches or restarts. Here the sum of a
-//! group is exact, as a few doubles that do not overlap, and is rounded once, to the nearest double.
+//! group is exact, as a few doubles, and is rounded once, to the nearest double.
 //!
 //! J. R. Shewchuk, *Adaptive Precision Floating-Point Arithmetic and Fast Robust Geometric
 //! Predicates* (1997), the expansions; Python's `math.fsum` (R. Hettinger), how they are rounded.
@@ -14,25 +14,28 @@ use arrow::datatypes::{DataType, Float64Type, UInt64Type};
 use datafusion_common::{Result, internal_err, not_impl_err};
 use datafusion_expr::{EmitTo, GroupsAccumulator};
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
-use smallvec::SmallVec;
+use std::collections::HashMap;
 use std::sync::Arc;
 
-/// An exact sum: doubles of growing magnitude that have no bits in common. No values at all have no
-/// parts, and their sum is NULL.
+/// What the addition of two doubles gives, and what it has rounded away: both are exact (Knuth).
+#[inline(always)]
+fn two_sum(a: f64, b: f64) -> (f64, f64) {
+    let sum = a + b;
+    let of_b = sum - a;
+    (sum, (a - (sum - of_b)) + (b - of_b))
+}
+
+/// The exact sum of some doubles: doubles of growing magnitude that have no bits in common.
 #[derive(Debug, Clone, Default)]
-struct Exact(SmallVec<[f64; 2]>);
+struct Exact(Vec<f64>);
 
 impl Exact {
     fn add(&mut self, value: f64) {
         let mut carried = value;
         let mut kept = 0;
         for i in 0..self.0.len() {
-            let part = self.0[i];
-            let sum = carried + part;
-            // What the addition has rounded away (Knuth), exactly.
-            let of_part = sum - carried;
-            let rounded = (carried - (sum - of_part)) + (part - of_part);
-            if rounded != 0.0 && sum.is_finite() {
+            let (sum, rounded) = two_sum(carried, self.0[i]);
+            if rounded != 0.0 {
                 self.0[kept] = rounded;
                 kept += 1;
             }
@@ -44,35 +47,41 @@ impl Exact {
 
     /// The nearest double. Half way between two it is the even one, for which the part below the
     /// one that was rounded away has to be looked at.
-    fn rounded(&self) -> Option<f64> {
-        let (last, mut rest) = self.0.split_last()?;
-        let mut sum = *last;
-        while let Some((part, below)) = rest.split_last() {
-            let before = sum;
-            sum += part;
-            let rounded = part - (sum - before);
+    fn rounded(&self) -> f64 {
+        let mut parts = self.0.iter().rev();
+        let mut sum = parts.next().copied().unwrap_or_default();
+        while let Some(part) = parts.next() {
+            let (next, rounded) = two_sum(sum, *part);
+            sum = next;
             if rounded != 0.0 {
-                let further = below.last().is_some_and(|b| (*b < 0.0) == (rounded < 0.0));
-                let doubled = rounded * 2.0;
-                let next = sum + doubled;
-                if further && doubled == next - sum {
-                    sum = next;
+                let further = parts.next().is_some_and(|p| (*p < 0.0) == (rounded < 0.0));
+                let (up, rest) = two_sum(sum, rounded * 2.0);
+                if further && rest == 0.0 {
+                    sum = up;
                 }
                 break;
             }
-            rest = below;
         }
-        // The sum of nothing but -0.0 is 0.0, as for a sum that began with 0.0.
-        Some(sum + 0.0)
+        sum
     }
+}
+
+/// The sum of a group: what it is to the nearest double, and what that has rounded away.
+type Sum = [f64; 2];
+
+/// No value yet: a sum that has begun is never -0.0.
+const NOTHING: Sum = [-0.0, 0.0];
+
+fn is_nothing(sum: f64) -> bool {
+    sum.to_bits() == NOTHING[0].to_bits()
 }
 
 /// SUM, or AVG if it counts.
 pub(super) struct DoubleSums {
-    sums: Vec<Exact>,
+    sums: Vec<Sum>,
+    /// By group: what has no place in two doubles.
+    rests: HashMap<usize, Exact>,
     counts: Option<Vec<u64>>,
-    /// Parts that have no place in their groups.
-    spilled: usize,
 }
 
 impl DoubleSums {
@@ -84,34 +93,73 @@ impl DoubleSums {
             _ => return None,
         };
         let fits = types == [DataType::Float64] && !function.is_distinct();
-        fits.then_some(Self {
+        fits.then(|| Self::new(counts))
+    }
+
+    fn new(counts: Option<Vec<u64>>) -> Self {
+        Self {
             sums: Vec::new(),
+            rests: HashMap::new(),
             counts,
-            spilled: 0,
-        })
+        }
+    }
+
+    /// The number of columns of its state.
+    pub fn state_width(&self) -> usize {
+        3 + usize::from(self.counts.is_some())
     }
 
     fn resize(&mut self, groups: usize) {
-        self.sums.resize_with(groups, Exact::default);
+        self.sums.resize(groups, NOTHING);
         if let Some(counts) = &mut self.counts {
             counts.resize(groups, 0);
         }
     }
 
+    #[inline(always)]
     fn add(&mut self, group: usize, value: f64) {
-        let sum = &mut self.sums[group];
-        let before = sum.0.capacity();
-        sum.add(value);
-        self.spilled += sum.0.capacity() - before;
+        let [sum, rounded] = &mut self.sums[group];
+        let (carried, rest) = two_sum(value + 0.0, *rounded);
+        (*sum, *rounded) = two_sum(*sum, carried);
+        if rest != 0.0 || !sum.is_finite() {
+            self.rest(group, rest);
+        }
     }
 
-    fn take(&mut self, emit_to: EmitTo) -> Result<(Vec<Exact>, Option<Vec<u64>>)> {
-        let EmitTo::All = emit_to else {
-            return not_impl_err!("some of the groups of a sum");
+    #[cold]
+    fn rest(&mut self, group: usize, rest: f64) {
+        let [sum, rounded] = &mut self.sums[group];
+        if sum.is_finite() {
+            self.rests.entry(group).or_default().add(rest);
+        } else {
+            *rounded = 0.0;
+            self.rests.remove(&group);
+        }
+    }
+
+    fn rounded(&self, group: usize) -> Option<f64> {
+        let [sum, rounded] = self.sums[group];
+        if is_nothing(sum) {
+            return None;
+        }
+        let Some(rest) = self.rests.get(&group) else {
+            return Some(sum);
         };
-        self.spilled = 0;
-        let counts = self.counts.as_mut().map(std::mem::take);
-        Ok((std::mem::take(&mut self.sums), counts))
+        let mut exact = rest.clone();
+        exact.add(rounded);
+        exact.add(sum);
+        Some(exact.rounded() + 0.0)
+    }
+
+    fn clear(&mut self) {
+        *self = Self::new(self.counts.is_some().then(Vec::new));
+    }
+}
+
+fn all_groups(emit_to: EmitTo) -> Result<()> {
+    match emit_to {
+        EmitTo::All => Ok(()),
+        EmitTo::First(_) => not_impl_err!("some of the groups of a sum"),
     }
 }
 
@@ -126,6 +174,15 @@ impl GroupsAccumulator for DoubleSums {
         self.resize(total_num_groups);
         let values: &Float64Array = values[0].as_primitive();
         let filter = opt_filter.map(only_true);
+        if filter.is_none() && values.null_count() == 0 {
+            for (group, value) in group_indices.iter().zip(values.values()) {
+                self.add(*group, *value);
+            }
+            if let Some(counts) = &mut self.counts {
+                group_indices.iter().for_each(|group| counts[*group] += 1);
+            }
+            return Ok(());
+        }
         for (row, group) in group_indices.iter().enumerate() {
             if values.is_null(row) || filter.as_ref().is_some_and(|f| !f.value(row)) {
                 continue;
@@ -138,7 +195,8 @@ impl GroupsAccumulator for DoubleSums {
         Ok(())
     }
 
-    /// The state: AVG's counts, and the parts of each sum as a list.
+    /// The state: the sums, what they have rounded away, lists of what has no place there (or NULL),
+    /// and AVG's counts.
     fn merge_batch(
         &mut self,
         values: &[ArrayRef],
@@ -146,14 +204,26 @@ impl GroupsAccumulator for DoubleSums {
         total_num_groups: usize,
     ) -> Result<()> {
         self.resize(total_num_groups);
-        let Some((sums, counted)) = values.split_last() else {
-            return internal_err!("a state of sums without columns");
+        let [sums, rounded, rests, counted @ ..] = values else {
+            return internal_err!("a state of sums without its columns");
         };
-        let lists = sums.as_list::<i32>();
-        let parts = lists.values().as_primitive::<Float64Type>();
-        for (ends, group) in lists.offsets().windows(2).zip(group_indices) {
-            for part in &parts.values()[ends[0] as usize..ends[1] as usize] {
-                self.add(*group, *part);
+        let sums = sums.as_primitive::<Float64Type>().values();
+        let rounded = rounded.as_primitive::<Float64Type>().values();
+        for ((sum, rounded), group) in sums.iter().zip(rounded).zip(group_indices) {
+            if is_nothing(self.sums[*group][0]) {
+                self.sums[*group] = [*sum, *rounded];
+            } else if !is_nothing(*sum) {
+                self.add(*group, *rounded);
+                self.add(*group, *sum);
+            }
+        }
+        let rests = rests.as_list::<i32>();
+        if rests.null_count() < rests.len() {
+            let parts = rests.values().as_primitive::<Float64Type>();
+            for (ends, group) in rests.offsets().windows(2).zip(group_indices) {
+                for part in &parts.values()[ends[0] as usize..ends[1] as usize] {
+                    self.add(*group, *part);
+                }
             }
         }
         if let (Some(counts), [counted]) = (&mut self.counts, counted) {
@@ -166,27 +236,42 @@ impl GroupsAccumulator for DoubleSums {
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        let (sums, counts) = self.take(emit_to)?;
-        let parts = Float64Builder::with_capacity(2 * sums.len());
-        let mut lists = ListBuilder::with_capacity(parts, sums.len());
-        for sum in &sums {
-            lists.values().append_slice(&sum.0);
-            lists.append(true);
+        all_groups(emit_to)?;
+        let part = |i: usize| -> ArrayRef {
+            let parts = self.sums.iter().map(|sum| sum[i]);
+            Arc::new(Float64Array::from_iter_values(parts))
+        };
+        let (sums, rounded) = (part(0), part(1));
+        let mut rests = ListBuilder::with_capacity(Float64Builder::new(), self.sums.len());
+        for group in 0..self.sums.len() {
+            let rest = match self.rests.is_empty() {
+                true => None,
+                false => self.rests.get(&group),
+            };
+            rests
+                .values()
+                .append_slice(rest.map_or(&[], |rest| &rest.0));
+            rests.append(rest.is_some());
         }
-        let counts = counts.map(|counts| Arc::new(UInt64Array::from(counts)) as ArrayRef);
-        let sums: ArrayRef = Arc::new(lists.finish());
-        Ok(counts.into_iter().chain([sums]).collect())
+        let mut columns: Vec<ArrayRef> = vec![sums, rounded, Arc::new(rests.finish())];
+        if let Some(counts) = self.counts.take() {
+            columns.push(Arc::new(UInt64Array::from(counts)));
+            self.counts = Some(Vec::new());
+        }
+        self.clear();
+        Ok(columns)
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let (sums, counts) = self.take(emit_to)?;
-        let sums = sums.iter().map(Exact::rounded);
-        let values: Float64Array = match counts {
+        all_groups(emit_to)?;
+        let sums = (0..self.sums.len()).map(|group| self.rounded(group));
+        let values: Float64Array = match &self.counts {
             None => sums.collect(),
             Some(counts) => (sums.zip(counts))
-                .map(|(sum, count)| Some(sum? / count as f64))
+                .map(|(sum, count)| Some(sum? / *count as f64))
                 .collect(),
         };
+        self.clear();
         Ok(Arc::new(values))
     }
 
@@ -197,7 +282,8 @@ impl GroupsAccumulator for DoubleSums {
 
     fn size(&self) -> usize {
         let counts = self.counts.as_ref().map_or(0, Vec::capacity);
-        self.sums.capacity() * size_of::<Exact>() + 8 * (counts + self.spilled)
+        let rests = self.rests.values().map(|rest| rest.0.capacity() + 8);
+        self.sums.capacity() * size_of::<Sum>() + 8 * (counts + rests.sum::<usize>())
     }
 }
 
@@ -207,9 +293,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn sum(values: impl IntoIterator<Item = f64>) -> Option<f64> {
-        let mut sum = Exact::default();
-        values.into_iter().for_each(|v| sum.add(v));
-        sum.rounded()
+        let mut sums = DoubleSums::new(None);
+        let column: ArrayRef = Arc::new(Float64Array::from_iter_values(values));
+        sums.update_batch(&[column.clone()], &vec![0; column.len()], None, 1)
+            .unwrap();
+        let sums = sums.evaluate(EmitTo::All).unwrap();
+        let sums = sums.as_primitive::<Float64Type>();
+        sums.is_valid(0).then(|| sums.value(0))
     }
 
     #[test]
@@ -265,7 +355,7 @@ mod tests {
                 values.rotate_left(at);
             }
             let cut = cut.min(values.len());
-            let sums = || DoubleSums { sums: Vec::new(), counts: Some(Vec::new()), spilled: 0 };
+            let sums = || DoubleSums::new(Some(Vec::new()));
             let mut merged = sums();
             for part in [&values[..cut], &values[cut..]] {
                 let mut sums = sums();
@@ -274,7 +364,7 @@ mod tests {
                 let state = sums.state(EmitTo::All).unwrap();
                 merged.merge_batch(&state, &[0, 1], 2).unwrap();
             }
-            prop_assert_eq!(merged.sums[1].rounded(), (!values.is_empty()).then_some(expected));
+            prop_assert_eq!(merged.rounded(1), (!values.is_empty()).then_some(expected));
             let averages = merged.evaluate(EmitTo::All).unwrap();
             let averages = averages.as_primitive::<Float64Type>();
             prop_assert!(averages.is_null(0));

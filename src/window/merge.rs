@@ -364,6 +364,18 @@ fn merge_batches(
     }
     let (fresh, others) = parts.split_at(held.partition_point(|(fresh, _)| *fresh));
     let mut store = aggregate.store()?;
+    if parts[0].num_columns() == aggregate.keys() {
+        // Keys alone (DISTINCT): those that were there before have not changed.
+        for batch in others {
+            store.merge(batch)?;
+        }
+        let known = store.groups();
+        for batch in fresh {
+            store.merge(batch)?;
+        }
+        let all = store.evaluate()?;
+        return Ok(Some(all.slice(known, all.num_rows() - known)));
+    }
     for batch in fresh {
         store.merge(batch)?;
     }

@@ -160,6 +160,46 @@ fn a_primary_key_makes_an_upsert_sink() {
     assert_says(&error, &["can only be appended to", "PRIMARY KEY"]);
 }
 
+#[test]
+fn two_topics_meet_in_their_windows() {
+    let bootstrap = Broker::shared().bootstrap();
+    clicks(&bootstrap, "two-clicks");
+    client::create_topic(&bootstrap, "two-prices", 3);
+    let prices = [
+        r#"{"who":"ann","price":5,"at":"2024-01-01 00:00:09"}"#,
+        r#"{"who":"bob","price":7,"at":"2024-01-01 00:00:10"}"#,
+    ];
+    client::produce(&bootstrap, "two-prices", 1, &prices);
+    let windows = |table: &str, time: &str, rest: &str| {
+        format!(
+            "(SELECT window_start, window_end, {rest} FROM TABLE(TUMBLE(TABLE {table}, DESCRIPTOR({time}), INTERVAL '10' SECOND)) GROUP BY window_start, window_end, {})",
+            &rest[..4].trim_end_matches(',')
+        )
+    };
+    let prices = "who STRING, price BIGINT, `at` TIMESTAMP(3), WATERMARK FOR `at` AS `at`";
+    let sql = source_sql("clicks", "two-clicks", CLICKS, "")
+        + &source_sql("prices", "two-prices", prices, "")
+        + &format!(
+            "SELECT c.window_start, name, n, p FROM {} c LEFT JOIN {} p ON c.window_start = p.window_start AND c.window_end = p.window_end AND name = who;",
+            windows("clicks", "ts", "name, SUM(n) AS n"),
+            windows("prices", "`at`", "who, SUM(price) AS p"),
+        );
+    for workers in [1, 4] {
+        let (_, printed) = run_with(&bootstrap, &sql, workers, Arc::default()).unwrap();
+        let mut rows: Vec<&str> = printed.lines().collect();
+        rows.sort_unstable();
+        assert_eq!(
+            rows,
+            [
+                r#"{"window_start":"2024-01-01 00:00:00","name":"ann","n":11,"p":5}"#,
+                r#"{"window_start":"2024-01-01 00:00:00","name":"bob","n":2,"p":null}"#,
+                r#"{"window_start":"2024-01-01 00:00:10","name":"ann","n":3,"p":null}"#,
+                r#"{"window_start":"2024-01-01 00:00:10","name":"bob","n":50,"p":7}"#,
+            ]
+        );
+    }
+}
+
 /// With 'key.format' and without EXCEPT_KEY each read ended in "a decoder delivered too few columns".
 #[test]
 fn a_key_that_the_value_holds_too_is_read_from_the_value() {

@@ -6,6 +6,7 @@ use super::window::{
 use super::{Cutter, Plan, streams_of};
 use crate::batches::only_true;
 use crate::error::{Error, Result};
+use crate::plan::elements::Elements;
 use crate::plan::errors::internal;
 use crate::plan::leaf::{Leaf, LeafKind};
 use crate::plan::lookup::Lookup;
@@ -22,6 +23,7 @@ use datafusion_physical_plan::ExecutionPlan;
 use datafusion_physical_plan::filter::FilterExec;
 use datafusion_physical_plan::joins::HashJoinExec;
 use datafusion_physical_plan::projection::ProjectionExec;
+use datafusion_physical_plan::unnest::UnnestExec;
 use std::sync::Arc;
 
 /// Row-wise stages over columns of the stream.
@@ -76,6 +78,14 @@ impl Cutter<'_> {
         }
         if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
             return self.join(join, windowed);
+        }
+        if let Some(unnest) = plan.downcast_ref::<UnnestExec>() {
+            let mut chain = self.chain(unnest.input(), windowed)?;
+            let elements = Elements::try_new(unnest)?;
+            chain.schema = unnest.schema();
+            chain.traits[elements.column()] = ColumnTrait::Plain;
+            chain.stages.push(Stage::Unnest(elements));
+            return Ok(chain);
         }
         Err(refused(plan, windowed))
     }
@@ -272,10 +282,6 @@ fn refused(plan: &Plan, windowed: bool) -> Error {
         "NestedLoopJoinExec" | "CrossJoinExec" => (
             "a join without an equality",
             "join on an equality of columns",
-        ),
-        "UnnestExec" => (
-            "UNNEST",
-            "read the elements by index, or write them as rows of their own",
         ),
         other => (other, "see the README for what works"),
     };
