@@ -1,7 +1,8 @@
 //! Golden files: `tests/slt/*.slt`, each run over every batch size and worker count.
 //!
 //! Statements beside SQL: `FEED t PARTITION n [AT ms]` followed by one record a line (`null` is
-//! a tombstone), `TICK` (processing-time trigger), `CLOCK 10 s` (time passes), `END`.
+//! a tombstone), `TICK` (processing-time trigger), `CLOCK 10 s` (time passes),
+//! `EXPIRE` (the time-to-live of groups), `END`.
 //! Queries beside SQL: `EMITTED q`, `LATE q`, `COUNTS` (late, bad, future).
 
 use crate::support::sim::{Commit, Matrix, Sim, matrix};
@@ -119,6 +120,7 @@ impl sqllogictest::DB for Driver {
                 sim.settle().map_err(failed)?;
                 sim.tick().map_err(failed)?;
             }
+            "EXPIRE" => self.sim()?.expire().map_err(failed)?,
             "CLOCK" => {
                 let time = windrow::options::parse_duration(&words[1..].join(" ")).unwrap();
                 let sim = self.sim()?;

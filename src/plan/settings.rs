@@ -34,6 +34,8 @@ pub struct Settings {
     pub checkpoint_interval: Option<Duration>,
     /// Address and key of S3.
     pub keys: Keys,
+    /// Groups without a window are dropped when they had no row for so long (twice that at most).
+    pub state_ttl: Option<Duration>,
     /// Newest checkpoints that are kept.
     pub checkpoints_retained: Option<usize>,
     /// Bytes of memory for state and what goes with it.
@@ -156,9 +158,8 @@ impl Settings {
             }
             _ if self.keys.set(key, value) => {}
             "table.exec.state.ttl" => {
-                self.notices.push(format!(
-                    "SET '{key}' has no effect yet: groups without a window are kept for ever"
-                ));
+                let ttl = parse_duration(value).ok_or_else(|| bad("a duration like '1 d'"))?;
+                self.state_ttl = Some(ttl).filter(|ttl| !ttl.is_zero());
             }
             _ => {
                 let hint = nearest(key, KEYS.iter().copied())

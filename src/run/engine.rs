@@ -199,6 +199,7 @@ impl<'a> Engine<'a> {
         let budget = self.memory / self.running.queries.len();
         let stats = self.running.stats.clone();
         let clock = self.options.clock.clone();
+        let ttl = self.settings.state_ttl;
         self.merges
             .push(self.guarded(format!("merge-{q}"), move || {
                 let mut merge = Merge::new(query, q, stats, trigger, &workers, sink, late)?;
@@ -207,7 +208,14 @@ impl<'a> Engine<'a> {
                 if let Some((number, shapes, from, state)) = restored {
                     merge.checkpointed(number, shapes, from, state)?;
                 }
-                run_merge(merge, &receiver, line.as_ref(), trigger, clock.as_ref())
+                run_merge(
+                    merge,
+                    &receiver,
+                    line.as_ref(),
+                    trigger,
+                    ttl,
+                    clock.as_ref(),
+                )
             })?);
         Ok(())
     }

@@ -90,8 +90,10 @@ pub(super) fn run_merge(
     receiver: &Receiver<Envelope>,
     line: Option<&Line>,
     trigger: Trigger,
+    ttl: Option<Duration>,
     clock: &dyn Clock,
 ) -> Result<QuerySummary> {
+    let mut next_look = ttl.map(|ttl| clock.now() + ttl);
     let interval = match trigger {
         Trigger::Every(interval) => Some(interval),
         Trigger::WindowClose | Trigger::AvailableNow => None,
@@ -117,6 +119,12 @@ pub(super) fn run_merge(
                     break;
                 }
             }
+        }
+        if let (Some(at), Some(ttl)) = (next_look, ttl)
+            && clock.now() >= at
+        {
+            merge.expire()?;
+            next_look = Some(clock.now() + ttl);
         }
         if let (Some(at), Some(interval)) = (next_tick, interval)
             && clock.now() >= at

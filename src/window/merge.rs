@@ -46,7 +46,7 @@ pub struct WindowMerge {
     /// Ends of windows that have data and are not final.
     pending: Ends,
     /// Ends of windows that changed since they were last evaluated.
-    changed: Ends,
+    pub(super) changed: Ends,
     /// The query's watermark: windows that end at or before it are final.
     pub(super) watermark: i64,
     /// Of sessions.

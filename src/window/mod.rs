@@ -14,6 +14,7 @@
 pub mod assign;
 pub mod distinct;
 mod ends;
+mod expire;
 pub mod keys;
 pub mod largest;
 pub mod merge;

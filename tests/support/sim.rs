@@ -373,6 +373,13 @@ impl Sim {
         self.settle()
     }
 
+    /// The time-to-live of groups has passed.
+    pub fn expire(&mut self) -> Result<()> {
+        self.settle()?;
+        let merges = self.machine.merges.iter_mut();
+        merges.map(|m| m.merge.expire()).collect()
+    }
+
     /// A tick of the processing-time trigger.
     pub fn tick_only(&mut self) -> Result<()> {
         for m in self
