@@ -3,7 +3,7 @@
 use super::sinks::{check_sink, to_sink};
 use super::{Pending, Script};
 use crate::error::{Error, Result, nearest};
-use crate::plan::cut::{self, Cut, StreamTable};
+use crate::plan::cut::{self, Cut, Plan, StreamTable};
 use crate::plan::errors::planning;
 use crate::plan::query::{Body, QueryPlan, QuerySink, StatelessPlan, WindowedPlan};
 use crate::plan::tokens::Tokens;
@@ -137,23 +137,16 @@ impl Script {
         sink: QuerySink,
     ) -> Result<()> {
         let name = self.unused(name);
-        let mut streams = self.streams_of(&plan, tokens)?;
         sessions::check(&plan)
             .map_err(|e| e.or_at(tokens.find_word("WHERE").unwrap_or(tokens.start())))?;
         let physical = self.session.physical(&plan, tokens)?;
         let schema = physical.schema();
         let at = tokens.start();
-        let read = cut::streams_of(&physical, &streams);
-        if !read.is_empty() {
-            // The optimiser needs no rows of the others.
-            let all = streams.into_iter().enumerate();
-            streams = all
-                .filter(|(i, _)| read.contains(i))
-                .map(|(_, s)| s)
-                .collect();
-        }
-        let cut = cut::cut(&physical, &streams).map_err(|e| e.or_at(at))?;
-        let (body, mode) = self.body(cut, tokens)?;
+        // What two streams cannot do, a stream and a file that is read whole may.
+        let (streams, body, mode) = match self.parts(&plan, &physical, tokens, true) {
+            Ok(parts) => parts,
+            Err(e) => self.parts(&plan, &physical, tokens, false).map_err(|_| e)?,
+        };
         check_sink(&sink, mode).map_err(|e| e.or_at(at))?;
         let windowed = matches!(&body, Body::Windowed(w) if w.assign() != Assign::Global);
         let sources = streams.iter().map(|s| self.source(&s.name, windowed));
@@ -172,6 +165,27 @@ impl Script {
         }
         self.queries.push(query);
         Ok(())
+    }
+
+    /// The streams that a query reads, and what happens to their rows.
+    fn parts(
+        &self,
+        plan: &LogicalPlan,
+        physical: &Plan,
+        tokens: &Tokens,
+        files: bool,
+    ) -> Result<(Vec<StreamTable>, Body, OutputMode)> {
+        let mut streams = self.streams_of(plan, tokens, files)?;
+        let read = cut::streams_of(physical, &streams);
+        if !read.is_empty() {
+            // The optimiser needs no rows of the others.
+            let all = streams.into_iter().enumerate();
+            let used = all.filter(|(i, _)| read.contains(i));
+            streams = used.map(|(_, stream)| stream).collect();
+        }
+        let cut = cut::cut(physical, &streams).map_err(|e| e.or_at(tokens.start()))?;
+        let (body, mode) = self.body(cut, tokens)?;
+        Ok((streams, body, mode))
     }
 
     fn body(&self, cut: Cut, tokens: &Tokens) -> Result<(Body, OutputMode)> {
@@ -227,8 +241,14 @@ impl Script {
         }
     }
 
-    /// The tables of the query that are read as streams.
-    fn streams_of(&self, plan: &LogicalPlan, tokens: &Tokens) -> Result<Vec<StreamTable>> {
+    /// The tables of the query that are read as streams; `files`: those in files, too, that some window
+    /// is over. Others are read once, and looked up in.
+    fn streams_of(
+        &self,
+        plan: &LogicalPlan,
+        tokens: &Tokens,
+        files: bool,
+    ) -> Result<Vec<StreamTable>> {
         let names = scanned(plan).map_err(|e| planning(e, tokens))?;
         let windowed = windowed(plan).map_err(|e| planning(e, tokens))?;
         let known: Vec<&TableDef> = names.iter().filter_map(|n| self.tables.get(n)).collect();
@@ -242,10 +262,9 @@ impl Script {
                 .or_at(tokens.find_word(&def.name).unwrap_or(tokens.start())));
             }
         }
-        // Files are read once and looked up in, but where a window is over them.
         let is_stream = |def: &TableDef| {
             def.connector() != "filesystem"
-                || def.watermark.is_some() && windowed.contains(&def.name)
+                || files && def.watermark.is_some() && windowed.contains(&def.name)
         };
         let mut streams: Vec<&TableDef> = known.iter().filter(|d| is_stream(d)).copied().collect();
         if streams.is_empty() {
