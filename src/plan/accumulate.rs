@@ -149,6 +149,16 @@ impl Aggregate for AggregateFactory {
         self.0.key_schema.fields().len()
     }
 
+    fn placed(&self) -> Arc<dyn Aggregate> {
+        let keys = self.0.key_schema.fields().iter().cloned();
+        let places = ["from_end", "pane"].map(|name| Field::new(name, DataType::Int64, false));
+        let keys: Vec<FieldRef> = keys.chain(places.map(Arc::new)).collect();
+        Arc::new(AggregateFactory(Arc::new(AggregateSpec {
+            key_schema: Arc::new(Schema::new(keys)),
+            ..(*self.0).clone()
+        })))
+    }
+
     fn numbered(&self) -> Result<Box<dyn Numbered>> {
         Ok(Box::new(NumberedAccumulators::new(&self.0)?))
     }

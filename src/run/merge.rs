@@ -6,6 +6,7 @@ mod emit;
 use super::QuerySummary;
 use super::stats::{QueryStats, Stats};
 use super::worker::Message;
+use crate::batches;
 use crate::error::{Error, Result};
 use crate::plan::{Body, QueryPlan, RunFinish, Trigger};
 use crate::sink::{OutputMode, Sink};
@@ -14,7 +15,7 @@ use crate::watermark::NONE;
 use crate::window::assign::NEVER;
 use crate::window::merge::WindowMerge;
 use crate::window::spill::SpillTo;
-use crate::window::{Aggregate, Assign, Segment};
+use crate::window::{Aggregate, Assign};
 use arrow::record_batch::RecordBatch;
 use cut::Cut;
 use std::sync::Arc;
@@ -202,7 +203,7 @@ impl Merge {
                 let Some(windows) = &mut self.windows else {
                     return Err(Error::bug("segments without windows"));
                 };
-                let bytes = segments.iter().map(Segment::bytes).sum();
+                let bytes = batches::held(segments.iter().map(|s| &s.batch));
                 for segment in segments {
                     let late = windows.merges[aggregate].absorb(segment)?;
                     self.job_stats.queries[self.index]

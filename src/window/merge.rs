@@ -4,12 +4,13 @@
 //! query's watermark reaches its end, or (output modes update and complete) at a trigger when
 //! one of its panes has changed.
 
+use super::assign::AHEAD;
 use super::ends::Ends;
 use super::largest::{too_large, window_text};
 use super::sessions::{Pace, in_order};
 use super::shared::Shared;
 use super::spill::{PARTS, SpillTo, divide};
-use super::stacks::{Panes, evaluate_all, merge_all};
+use super::stacks::{Panes, evaluate_all, merge_all, merge_into};
 use super::{Aggregate, Assign, HeldSegment, Segment, segment_id};
 use crate::batches;
 use crate::error::{Error, Result};
@@ -57,7 +58,7 @@ pub struct WindowMerge {
     part_max: usize,
 }
 
-/// A pane with more segments than this is compacted into one.
+/// When a pane has more segments of one kind than this, they become fewer.
 const SEGMENTS_MAX: usize = 8;
 
 impl WindowMerge {
@@ -123,10 +124,18 @@ impl WindowMerge {
         if let Some(shared) = &mut self.shared {
             shared.absorbed(&held);
         }
+        let alike_until = self.alike_until();
+        let came = kind(&held, alike_until);
         let segments = self.panes.entry(held.pane).or_default();
         segments.push(held);
-        if segments.len() > SEGMENTS_MAX {
-            compact(segments, self.aggregate.as_ref())?;
+        let [mut old, mut like_it] = [0, 0];
+        for held in segments.iter().filter(|held| held.spilled.is_none()) {
+            let kind = kind(held, alike_until);
+            old += usize::from(kind == alike_until);
+            like_it += usize::from(kind == came);
+        }
+        if old.max(like_it) > SEGMENTS_MAX {
+            compact(segments, alike_until, self.aggregate.as_ref())?;
             if self.assign.is_session() {
                 for held in segments {
                     held.batch = in_order(&held.batch)?;
@@ -134,6 +143,16 @@ impl WindowMerge {
             }
         }
         Ok(())
+    }
+
+    /// Segments that some final window takes are taken by all windows that are open: it does not
+    /// matter any more from which on.
+    fn alike_until(&self) -> i64 {
+        if self.assign.is_session() {
+            return AHEAD;
+        }
+        let shared = self.shared.as_ref().map_or(i64::MAX, Shared::alike_until);
+        shared.min(self.watermark)
     }
 
     /// All segments that an open window still needs, for a checkpoint.
@@ -272,12 +291,13 @@ impl WindowMerge {
     /// Ends a trigger: nothing counts as changed any more.
     pub fn settle(&mut self) -> Result<()> {
         self.changed = Ends::new(&self.assign);
+        let alike_until = self.alike_until();
         for segments in self.panes.values_mut() {
             for held in segments.iter_mut() {
                 held.fresh = false;
             }
             if segments.len() > 1 {
-                compact(segments, self.aggregate.as_ref())?;
+                compact(segments, alike_until, self.aggregate.as_ref())?;
             }
         }
         Ok(())
@@ -366,36 +386,37 @@ fn merge_batches(
     let mut store = aggregate.store()?;
     if parts[0].num_columns() == aggregate.keys() {
         // Keys alone (DISTINCT): those that were there before have not changed.
-        for batch in others {
-            store.merge(batch)?;
-        }
+        merge_into(store.as_mut(), others)?;
         let known = store.groups();
-        for batch in fresh {
-            store.merge(batch)?;
-        }
+        merge_into(store.as_mut(), fresh)?;
         let all = store.evaluate()?;
         return Ok(Some(all.slice(known, all.num_rows() - known)));
     }
-    for batch in fresh {
-        store.merge(batch)?;
-    }
+    merge_into(store.as_mut(), fresh)?;
     // (Without keys there is a group from the start.)
     let changed = if fresh.is_empty() { 0 } else { store.groups() };
-    for batch in others {
-        store.merge(batch)?;
-    }
+    merge_into(store.as_mut(), others)?;
     Ok(Some(store.evaluate()?.slice(0, changed)))
+}
+
+/// Segments of a pane with the same are taken by the same windows, of those that are open.
+fn kind(held: &HeldSegment, alike_until: i64) -> i64 {
+    held.from_end.max(alike_until)
 }
 
 /// Merges segments of one pane that the same windows take and that changed alike: the small ones,
 /// so that a large one is written again (also into checkpoints) only when as much has come since.
 /// Sizes then double from one segment to the next, so there are few.
-fn compact(segments: &mut Vec<HeldSegment>, aggregate: &dyn Aggregate) -> Result<()> {
+fn compact(
+    segments: &mut Vec<HeldSegment>,
+    alike_until: i64,
+    aggregate: &dyn Aggregate,
+) -> Result<()> {
     let mut alike: BTreeMap<(i64, bool), Vec<HeldSegment>> = BTreeMap::new();
     // Spilled ones stay where they are: reading them back is what their budget forbids.
     for held in segments.extract_if(.., |held| held.spilled.is_none()) {
-        let kind = alike.entry((held.from_end, held.fresh)).or_default();
-        kind.push(held);
+        let kind = (kind(&held, alike_until), held.fresh);
+        alike.entry(kind).or_default().push(held);
     }
     for mut kind in alike.into_values() {
         // Largest first; among equals in the order in which they came.

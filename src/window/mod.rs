@@ -12,6 +12,7 @@
 //! *sealed*: its keys and state columns become one immutable batch, and a fresh store goes on.
 
 pub mod assign;
+mod behind;
 pub mod distinct;
 mod ends;
 mod expire;
@@ -28,7 +29,7 @@ mod tests;
 
 pub use assign::Assign;
 
-use crate::batches::{self, with_rows};
+use crate::batches::with_rows;
 use crate::error::Result;
 use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
 use arrow::compute;
@@ -100,19 +101,15 @@ pub trait Store: Send {
     fn bytes(&self) -> usize;
 }
 
-impl Segment {
-    /// Bytes in memory.
-    pub fn bytes(&self) -> usize {
-        batches::held([&self.batch])
-    }
-}
-
 /// Makes stores of one aggregation.
 pub trait Aggregate: Send + Sync {
     fn store(&self) -> Result<Box<dyn Store>>;
 
     /// Number of group keys.
     fn keys(&self) -> usize;
+
+    /// The same with two more keys behind its own, whole numbers.
+    fn placed(&self) -> Arc<dyn Aggregate>;
 
     /// Its distinct counts, if windows that overlap are better counted apart from the rest.
     fn distinct(&self) -> Option<distinct::Distinct> {

@@ -71,6 +71,12 @@ impl Shared {
         self.end = i64::MIN;
     }
 
+    /// Segments that windows up to this end or an earlier one take are alike for later ones.
+    pub fn alike_until(&self) -> i64 {
+        let stacks = self.stacks.as_ref();
+        stacks.map_or(i64::MAX, TwoStacks::alike_until)
+    }
+
     /// The segments that windows up to `end` take and those shown did not, as `(from_end, pane)`.
     fn unseen(&self, end: i64) -> impl Iterator<Item = &(i64, i64)> {
         let from = (self.end.saturating_add(1), i64::MIN);

@@ -23,9 +23,11 @@
 //! costs one for each pane. Either way older panes come before newer ones, for aggregates that can
 //! tell; only a straggler may come after panes newer than its own.
 
-use super::{Aggregate, Assign, HeldSegment};
+use super::{Aggregate, Assign, HeldSegment, Store};
 use crate::batches;
 use crate::error::Result;
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
 
@@ -38,10 +40,33 @@ const SLIDES_MIN: i64 = 20;
 /// The same for the steps of cumulating windows: their back costs one more merge of what is new.
 const STEPS_MIN: i64 = 4;
 
+/// Segments with fewer rows, and values in lists, cost more by their number than to be copied.
+const SMALL: usize = 256;
+
+/// So many small ones are joined at most.
+const JOINED_MAX: usize = 1024;
+
 struct Suffix {
     start: i64,
     /// `None`: no data from `start` to `mid`.
     batch: Option<RecordBatch>,
+}
+
+/// Segments that entered with one window and are in no suffix, small ones as one batch (which may have
+/// a group more than once): of rows that come out of order there is one in each of many panes.
+struct Stragglers {
+    /// Of each row, oldest first.
+    panes: Vec<i64>,
+    batch: RecordBatch,
+}
+
+impl Stragglers {
+    /// Drops the panes before `start`.
+    fn leave(&mut self, start: i64) {
+        let gone = self.panes.partition_point(|pane| *pane < start);
+        self.panes.drain(..gone);
+        self.batch = self.batch.slice(gone, self.panes.len());
+    }
 }
 
 pub(super) struct TwoStacks {
@@ -51,8 +76,7 @@ pub(super) struct TwoStacks {
     mid: i64,
     /// Newest start first: the last is the one in use.
     front: Vec<Suffix>,
-    /// With their panes.
-    stragglers: Vec<(i64, RecordBatch)>,
+    stragglers: Vec<Stragglers>,
     back: Option<RecordBatch>,
     /// Segments of the back that are not merged into it yet; at most as many rows as it has.
     recent: Vec<RecordBatch>,
@@ -99,37 +123,49 @@ impl TwoStacks {
     ) -> Result<Option<RecordBatch>> {
         let start = self.assign.start_of(end);
         if self.assign.share_starts() {
-            self.cumulate(start, end, panes, new);
+            self.cumulate(start, end, panes, new, aggregate)?;
         } else if start >= self.mid || self.straggler_rows > self.flip_rows {
             self.flip(end);
             self.flip_rows = self.extend_front(start, panes, aggregate)?;
         } else {
-            self.enter(start, new);
+            self.enter(start, new, aggregate)?;
             self.front
                 .truncate(self.front.partition_point(|s| s.start >= start));
             self.extend_front(start, panes, aggregate)?;
         }
         self.grow_back(aggregate)?;
-        self.straggler_rows += rows(self.stragglers.iter().map(|(_, b)| b));
+        let stragglers = self.stragglers.iter().map(|s| &s.batch);
+        self.straggler_rows += rows(stragglers.clone());
         let front = self.front.last().and_then(|s| s.batch.as_ref());
         let parts = front
             .into_iter()
-            .chain(self.stragglers.iter().map(|(_, b)| b))
+            .chain(stragglers)
             .chain(&self.back)
             .chain(&self.recent);
-        evaluate_all(&parts.collect::<Vec<_>>(), aggregate)
+        let parts: Vec<&RecordBatch> = parts.collect();
+        match self.stragglers.is_empty() {
+            true => evaluate_all(&parts, aggregate),
+            // They may have a group more than once, also where they are all there is.
+            false => evaluate_merged(&parts, aggregate).map(Some),
+        }
     }
 
     /// The back from `start` on, where all windows begin that end up to the next start.
-    fn cumulate(&mut self, start: i64, end: i64, panes: &Panes, new: &[&HeldSegment]) {
+    fn cumulate(
+        &mut self,
+        start: i64,
+        end: i64,
+        panes: &Panes,
+        new: &[&HeldSegment],
+        aggregate: &dyn Aggregate,
+    ) -> Result<()> {
         if start == self.mid {
-            self.enter(start, new);
-        } else {
-            self.flip(start);
-            let held = panes.range(start..end).flat_map(|(_, held)| held);
-            let taken = held.filter(|h| h.from_end <= end);
-            self.recent.extend(taken.map(|h| h.batch.clone()));
+            return self.enter(start, new, aggregate);
         }
+        self.flip(start);
+        let held = panes.range(start..end).flat_map(|(_, held)| held);
+        let taken: Vec<_> = held.filter(|h| h.from_end <= end).collect();
+        self.enter(start, &taken, aggregate)
     }
 
     /// Empties both stacks; the front may then be filled with what is before `mid`.
@@ -143,15 +179,26 @@ impl TwoStacks {
     }
 
     /// Takes the segments that this window takes and those before did not.
-    fn enter(&mut self, start: i64, new: &[&HeldSegment]) {
-        self.stragglers.retain(|(pane, _)| *pane >= start);
-        for held in new {
-            match held.pane >= self.mid {
-                true => self.recent.push(held.batch.clone()),
-                false => self.stragglers.push((held.pane, held.batch.clone())),
-            }
+    fn enter(&mut self, start: i64, new: &[&HeldSegment], aggregate: &dyn Aggregate) -> Result<()> {
+        self.stragglers.iter_mut().for_each(|s| s.leave(start));
+        self.stragglers.retain(|s| !s.panes.is_empty());
+        let (mut stragglers, recent): (Vec<&HeldSegment>, Vec<_>) =
+            new.iter().partition(|held| held.pane < self.mid);
+        stragglers.sort_by_key(|held| held.pane);
+        let panes = stragglers.iter();
+        let mut panes =
+            panes.flat_map(|held| std::iter::repeat_n(held.pane, held.batch.num_rows()));
+        let batches: Vec<&RecordBatch> = stragglers.iter().map(|held| &held.batch).collect();
+        for run in runs(&batches) {
+            let batch = concat(run)?;
+            let panes = panes.by_ref().take(batch.num_rows()).collect();
+            self.stragglers.push(Stragglers { panes, batch });
         }
-        self.stragglers.sort_by_key(|(pane, _)| *pane);
+        let recent: Vec<&RecordBatch> = recent.iter().map(|held| &held.batch).collect();
+        for run in runs(&recent) {
+            self.recent.extend(merge_all(run, aggregate)?);
+        }
+        Ok(())
     }
 
     /// Adds suffixes until there is one that begins at `start`. Returns the rows merged.
@@ -199,15 +246,55 @@ impl TwoStacks {
         Ok(())
     }
 
+    /// Segments that windows up to this end or an earlier one take are alike for later ones: all of
+    /// them are in what is held, or none.
+    pub fn alike_until(&self) -> i64 {
+        match self.mid {
+            // Nothing is held that would tell them apart.
+            i64::MIN => i64::MAX,
+            _ if self.assign.share_starts() => i64::MAX,
+            mid => mid,
+        }
+    }
+
     /// Memory held beside the panes, in bytes.
     pub fn bytes(&self) -> usize {
         let front = self.front.iter().filter_map(|s| s.batch.as_ref());
-        batches::held(front.chain(&self.back))
+        let stragglers = self.stragglers.iter().map(|s| &s.batch);
+        batches::held(
+            front
+                .chain(stragglers)
+                .chain(&self.back)
+                .chain(&self.recent),
+        )
     }
 }
 
 fn rows<'a>(batches: impl IntoIterator<Item = &'a RecordBatch>) -> usize {
     batches.into_iter().map(RecordBatch::num_rows).sum()
+}
+
+/// Segments in their order, small ones together.
+fn runs<'a, 'b>(parts: &'a [&'b RecordBatch]) -> impl Iterator<Item = &'a [&'b RecordBatch]> {
+    let values = |column: &ArrayRef| match column.as_list_opt::<i32>() {
+        Some(lists) => lists.values().len(),
+        None => column.len(),
+    };
+    let is_small = move |part: &RecordBatch| part.columns().iter().all(|c| values(c) < SMALL);
+    let runs = parts.chunk_by(move |a, b| is_small(a) && is_small(b));
+    runs.flat_map(|run| run.chunks(JOINED_MAX))
+}
+
+fn concat(run: &[&RecordBatch]) -> Result<RecordBatch> {
+    match run {
+        [one] => Ok((*one).clone()),
+        _ => Ok(concat_batches(&run[0].schema(), run.iter().copied())?),
+    }
+}
+
+/// Adds segments to a store.
+pub(super) fn merge_into(store: &mut dyn Store, parts: &[&RecordBatch]) -> Result<()> {
+    runs(parts).try_for_each(|run| store.merge(&concat(run)?))
 }
 
 /// The merge of some segments as one; `None` for none.
@@ -219,9 +306,7 @@ pub(super) fn merge_all(
         return Ok(parts.first().copied().cloned());
     }
     let mut store = aggregate.store()?;
-    for part in parts {
-        store.merge(part)?;
-    }
+    merge_into(store.as_mut(), parts)?;
     store.seal().map(Some)
 }
 
@@ -234,12 +319,14 @@ pub(super) fn evaluate_all(
     if parts.is_empty() {
         return Ok(None);
     }
-    let mut store = aggregate.store()?;
     if let [part] = parts {
-        return store.evaluate_one(part).map(Some);
+        return aggregate.store()?.evaluate_one(part).map(Some);
     }
-    for part in parts {
-        store.merge(part)?;
-    }
-    store.evaluate().map(Some)
+    evaluate_merged(parts, aggregate).map(Some)
+}
+
+fn evaluate_merged(parts: &[&RecordBatch], aggregate: &dyn Aggregate) -> Result<RecordBatch> {
+    let mut store = aggregate.store()?;
+    merge_into(store.as_mut(), parts)?;
+    store.evaluate()
 }

@@ -8,15 +8,17 @@
 //! partition and others that have not. So a store is named by `(from_end, pane)`: only windows
 //! that end at `from_end` or later take it. For a row, `from_end` is the end of the first of its
 //! windows that is still open for its partition. Thus the outcome depends on each partition's
-//! log alone, not on batches, workers, or the interleaving of partitions.
+//! log alone, not on batches, workers, or the interleaving of partitions. (Where that is not the
+//! first of its pane's windows, rows of many such stores share one: see [`super::behind`].)
 //!
 //! A store is shipped when the worker's watermark (the smallest of its partitions) reaches its
 //! `from_end`: no later row of any of its partitions can have that name again. (Sessions are told
 //! apart by their keys, not by panes: see [`super::sessions`].) Each row is
-//! touched once, each store sealed once; the number of stores is at most (panes of one window
-//! plus the span of disorder) times the windows a pane is in.
+//! touched once, each store sealed once; there is at most one for each pane of a window and of
+//! the span of disorder, and the one of rows behind.
 
 use super::assign::AHEAD;
+use super::behind::{Behind, Places};
 use super::{Aggregate, Assign, Input, Segment, Store};
 use crate::error::Result;
 use crate::watermark::Before;
@@ -33,14 +35,16 @@ struct Open {
 pub struct WindowTable {
     assign: Assign,
     aggregate: Arc<dyn Aggregate>,
-    /// By `(from_end, pane)`.
+    /// By `(from_end, pane)`, those that all windows of their panes take (and of sessions, rows ahead).
     open: BTreeMap<(i64, i64), Open>,
+    behind: Behind,
 }
 
 impl WindowTable {
     pub fn new(assign: Assign, aggregate: Arc<dyn Aggregate>) -> Self {
         Self {
             assign,
+            behind: Behind::new(aggregate.as_ref()),
             aggregate,
             open: BTreeMap::new(),
         }
@@ -102,15 +106,18 @@ impl WindowTable {
             Before::AtMost { .. } => None,
             Before::Each(each) => Some(each.as_slice()),
         };
-        let (shares, late) = share(&self.assign, times, each, floor);
-        for (name, rows) in shares {
-            if rows.len() == input.rows {
+        let shares = share(&self.assign, times, each, floor);
+        for of_pane in shares.panes.into_iter().filter(|p| !p.rows.is_empty()) {
+            let name = (of_pane.from_end, of_pane.pane);
+            if of_pane.rows.len() == input.rows {
                 self.add(name, input)?;
             } else {
-                self.add(name, &input.take(&UInt32Array::from(rows))?)?;
+                let rows = UInt32Array::from(of_pane.rows);
+                self.add(name, &input.take(&rows)?)?;
             }
         }
-        Ok(late)
+        self.behind.add(input, shares.behind)?;
+        Ok(shares.late)
     }
 
     fn add(&mut self, name: (i64, i64), input: &Input) -> Result<()> {
@@ -132,7 +139,7 @@ impl WindowTable {
         let due = (..=(closing, i64::MAX), |name: &(i64, i64), _: &mut Open| {
             name.1 <= closing
         });
-        let mut segments = Vec::new();
+        let mut segments = self.behind.ship(closing)?;
         for ((from_end, pane), mut open) in self.open.extract_if(due.0, due.1) {
             segments.push(Segment {
                 pane,
@@ -146,22 +153,28 @@ impl WindowTable {
 
     /// Number of open stores.
     pub fn stores(&self) -> usize {
-        self.open.len()
+        self.open.len() + usize::from(self.behind.groups() > 0)
     }
 
     /// Groups over all open stores.
     pub fn groups(&self) -> usize {
-        self.open.values().map(|o| o.store.groups()).sum()
+        let open: usize = self.open.values().map(|o| o.store.groups()).sum();
+        open + self.behind.groups()
     }
 
     /// Memory held by the open stores, in bytes.
     pub fn bytes(&self) -> usize {
-        self.open.values().map(|o| o.store.bytes()).sum()
+        let open: usize = self.open.values().map(|o| o.store.bytes()).sum();
+        open + self.behind.bytes()
     }
 }
 
-/// The rows that go into each store, and the late rows, as indices.
-type Shared = (BTreeMap<(i64, i64), Vec<u32>>, Vec<u32>);
+/// Which rows go where, as indices.
+struct Shares {
+    panes: Vec<PaneRows>,
+    behind: Places,
+    late: Vec<u32>,
+}
 
 /// Rows of one pane that all its windows take, `from_end` on.
 struct PaneRows {
@@ -172,9 +185,9 @@ struct PaneRows {
 
 /// Rows mostly are in the pane of the row before them, or around the border of two: those two are
 /// tried first. Without watermarks `before` each row, only `floor` can make rows late.
-fn share(assign: &Assign, times: &[i64], before: Option<&[i64]>, floor: i64) -> Shared {
+fn share(assign: &Assign, times: &[i64], before: Option<&[i64]>, floor: i64) -> Shares {
     let width = assign.pane_size().unsigned_abs();
-    let (mut shares, mut late) = (BTreeMap::<_, Vec<u32>>::new(), Vec::new());
+    let (mut behind, mut late) = (Places::default(), Vec::new());
     let mut panes: Vec<PaneRows> = Vec::new();
     let mut by_pane = BTreeMap::new();
     let (mut last, mut other) = (0, 0);
@@ -211,12 +224,13 @@ fn share(assign: &Assign, times: &[i64], before: Option<&[i64]>, floor: i64) -> 
         };
         match place {
             Some(end) if end == *from_end => rows.push(row as u32),
-            Some(end) => shares.entry((end, *pane)).or_default().push(row as u32),
+            Some(end) => behind.push(row as u32, end, *pane),
             None => late.push(row as u32),
         }
     }
-    for p in panes.into_iter().filter(|p| !p.rows.is_empty()) {
-        shares.insert((p.from_end, p.pane), p.rows);
+    Shares {
+        panes,
+        behind,
+        late,
     }
-    (shares, late)
 }

@@ -13,11 +13,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Joins texts in the order in which they are merged, and counts merged rows; and, of each group's
-/// text, the distinct [`values`].
+/// Joins texts in the order in which they are merged, and counts merged rows, and how often some are;
+/// and, of each group's text, the distinct [`values`].
 #[derive(Clone, Default)]
 struct Join {
     merged: Arc<AtomicUsize>,
+    merges: Arc<AtomicUsize>,
     without_distinct: bool,
 }
 
@@ -66,6 +67,10 @@ impl Aggregate for Join {
         1
     }
 
+    fn placed(&self) -> Arc<dyn Aggregate> {
+        unreachable!("the merge takes segments")
+    }
+
     fn numbered(&self) -> Result<Box<dyn Numbered>> {
         unreachable!("no windows here are sessions")
     }
@@ -111,6 +116,7 @@ impl Store for Joined {
 
     fn merge(&mut self, segment: &RecordBatch) -> Result<()> {
         self.1.merged.fetch_add(segment.num_rows(), Relaxed);
+        self.1.merges.fetch_add(1, Relaxed);
         for (key, text) in rows_of(segment) {
             match self.0.iter_mut().find(|(k, _)| *k == key) {
                 Some((_, joined)) => joined.push_str(&text),
@@ -135,6 +141,15 @@ impl Store for Joined {
         };
         let counts = Int64Array::from_iter_values(rows.iter().map(count));
         Ok(batch_of(&rows, Arc::new(counts)))
+    }
+
+    /// As the store of a query does it, which takes it that each group is there once.
+    fn evaluate_one(&mut self, segment: &RecordBatch) -> Result<RecordBatch> {
+        let rows = rows_of(segment);
+        let keys: BTreeSet<i64> = rows.iter().map(|(key, _)| *key).collect();
+        assert_eq!(keys.len(), rows.len(), "{rows:?}");
+        self.merge(segment)?;
+        self.evaluate()
     }
 
     fn groups(&self) -> usize {
@@ -422,6 +437,58 @@ proptest! {
     ) {
         Pair::new(assign).run(steps);
     }
+}
+
+proptest! {
+    /// Panes with more segments than are kept, from many ends on: those that all open windows take
+    /// are merged, whichever that was.
+    #[test]
+    fn segments_of_many_ends_in_few_panes_are_merged(
+        slides in 1i64..40,
+        cumulate in any::<bool>(),
+        early in any::<bool>(),
+        steps in prop::collection::vec((0i64..12, 0usize..9, 0i64..3, 0u8..12), 100..300),
+    ) {
+        let assign = match cumulate {
+            true => Assign::cumulating(2 * slides, 2, 1),
+            false => Assign::fixed(2 * slides, 2, 1),
+        };
+        let steps = steps.into_iter().map(|(back, skip, key, kind)| match kind {
+            0 | 1 => Step::Advance { by: 1 + key },
+            2 if early => Step::ShowOne { number: skip },
+            3 if early => Step::ShowChanged,
+            _ => Step::Segment { back, skip, keys: BTreeSet::from([key]) },
+        });
+        Pair::new(assign.unwrap()).run(steps.collect());
+    }
+}
+
+/// Of rows that come out of order by many slides each window takes a small segment of each of many
+/// panes. Each was merged by itself into each window, and looked at whenever its pane had another.
+#[test]
+fn small_segments_are_not_merged_one_by_one() {
+    let slides = 200;
+    let join = Join::default();
+    let assign = Assign::fixed(slides, 1, 0).unwrap();
+    let mut merge = WindowMerge::new(assign, Arc::new(join.clone()));
+    let mut segments = 0;
+    for end in slides..3 * slides {
+        for pane in end - slides / 2..end {
+            let rows = [(pane % 3, String::new())];
+            let segment = Segment {
+                pane,
+                from_end: end,
+                rows: 1,
+                batch: sealed(&rows, false),
+            };
+            merge.absorb(segment).unwrap();
+            segments += 1;
+        }
+        merge.evaluate(end, Scope::All).unwrap();
+        merge.finalise(end);
+    }
+    let merges = join.merges.load(Relaxed) as f64 / f64::from(segments);
+    assert!(merges < 1.0, "{merges} merges per segment");
 }
 
 /// A window with spilled segments is not merged by the stacks. Those never learned of the segments

@@ -40,7 +40,7 @@ impl Message {
     /// Memory held, for the queue's bound.
     pub fn bytes(&self) -> usize {
         match self {
-            Message::Segments { segments, .. } => segments.iter().map(Segment::bytes).sum(),
+            Message::Segments { segments, .. } => batches::held(segments.iter().map(|s| &s.batch)),
             Message::Rows(batch) | Message::Late(batch) => batches::held([batch]),
             _ => 64,
         }
