@@ -5,12 +5,14 @@
 //! kernel as a whole, so values and errors are always Arrow's. But for one thing: as a whole number
 //! `12.7` is 12, as in Flink and Spark; Arrow takes it for none.
 
+use super::errors::internal;
+use crate::error::Result as CrateResult;
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, StringViewArray};
 use arrow::compute::CastOptions;
 use arrow::datatypes::{DataType, FieldRef, Float64Type, Int32Type, Int64Type, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion_common::format::DEFAULT_FORMAT_OPTIONS;
-use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Result, internal_err};
 use datafusion_expr::ColumnarValue;
 use datafusion_physical_expr::PhysicalExpr;
@@ -73,6 +75,75 @@ impl QuickCast {
             },
         }
     }
+
+    fn cast(
+        &self,
+        mut value: ColumnarValue,
+        options: &CastOptions<'static>,
+    ) -> Result<ColumnarValue> {
+        if let ColumnarValue::Array(array) = &value
+            && let Some(texts) = array.as_string_view_opt()
+        {
+            if let Some(numbers) = numbers(texts, self.target()) {
+                return Ok(ColumnarValue::Array(numbers));
+            }
+            if self.target().is_integer() {
+                value = ColumnarValue::Array(without_fractions(texts));
+            }
+        }
+        value.cast_to(self.target(), Some(options))
+    }
+}
+
+/// The rows that some cast in these expressions cannot take, in ascending order. (Not those of a
+/// cast whose own input fails.)
+pub(super) fn refused(
+    exprs: &[&Arc<dyn PhysicalExpr>],
+    batch: &RecordBatch,
+) -> CrateResult<Vec<usize>> {
+    let mut is_refused = vec![false; batch.num_rows()];
+    for expr in exprs {
+        let looked_at = expr.apply(|expr| {
+            if let Some((value, Ok(tried))) = tried(expr, batch) {
+                let tried = tried.into_array(batch.num_rows())?;
+                for (row, is_refused) in is_refused.iter_mut().enumerate() {
+                    *is_refused |= tried.is_null(row) && value.is_valid(row);
+                }
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        looked_at.map_err(internal)?;
+    }
+    let rows = is_refused.into_iter().enumerate();
+    Ok(rows
+        .filter_map(|(row, is_refused)| is_refused.then_some(row))
+        .collect())
+}
+
+/// The input of an expression that is a cast, and what TRY_CAST makes of it.
+fn tried(
+    expr: &Arc<dyn PhysicalExpr>,
+    batch: &RecordBatch,
+) -> Option<(ArrayRef, Result<ColumnarValue>)> {
+    let quick = expr.downcast_ref::<QuickCast>();
+    let cast = match quick {
+        Some(QuickCast::Cast(cast)) => cast,
+        Some(QuickCast::Try(_)) => return None,
+        None => expr.downcast_ref::<CastExpr>()?,
+    };
+    let ColumnarValue::Array(value) = cast.expr().evaluate(batch).ok()? else {
+        return None;
+    };
+    let options = CastOptions {
+        safe: true,
+        ..cast.cast_options().clone()
+    };
+    let input = ColumnarValue::Array(value.clone());
+    let tried = match quick {
+        Some(quick) => quick.cast(input, &options),
+        None => input.cast_to(cast.cast_type(), Some(&options)),
+    };
+    Some((value, tried))
 }
 
 impl fmt::Display for QuickCast {
@@ -95,18 +166,7 @@ impl PhysicalExpr for QuickCast {
     }
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
-        let mut value = self.slow().children()[0].evaluate(batch)?;
-        if let ColumnarValue::Array(array) = &value
-            && let Some(texts) = array.as_string_view_opt()
-        {
-            if let Some(numbers) = numbers(texts, self.target()) {
-                return Ok(ColumnarValue::Array(numbers));
-            }
-            if self.target().is_integer() {
-                value = ColumnarValue::Array(without_fractions(texts));
-            }
-        }
-        value.cast_to(self.target(), Some(&self.options()))
+        self.cast(self.slow().children()[0].evaluate(batch)?, &self.options())
     }
 
     fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {

@@ -14,6 +14,7 @@ pub mod explain;
 mod finish;
 mod first;
 mod functions;
+mod isolate;
 mod lateral;
 mod leaf;
 mod lookup;
@@ -35,10 +36,11 @@ mod sums;
 mod tokens;
 mod windows;
 
+pub use isolate::{Failed, run_isolating};
 pub use query::{
     Body, Computed, QueryPlan, QuerySink, RunFinish, SourcePlan, StatelessPlan, WindowedPlan,
 };
 pub use script::{Job, plan_script};
 pub use settings::{Settings, Trigger, parse_memory, parse_output_mode, parse_trigger};
 pub use shape::shapes;
-pub use stages::{Prepared, run_isolating};
+pub use stages::Prepared;

@@ -2,6 +2,7 @@
 
 use super::cut::{AggregatePlan, Chain, Plan};
 use super::finish::{Finish, Load, fill_tables, in_order, leaf_batch, run_once, session_batch};
+use super::isolate::{Failed, blame};
 use super::leaf::Leaf;
 use super::stages::{Flow, Prepared, Stage, quicken_stages, run_stages};
 use crate::batches::with_rows;
@@ -54,6 +55,11 @@ impl Computed {
             return Ok(array);
         }
         compute::cast(&array, &self.data_type).map_err(|e| Error::Data(e.to_string()))
+    }
+
+    /// Rows on which it is known to fail.
+    pub fn blame(&self, batch: &RecordBatch) -> Result<Failed> {
+        blame(&[], [&self.expr], batch)
     }
 }
 
@@ -131,6 +137,11 @@ impl StatelessPlan {
             flow.batch
         })
     }
+
+    /// Rows on which it is known to fail.
+    pub fn blame(&self, batch: &RecordBatch) -> Result<Failed> {
+        blame(&self.chain.stages, [], &scanned(batch, &self.scan)?)
+    }
 }
 
 /// One or more aggregates over the same windows, and a plan over their closed windows.
@@ -183,6 +194,13 @@ impl WindowedPlan {
             &scanned(batch, &self.scans[aggregate])?,
             track_origin,
         )
+    }
+
+    /// Rows on which [`WindowedPlan::prepare`] is known to fail.
+    pub fn blame(&self, aggregate: usize, batch: &RecordBatch) -> Result<Failed> {
+        let plan = &self.aggregates[aggregate];
+        let batch = scanned(batch, &self.scans[aggregate])?;
+        blame(&plan.chain.stages, plan.input.exprs(), &batch)
     }
 }
 

@@ -39,8 +39,34 @@ pub struct Flow {
     pub origin: Option<UInt32Array>,
 }
 
+impl Flow {
+    /// All rows, which are known from now on.
+    pub fn tracked(batch: &RecordBatch) -> Self {
+        let rows = 0..batch.num_rows() as u32;
+        Self {
+            batch: batch.clone(),
+            origin: Some(UInt32Array::from_iter_values(rows)),
+        }
+    }
+
+    /// The index in the batch that came in.
+    pub fn origin_of(&self, row: usize) -> u32 {
+        let origin = self.origin.as_ref();
+        origin.map_or(row as u32, |origin| origin.value(row))
+    }
+}
+
 impl Stage {
-    fn run(&self, flow: Flow) -> Result<Flow> {
+    /// What is evaluated for each row.
+    pub(super) fn exprs(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        match self {
+            Stage::Filter { predicate, .. } => vec![predicate],
+            Stage::Project { exprs, .. } => exprs.iter().collect(),
+            Stage::Lookup(_) | Stage::Unnest(_) => Vec::new(),
+        }
+    }
+
+    pub(super) fn run(&self, flow: Flow) -> Result<Flow> {
         let Flow { batch, origin } = flow;
         match self {
             Stage::Filter {
@@ -83,10 +109,12 @@ impl Stage {
 
 /// Runs all stages.
 pub fn run_stages(stages: &[Stage], batch: &RecordBatch, track_origin: bool) -> Result<Flow> {
-    let origin = track_origin.then(|| UInt32Array::from_iter_values(0..batch.num_rows() as u32));
-    let mut flow = Flow {
-        batch: batch.clone(),
-        origin,
+    let mut flow = match track_origin {
+        true => Flow::tracked(batch),
+        false => Flow {
+            batch: batch.clone(),
+            origin: None,
+        },
     };
     for stage in stages {
         if flow.batch.num_rows() == 0 {
@@ -154,6 +182,14 @@ impl AggregateInput {
         )
     }
 
+    /// Everything that is evaluated, in the order in which [`AggregateInput::prepare`] does.
+    pub(super) fn exprs(&self) -> impl Iterator<Item = &Arc<dyn PhysicalExpr>> {
+        let args = self.args.iter().flatten();
+        let keys_and_args = self.keys.iter().chain(args);
+        let filters = self.filters.iter().flatten();
+        self.time.iter().chain(keys_and_args).chain(filters)
+    }
+
     pub fn prepare(
         &self,
         stages: &[Stage],
@@ -216,32 +252,4 @@ fn boolean(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<BooleanA
         .as_boolean_opt()
         .cloned()
         .ok_or_else(|| Error::bug("a FILTER that is not boolean"))
-}
-
-/// Runs `step` over the batch. When an expression fails (a CAST of a text that is no number),
-/// halves the batch until the failing rows stand alone, so that one bad row costs only itself.
-/// `step` gets a slice and the index of its first row; failing rows are reported to `bad`.
-pub fn run_isolating(
-    batch: &RecordBatch,
-    first: u32,
-    step: &mut dyn FnMut(&RecordBatch, u32) -> Result<()>,
-    bad: &mut dyn FnMut(u32, String) -> Result<()>,
-) -> Result<()> {
-    match step(batch, first) {
-        Err(Error::Data(reason)) => {
-            let rows = batch.num_rows();
-            if rows <= 1 {
-                return bad(first, reason);
-            }
-            let half = rows / 2;
-            run_isolating(&batch.slice(0, half), first, step, bad)?;
-            run_isolating(
-                &batch.slice(half, rows - half),
-                first + half as u32,
-                step,
-                bad,
-            )
-        }
-        other => other,
-    }
 }

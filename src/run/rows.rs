@@ -3,7 +3,7 @@
 use crate::batches::with_rows;
 use crate::decode::{self, Bad, Decode, Decoded};
 use crate::error::{Error, Result};
-use crate::plan::{SourcePlan, run_isolating};
+use crate::plan::{Computed, Failed, SourcePlan, run_isolating};
 use crate::run::sinks;
 use crate::source::files::folders;
 use crate::source::{Blobs, Chunk};
@@ -159,48 +159,54 @@ impl RowBuilder {
         let mut batch = with_rows(read, columns, records.len())?;
         let mut records = records;
         if !self.plan.computed.is_empty() {
-            let mut parts = Vec::new();
-            let mut failed = Vec::new();
-            run_isolating(
-                &batch,
-                0,
-                &mut |slice, _| {
-                    parts.push(self.compute(slice)?);
-                    Ok(())
-                },
-                &mut |row, reason| {
-                    failed.push((row, reason));
-                    Ok(())
-                },
-            )?;
+            let isolated =
+                run_isolating(&batch, &|rows| self.compute(rows), &|rows| self.blame(rows))?;
+            let mut parts: Vec<RecordBatch> = isolated.parts.into_iter().map(|(p, _)| p).collect();
             let computed = Arc::new(Schema::new(schema.fields().to_vec()));
             batch = if parts.len() == 1 {
                 parts.remove(0)
             } else {
                 compute::concat_batches(&computed, &parts)?
             };
-            for (row, reason) in failed.iter().rev() {
+            let mut good = vec![true; records.len()];
+            for (row, reason) in isolated.failed.into_iter().rev() {
+                good[row as usize] = false;
                 bad.push(Bad {
-                    record: records.remove(*row as usize),
+                    record: records[row as usize],
                     field: None,
-                    reason: reason.clone(),
+                    reason,
                 });
             }
+            let mut good = good.into_iter();
+            records.retain(|_| good.next() == Some(true));
         }
         let batch = with_rows(schema.clone(), batch.columns().to_vec(), records.len())?;
         self.without_wrong_times(batch, records, bad)
     }
 
     fn compute(&self, slice: &RecordBatch) -> Result<RecordBatch> {
-        let schema = &self.plan.schema;
-        let mut batch = slice.clone();
+        let mut computed = self.plan.computed.iter();
+        computed.try_fold(slice.clone(), |batch, next| self.with_column(batch, next))
+    }
+
+    /// Rows on which a computed column is known to fail.
+    fn blame(&self, batch: &RecordBatch) -> Result<Failed> {
+        let mut batch = batch.clone();
         for computed in &self.plan.computed {
-            let mut columns = batch.columns().to_vec();
-            columns.push(computed.evaluate(&batch)?);
-            let fields: Vec<Arc<Field>> = schema.fields()[..columns.len()].to_vec();
-            batch = with_rows(Arc::new(Schema::new(fields)), columns, batch.num_rows())?;
+            batch = match self.with_column(batch.clone(), computed) {
+                Err(Error::Data(_)) => return computed.blame(&batch),
+                other => other?,
+            };
         }
-        Ok(batch)
+        Ok(Failed::new())
+    }
+
+    fn with_column(&self, batch: RecordBatch, computed: &Computed) -> Result<RecordBatch> {
+        let mut columns = batch.columns().to_vec();
+        columns.push(computed.evaluate(&batch)?);
+        let fields: Vec<Arc<Field>> = self.plan.schema.fields()[..columns.len()].to_vec();
+        let schema = Arc::new(Schema::new(fields));
+        Ok(with_rows(schema, columns, batch.num_rows())?)
     }
 
     /// Rows without an event time, or with one that no window can be around, are bad.

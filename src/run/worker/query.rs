@@ -1,12 +1,13 @@
 //! One query in one worker: its open windows, and what a batch adds to them.
 
 use crate::error::{Error, Result};
-use crate::plan::{Body, Prepared, QueryPlan, StatelessPlan, WindowedPlan, run_isolating};
+use crate::plan::{Body, Failed, QueryPlan, StatelessPlan, WindowedPlan, run_isolating};
 use crate::run::stats::Stats;
 use crate::watermark::{Before, NONE};
 use crate::window::Assign;
 use crate::window::sessions::PARTS_OF_GAP;
 use crate::window::table::WindowTable;
+use arrow::array::UInt32Array;
 use arrow::record_batch::RecordBatch;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -37,9 +38,6 @@ pub(super) struct Query {
 
 /// So many rows are worth handing over the sessions that they are of.
 const SESSION_ROWS: usize = 1 << 18;
-
-/// Rows on which an expression failed, with the reason.
-pub(super) type Failed = Vec<(u32, String)>;
 
 impl Query {
     /// The part of a query that is over the source of this index.
@@ -104,22 +102,17 @@ impl Query {
         let track =
             matches!(before, Before::Each(_)) || (self.plan.late.is_some() && floor != NONE);
         for (aggregate, table) in &mut windowed.tables {
-            let mut parts: Vec<(Prepared, u32)> = Vec::with_capacity(1);
-            run_isolating(
+            let isolated = run_isolating(
                 batch,
-                0,
-                &mut |slice, first| {
-                    parts.push((plan.prepare(*aggregate, slice, track)?, first));
-                    Ok(())
-                },
-                &mut |row, reason| {
-                    failed.push((row, reason));
-                    Ok(())
-                },
+                &|rows| plan.prepare(*aggregate, rows, track),
+                &|rows| plan.blame(*aggregate, rows),
             )?;
-            for (prepared, first) in parts {
-                let origin =
-                    |i: u32| prepared.origin.as_ref().map_or(i, |o| o.value(i as usize)) + first;
+            failed.extend(isolated.failed);
+            for (prepared, rows) in isolated.parts {
+                let of = |rows: &Option<UInt32Array>, i: u32| {
+                    rows.as_ref().map_or(i, |rows| rows.value(i as usize))
+                };
+                let origin = |i: u32| of(&rows, of(&prepared.origin, i));
                 let before = match before {
                     Before::Each(each) => Before::Each(
                         (0..prepared.input.rows as u32)
@@ -150,19 +143,8 @@ pub(super) fn rows_of(
     plan: &StatelessPlan,
     batch: &RecordBatch,
 ) -> Result<(Failed, Vec<RecordBatch>)> {
-    let (mut failed, mut results) = (Vec::new(), Vec::new());
-    run_isolating(
-        batch,
-        0,
-        &mut |slice, _| {
-            results.push(plan.run(slice)?);
-            Ok(())
-        },
-        &mut |row, reason| {
-            failed.push((row, reason));
-            Ok(())
-        },
-    )?;
-    results.retain(|r| r.num_rows() > 0);
-    Ok((failed, results))
+    let isolated = run_isolating(batch, &|rows| plan.run(rows), &|rows| plan.blame(rows))?;
+    let results = isolated.parts.into_iter().map(|(result, _)| result);
+    let results = results.filter(|r| r.num_rows() > 0).collect();
+    Ok((isolated.failed, results))
 }
