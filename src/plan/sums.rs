@@ -295,8 +295,13 @@ mod tests {
     fn sum(values: impl IntoIterator<Item = f64>) -> Option<f64> {
         let mut sums = DoubleSums::new(None);
         let column: ArrayRef = Arc::new(Float64Array::from_iter_values(values));
-        sums.update_batch(&[column.clone()], &vec![0; column.len()], None, 1)
-            .unwrap();
+        sums.update_batch(
+            std::slice::from_ref(&column),
+            &vec![0; column.len()],
+            None,
+            1,
+        )
+        .unwrap();
         let sums = sums.evaluate(EmitTo::All).unwrap();
         let sums = sums.as_primitive::<Float64Type>();
         sums.is_valid(0).then(|| sums.value(0))

@@ -377,7 +377,7 @@ impl Sim {
     pub fn expire(&mut self) -> Result<()> {
         self.settle()?;
         let merges = self.machine.merges.iter_mut();
-        merges.map(|m| m.merge.expire()).collect()
+        merges.into_iter().try_for_each(|m| m.merge.expire())
     }
 
     /// A tick of the processing-time trigger.
