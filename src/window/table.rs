@@ -9,7 +9,7 @@
 //! that end at `from_end` or later take it. For a row, `from_end` is the end of the first of its
 //! windows that is still open for its partition. Thus the outcome depends on each partition's
 //! log alone, not on batches, workers, or the interleaving of partitions. (Where that is not the
-//! first of its pane's windows, rows of many such stores share one: see [`super::behind`].)
+//! first of its pane's windows, rows of many such stores share one: see `window/behind.rs`.)
 //!
 //! A store is shipped when the worker's watermark (the smallest of its partitions) reaches its
 //! `from_end`: no later row of any of its partitions can have that name again. (Sessions are told
