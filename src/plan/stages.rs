@@ -28,6 +28,7 @@ pub enum Stage {
     },
     /// A join with a table that was loaded when the query started.
     Lookup(Box<Lookup>),
+    /// A row for each element of a list.
     Unnest(Elements),
 }
 
