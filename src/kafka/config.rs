@@ -1,6 +1,7 @@
 //! Client properties: the Java client's names, or librdkafka's own, become librdkafka's.
 
 use crate::error::{Error, Result, nearest};
+use crate::options::Options;
 use crate::table::TableDef;
 pub use rdkafka::ClientConfig;
 
@@ -108,6 +109,12 @@ pub fn client_config<'a>(
     }
     check(&config)?;
     Ok(config)
+}
+
+/// A table's `properties.*` (without that prefix) for a producer, which is in no consumer group.
+pub fn producer_properties(options: &Options) -> impl Iterator<Item = (&str, &str)> {
+    let properties = options.with_prefix("properties.");
+    properties.filter(|(key, _)| *key != "group.id")
 }
 
 /// The configuration of a table's clients; an error points at the property.

@@ -1,6 +1,6 @@
 //! The sink of a query: rows as records of a topic.
 
-use super::config::config_of;
+use super::config::{config_of, producer_properties};
 use super::producer::RawProducer;
 use super::transaction::Transaction;
 use crate::encode::csv::CsvEncoder;
@@ -195,14 +195,8 @@ fn producer(o: &Options, topic: &str) -> Result<RawProducer> {
     let none = o
         .get("sink.delivery-guarantee")
         .is_some_and(|g| g.eq_ignore_ascii_case("none"));
-    let mut properties: Vec<(&str, &str)> = o
-        .with_prefix("properties.")
-        .filter(|(k, _)| *k != "group.id")
-        .collect();
-    if none {
-        properties.push(("enable.idempotence", "false"));
-    }
-    RawProducer::new(properties.into_iter(), topic)
+    let plain = none.then_some(("enable.idempotence", "false"));
+    RawProducer::new(producer_properties(o).chain(plain), topic)
 }
 
 fn part(def: &TableDef, columns: &[&Column], indices: Vec<usize>, format: &str) -> Result<Part> {

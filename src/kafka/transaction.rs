@@ -85,7 +85,7 @@ impl Transaction {
     /// Makes the transactional id ours: whoever had it before can write nothing any more, and
     /// what they left uncommitted is gone.
     ///
-    /// `properties` are a sink table's `properties.*`, `topic` is the topic of the marker: for the
+    /// `properties` are a sink table's [`super::config::producer_properties`], `topic` is the topic of the marker: for the
     /// same id always the same one. A transaction may stay open for `longest`. A broker that is
     /// away is waited for; `wait` is told so once per change, and asked with an empty text in
     /// between; it stops that by returning false.
@@ -96,7 +96,7 @@ impl Transaction {
         longest: Duration,
         wait: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Self> {
-        let config = client_config(properties.filter(|(k, _)| *k != "group.id"))?;
+        let config = client_config(properties)?;
         let mut producer = config.clone();
         producer
             .set("transactional.id", id)

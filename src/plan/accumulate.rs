@@ -14,6 +14,7 @@ use arrow::array::{ArrayRef, AsArray, BooleanArray, new_empty_array};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion_common::hash_utils::{RandomState, create_hashes};
+use datafusion_common::not_impl_err;
 use datafusion_expr::{EmitTo, GroupsAccumulator};
 use datafusion_physical_expr::GroupsAccumulatorAdapter;
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
@@ -43,15 +44,8 @@ impl AggregateSpec {
         functions: Vec<Arc<AggregateFunctionExpr>>,
         arguments: Vec<Vec<DataType>>,
     ) -> Result<Self> {
-        let state_width =
-            |(f, types): (&Arc<AggregateFunctionExpr>, &Vec<DataType>)| match DoubleSums::of(
-                f, types,
-            ) {
-                Some(sums) => Ok(sums.state_width()),
-                None => f.state_fields().map(|fields| fields.len()),
-            };
         let state_widths = (functions.iter().zip(&arguments))
-            .map(state_width)
+            .map(|(function, types)| state_width(function, types))
             .collect::<Result<_, _>>()
             .map_err(internal)?;
         let counted = functions.iter().map(|f| counted_items(f)).collect();
@@ -107,6 +101,17 @@ impl AggregateSpec {
     }
 }
 
+/// How many columns the state of [`accumulator`] has.
+fn state_width(
+    function: &AggregateFunctionExpr,
+    types: &[DataType],
+) -> datafusion_common::Result<usize> {
+    match DoubleSums::of(function, types) {
+        Some(sums) => Ok(sums.state_width()),
+        None => Ok(function.state_fields()?.len()),
+    }
+}
+
 /// The accumulator of a function: DataFusion's, but for first rows and sums of doubles.
 fn accumulator(
     function: &Arc<AggregateFunctionExpr>,
@@ -125,6 +130,19 @@ fn accumulator(
     Ok(Box::new(GroupsAccumulatorAdapter::new(move || {
         f.create_accumulator()
     })))
+}
+
+/// For accumulators of ours: they give all of their groups at once, as stores ask for them.
+pub(super) fn all_groups(emit_to: EmitTo) -> datafusion_common::Result<()> {
+    match emit_to {
+        EmitTo::All => Ok(()),
+        EmitTo::First(_) => not_impl_err!("some of the groups of an accumulator"),
+    }
+}
+
+/// The same: rows are no states for plans of several phases, which there are none of here.
+pub(super) fn one_phase() -> datafusion_common::Result<Vec<ArrayRef>> {
+    not_impl_err!("rows as the states of an accumulator")
 }
 
 /// The factory that the window tables are given.

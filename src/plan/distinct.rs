@@ -2,7 +2,7 @@
 //! with buffers of its own: here values are numbered once, and one set holds the pairs of
 //! group and value. The state is DataFusion's: for each group a list of its values.
 
-use super::accumulate::Keys;
+use super::accumulate::{Keys, all_groups, one_phase};
 use crate::batches::only_true;
 use crate::window::distinct::{Interner, flatten, group_of, pair};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, UInt32Array};
@@ -10,7 +10,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::compute;
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use datafusion_common::{DataFusionError, Result, not_impl_err};
+use datafusion_common::{DataFusionError, Result};
 use datafusion_expr::{EmitTo, GroupsAccumulator};
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 use hashbrown::HashSet;
@@ -130,9 +130,7 @@ impl GroupsAccumulator for DistinctCount {
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        let EmitTo::All = emit_to else {
-            return not_impl_err!("some of the groups of a distinct count");
-        };
+        all_groups(emit_to)?;
         let offsets = self.offsets()?;
         let mut free = offsets.clone();
         let mut ids = vec![0; self.pairs.len()];
@@ -151,16 +149,13 @@ impl GroupsAccumulator for DistinctCount {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let EmitTo::All = emit_to else {
-            return not_impl_err!("some of the groups of a distinct count");
-        };
+        all_groups(emit_to)?;
         self.pairs.clear();
         Ok(Arc::new(Int64Array::from(std::mem::take(&mut self.counts))))
     }
 
-    /// For plans of several phases, which there are none of here.
     fn convert_to_state(&self, _: &[ArrayRef], _: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        not_impl_err!("rows of a distinct count as its state")
+        one_phase()
     }
 
     fn size(&self) -> usize {
@@ -217,9 +212,8 @@ impl GroupsAccumulator for CountedElsewhere {
         Ok(Arc::new(Int64Array::from(zeros)))
     }
 
-    /// For plans of several phases, which there are none of here.
     fn convert_to_state(&self, _: &[ArrayRef], _: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        not_impl_err!("rows of a distinct count as its state")
+        one_phase()
     }
 
     fn size(&self) -> usize {

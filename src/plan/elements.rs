@@ -1,7 +1,6 @@
 //! UNNEST (Spark's EXPLODE): a row for each element of a list.
 
-use super::errors::internal;
-use super::stages::Flow;
+use super::stages::{Flow, origin_of};
 use crate::batches::with_rows;
 use crate::error::{Error, Result};
 use arrow::array::{Array, ArrayRef, AsArray, UInt32Array, UInt32Builder};
@@ -70,13 +69,9 @@ impl Elements {
                 false => compute::take(column, &rows, None)?,
             });
         }
-        let origin = match origin {
-            Some(origin) => Some(compute::take(origin, &rows, None)?.as_primitive().clone()),
-            None => None,
-        };
         Ok(Flow {
             batch: with_rows(self.schema.clone(), columns, rows.len())?,
-            origin,
+            origin: origin_of(origin, &rows)?,
         })
     }
 }
@@ -87,7 +82,7 @@ fn as_lists(array: &ArrayRef) -> Result<ArrayRef> {
         DataType::List(_) => Ok(array.clone()),
         DataType::LargeList(field) | DataType::FixedSizeList(field, _) => {
             let plain = DataType::List(field.clone());
-            compute::cast(array, &plain).map_err(|e| internal(e.into()))
+            Ok(compute::cast(array, &plain)?)
         }
         other => Err(Error::bug(format!("UNNEST of {other}"))),
     }

@@ -4,6 +4,7 @@ use super::cut::{AggregatePlan, Plan};
 use super::errors::internal;
 use super::leaf::{Leaf, LeafKind};
 use super::markers::Part;
+use super::per_window::over_functions;
 use crate::batches::with_rows;
 use crate::error::{Error, Result};
 use crate::window::Assign;
@@ -31,6 +32,8 @@ pub struct Finish {
     runtime: tokio::runtime::Runtime,
     /// False when the plan is the bare leaf.
     needed: bool,
+    /// Something in the plan, a sum of doubles say, may depend on the order of rows.
+    pub is_order_sensitive: bool,
 }
 
 impl Finish {
@@ -39,7 +42,12 @@ impl Finish {
             .build()
             .map_err(|e| Error::env(format!("cannot start the runtime of the finish plan: {e}")))?;
         let needed = plan.downcast_ref::<Leaf>().is_none();
+        let is_sensitive = |p: &Plan| {
+            let is_aggregate = p.downcast_ref::<AggregateExec>().is_some();
+            Ok(is_aggregate || over_functions(p).is_some())
+        };
         Ok(Self {
+            is_order_sensitive: plan.exists(is_sensitive).map_err(internal)?,
             plan,
             leaves,
             context,
@@ -56,14 +64,6 @@ impl Finish {
                 && p.downcast_ref::<ProjectionExec>().is_none())
         };
         self.leaves.len() == 1 && !self.plan.exists(other).unwrap_or(true)
-    }
-
-    /// Whether something in the plan, a sum of doubles say, may depend on the order of rows.
-    pub fn is_order_sensitive(&self) -> bool {
-        let is_sensitive = |p: &Plan| {
-            Ok(p.downcast_ref::<AggregateExec>().is_some() || p.name().contains("WindowAgg"))
-        };
-        self.plan.exists(is_sensitive).unwrap_or(true)
     }
 
     /// Runs over the given rows: one list of batches for each aggregate, in the aggregates'

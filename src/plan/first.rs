@@ -3,11 +3,12 @@
 //! their orders are kept in arrow's row format, in which order is that of bytes. The state is
 //! DataFusion's: the value, what it was ordered by, and whether there is one.
 
+use super::accumulate::{all_groups, one_phase};
 use crate::batches::only_true;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, new_null_array};
 use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
-use datafusion_common::{Result, internal_err, not_impl_err};
+use datafusion_common::{Result, internal_err};
 use datafusion_expr::{EmitTo, GroupsAccumulator};
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 use std::sync::Arc;
@@ -143,9 +144,7 @@ impl GroupsAccumulator for FirstRow {
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        let EmitTo::All = emit_to else {
-            return not_impl_err!("some of the groups of first rows");
-        };
+        all_groups(emit_to)?;
         let mut state = self.values()?;
         let orders = columns(&self.order, &self.order_types, &self.groups, |kept| {
             &kept.order
@@ -158,17 +157,14 @@ impl GroupsAccumulator for FirstRow {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let EmitTo::All = emit_to else {
-            return not_impl_err!("some of the groups of first rows");
-        };
+        all_groups(emit_to)?;
         let value = self.values()?.swap_remove(0);
         self.clear();
         Ok(value)
     }
 
-    /// For plans of several phases, which there are none of here.
     fn convert_to_state(&self, _: &[ArrayRef], _: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        not_impl_err!("rows of first rows as their state")
+        one_phase()
     }
 
     fn size(&self) -> usize {

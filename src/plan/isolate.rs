@@ -128,7 +128,7 @@ pub(super) fn blame<'a>(
 
 /// The rows that a cast in these expressions cannot take, if that lets them fail: a CASE may not have
 /// come to the cast, so each is evaluated by itself, which also tells the reason.
-pub(super) fn failing(exprs: &[&Arc<dyn PhysicalExpr>], flow: &Flow) -> Result<Failed> {
+fn failing(exprs: &[&Arc<dyn PhysicalExpr>], flow: &Flow) -> Result<Failed> {
     let mut failed = Failed::new();
     for row in casts::refused(exprs, &flow.batch)? {
         let alone = flow.batch.slice(row, 1);

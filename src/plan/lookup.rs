@@ -1,7 +1,7 @@
 //! A join of the stream with a table that fits in memory and was loaded at the start.
 
 use super::errors::internal;
-use super::stages::{Flow, evaluate};
+use super::stages::{Flow, evaluate, origin_of};
 use crate::batches::with_rows;
 use crate::error::{Error, Result};
 use arrow::array::{Array, ArrayBuilder, ArrayRef, AsArray, UInt32Array, UInt32Builder};
@@ -173,13 +173,9 @@ impl Lookup {
         if let Some(projection) = &self.projection {
             joined = joined.project(projection)?;
         }
-        let origin = match origin {
-            Some(o) => Some(compute::take(o, &stream_rows, None)?.as_primitive().clone()),
-            None => None,
-        };
         Ok(Flow {
             batch: joined,
-            origin,
+            origin: origin_of(origin, &stream_rows)?,
         })
     }
 

@@ -10,6 +10,7 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use datafusion_common::tree_node::TreeNode;
 use datafusion_common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     Volatility,
@@ -191,12 +192,14 @@ impl ScalarUDFImpl for Marker {
     }
 }
 
+/// The marker that a call is of.
+pub fn of(call: &ScalarFunction) -> Option<&Marker> {
+    call.func.inner().downcast_ref()
+}
+
 /// Whether some part of an expression is a window's column.
 pub fn has_marker(expr: &Expr) -> bool {
-    let is_marker = |e: &Expr| match e {
-        Expr::ScalarFunction(call) => call.func.inner().downcast_ref::<Marker>().is_some(),
-        _ => false,
-    };
+    let is_marker = |e: &Expr| matches!(e, Expr::ScalarFunction(call) if of(call).is_some());
     expr.exists(|e| Ok(is_marker(e))).unwrap_or(true)
 }
 

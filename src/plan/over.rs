@@ -8,7 +8,7 @@
 //! These are Flink's Window Top-N, Window Deduplication and Deduplication. The plan is an optimised
 //! one, so that only columns that are wanted are kept.
 
-use super::markers::Marker;
+use super::markers;
 use super::physical::is_ordered;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column, Result, ScalarValue, UnnestOptions};
@@ -291,7 +291,7 @@ fn window_columns(plan: &LogicalPlan) -> Vec<bool> {
         LogicalPlan::Projection(projection) => {
             let (below, schema) = (window_columns(&projection.input), projection.input.schema());
             let is_windows = |expr: &Expr| match expr.clone().unalias() {
-                Expr::ScalarFunction(call) => call.func.inner().downcast_ref::<Marker>().is_some(),
+                Expr::ScalarFunction(call) => markers::of(&call).is_some(),
                 Expr::Column(column) => {
                     let index = schema.maybe_index_of_column(&column);
                     index.is_some_and(|index| below[index])

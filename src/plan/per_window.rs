@@ -17,7 +17,7 @@ use datafusion_physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoi
 use datafusion_physical_plan::limit::GlobalLimitExec;
 use datafusion_physical_plan::projection::ProjectionExec;
 use datafusion_physical_plan::sorts::sort::SortExec;
-use datafusion_physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
+use datafusion_physical_plan::windows::{BoundedWindowAggExec, WindowAggExec, WindowExpr};
 use datafusion_physical_plan::{coalesce_partitions, union, unnest};
 use std::sync::Arc;
 
@@ -122,8 +122,8 @@ fn known(plan: &Plan, aggregates: &[AggregatePlan]) -> Result<Known> {
     if let Some(a) = plan.downcast_ref::<AggregateExec>() {
         return grouped(a, &input, plan);
     }
-    if plan.name().contains("WindowAgg") {
-        return over(plan, input);
+    if let Some(functions) = over_functions(plan) {
+        return over(functions, input, plan);
     }
     let keeps_columns = plan.downcast_ref::<SortExec>().is_some()
         || plan.downcast_ref::<GlobalLimitExec>().is_some()
@@ -164,15 +164,15 @@ fn grouped(aggregate: &AggregateExec, input: &Known, plan: &Plan) -> Result<Know
     })
 }
 
+/// The functions of a node that is `OVER (…)`; `None` for other nodes.
+pub fn over_functions(plan: &Plan) -> Option<&[Arc<dyn WindowExpr>]> {
+    let bounded = plan.downcast_ref::<BoundedWindowAggExec>();
+    let bounded = bounded.map(BoundedWindowAggExec::window_expr);
+    bounded.or_else(|| plan.downcast_ref().map(WindowAggExec::window_expr))
+}
+
 /// `OVER (…)`: every function must be partitioned by a column of the window.
-fn over(plan: &Plan, mut input: Known) -> Result<Known> {
-    let functions = if let Some(w) = plan.downcast_ref::<WindowAggExec>() {
-        w.window_expr()
-    } else if let Some(w) = plan.downcast_ref::<BoundedWindowAggExec>() {
-        w.window_expr()
-    } else {
-        &[]
-    };
+fn over(functions: &[Arc<dyn WindowExpr>], mut input: Known, plan: &Plan) -> Result<Known> {
     for function in functions {
         let mut keys = function.partition_by().iter();
         if !keys.any(|key| input.of(key).is_some()) {
@@ -295,7 +295,7 @@ fn only_changes(plan: &Plan, global: bool) -> Result<()> {
         "SortExec" | "GlobalLimitExec" => "LIMIT",
         "AggregateExec" => "a second GROUP BY",
         "UnionExec" if global => "UNION",
-        _ if plan.name().contains("WindowAgg") => "OVER (…)",
+        _ if over_functions(plan).is_some() => "OVER (…)",
         _ if join(plan).is_some() && streamed > 1 => "a join of two aggregates",
         _ => return Ok(()),
     };

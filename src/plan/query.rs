@@ -266,7 +266,7 @@ impl RunFinish {
     }
 
     fn finish(&self, mut inputs: Vec<Vec<RecordBatch>>) -> Result<Vec<RecordBatch>> {
-        if self.finish.is_order_sensitive() {
+        if self.finish.is_order_sensitive {
             for (aggregate, batches) in self.plan()?.aggregates.iter().zip(&mut inputs) {
                 *batches = in_order(aggregate, batches)?;
             }

@@ -4,7 +4,7 @@
 //! they take them out before, and other sessions come of it. So only what takes whole sessions out
 //! is let through. (`GROUP BY SESSION(ts, gap)` has its WHERE below, as it stands there.)
 
-use super::markers::{Kind, Marker};
+use super::markers::{self, Kind};
 use crate::error::{Error, Result};
 use datafusion_common::Column;
 use datafusion_expr::{Expr, Join, JoinType, LogicalPlan, Projection};
@@ -66,7 +66,7 @@ fn session_keys(expr: &Expr) -> Option<&[Expr]> {
     match expr {
         Expr::Alias(alias) => session_keys(&alias.expr),
         Expr::ScalarFunction(call) => {
-            let marker = call.func.inner().downcast_ref::<Marker>()?;
+            let marker = markers::of(call)?;
             (marker.kind == Kind::SessionBy).then(|| &call.args[2..])
         }
         _ => None,

@@ -173,7 +173,8 @@ mod tests {
     use super::*;
     use crate::plan::tokens::statements;
 
-    fn rewritten(sql: &str) -> String {
+    /// A statement that `rewrite` has rewritten, as text.
+    pub(super) fn rewritten(sql: &str, rewrite: fn(&Tokens) -> Result<Tokens>) -> String {
         rewrite(&statements(sql, &|_| None).unwrap()[0])
             .unwrap()
             .text()
@@ -192,7 +193,7 @@ mod tests {
                 "SELECT b AND RLIKE ( a , 'x' )",
             ),
         ] {
-            assert_eq!(rewritten(sql), expected);
+            assert_eq!(rewritten(sql, rewrite), expected);
         }
     }
 
@@ -218,7 +219,7 @@ mod tests {
             ("SELECT CEIL(x)", "SELECT CEIL ( x )"),
             ("SELECT FLOOR(x)", "SELECT FLOOR ( x )"),
         ] {
-            assert_eq!(rewritten(sql), expected);
+            assert_eq!(rewritten(sql, rewrite), expected);
         }
         let error = rewrite(&statements("SELECT CEIL(ts TO EON)", &|_| None).unwrap()[0]);
         let error = error.unwrap_err().to_string();

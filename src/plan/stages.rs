@@ -108,6 +108,15 @@ impl Stage {
     }
 }
 
+/// Where the rows at these places came from.
+pub(super) fn origin_of(
+    origin: Option<&UInt32Array>,
+    rows: &UInt32Array,
+) -> Result<Option<UInt32Array>> {
+    let taken = origin.map(|origin| compute::take(origin, rows, None));
+    Ok(taken.transpose()?.map(|taken| taken.as_primitive().clone()))
+}
+
 /// Runs all stages.
 pub fn run_stages(stages: &[Stage], batch: &RecordBatch, track_origin: bool) -> Result<Flow> {
     let mut flow = match track_origin {

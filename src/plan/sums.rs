@@ -6,12 +6,13 @@
 //! Predicates* (1997), the expansions; Python's `math.fsum` (R. Hettinger), how they are rounded.
 //! Sums beyond the range of doubles are infinite, and those of infinities are as IEEE 754 has them.
 
+use super::accumulate::{all_groups, one_phase};
 use crate::batches::only_true;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Float64Array, Float64Builder, ListBuilder, UInt64Array,
 };
 use arrow::datatypes::{DataType, Float64Type, UInt64Type};
-use datafusion_common::{Result, internal_err, not_impl_err};
+use datafusion_common::{Result, internal_err};
 use datafusion_expr::{EmitTo, GroupsAccumulator};
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 use std::collections::HashMap;
@@ -156,13 +157,6 @@ impl DoubleSums {
     }
 }
 
-fn all_groups(emit_to: EmitTo) -> Result<()> {
-    match emit_to {
-        EmitTo::All => Ok(()),
-        EmitTo::First(_) => not_impl_err!("some of the groups of a sum"),
-    }
-}
-
 impl GroupsAccumulator for DoubleSums {
     fn update_batch(
         &mut self,
@@ -254,9 +248,8 @@ impl GroupsAccumulator for DoubleSums {
             rests.append(rest.is_some());
         }
         let mut columns: Vec<ArrayRef> = vec![sums, rounded, Arc::new(rests.finish())];
-        if let Some(counts) = self.counts.take() {
-            columns.push(Arc::new(UInt64Array::from(counts)));
-            self.counts = Some(Vec::new());
+        if let Some(counts) = &mut self.counts {
+            columns.push(Arc::new(UInt64Array::from(std::mem::take(counts))));
         }
         self.clear();
         Ok(columns)
@@ -275,9 +268,8 @@ impl GroupsAccumulator for DoubleSums {
         Ok(Arc::new(values))
     }
 
-    /// For plans of several phases, which there are none of here.
     fn convert_to_state(&self, _: &[ArrayRef], _: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        not_impl_err!("values as the state of a sum")
+        one_phase()
     }
 
     fn size(&self) -> usize {

@@ -2,6 +2,7 @@
 
 use crate::decode::Bad;
 use crate::error::{At, BAD_RECORD, Error, Result};
+use crate::kafka::config::producer_properties;
 use crate::kafka::producer::RawProducer;
 use crate::options::Options;
 use crate::remote::Keys;
@@ -28,38 +29,49 @@ pub enum BadRecords {
     },
 }
 
-/// Where bad records go.
-enum DeadLetters<'a> {
+/// What a table's options say of bad records.
+enum Policy<'a> {
+    Fail,
+    Skip,
     Topic(&'a str),
     Folder(Box<TableDef>),
 }
 
-fn dead_letters(def: &TableDef) -> Result<DeadLetters<'_>> {
-    let options = &def.options;
-    match (
-        options.get("dead-letter.topic"),
-        options.get("dead-letter.path"),
-    ) {
-        (Some(topic), _) if client_properties(options).next().is_some() => {
-            Ok(DeadLetters::Topic(topic))
-        }
-        (Some(_), _) => {
-            let message = "the table has no properties.bootstrap.servers";
-            let error = options.invalid("dead-letter.topic", message);
-            Err(error.with_hint("use dead-letter.path"))
-        }
-        (None, Some(path)) => Ok(DeadLetters::Folder(Box::new(folder_table(path)?))),
-        (None, None) => {
-            let message = "needs dead-letter.topic or dead-letter.path";
-            Err(options.invalid("bad-records", message))
+impl<'a> Policy<'a> {
+    /// From the options `bad-records`, `dead-letter.*` and `….ignore-parse-errors`.
+    fn of(def: &'a TableDef) -> Result<Self> {
+        let options = &def.options;
+        let ignore = options
+            .bool("json.ignore-parse-errors")?
+            .or(options.bool("csv.ignore-parse-errors")?);
+        match (options.get("bad-records"), ignore) {
+            (Some("fail"), _) | (None, Some(false)) => Ok(Policy::Fail),
+            (Some("dead-letter"), _) => Self::dead_letter(options),
+            _ => Ok(Policy::Skip),
         }
     }
-}
 
-/// Those of a producer beside the table's reader.
-fn client_properties(options: &Options) -> impl Iterator<Item = (&str, &str)> {
-    let properties = options.with_prefix("properties.");
-    properties.filter(|(key, _)| *key != "group.id")
+    fn dead_letter(options: &'a Options) -> Result<Self> {
+        let (topic, path) = (
+            options.get("dead-letter.topic"),
+            options.get("dead-letter.path"),
+        );
+        match (topic, path) {
+            (Some(topic), _) if producer_properties(options).next().is_some() => {
+                Ok(Policy::Topic(topic))
+            }
+            (Some(_), _) => {
+                let message = "the table has no properties.bootstrap.servers";
+                let error = options.invalid("dead-letter.topic", message);
+                Err(error.with_hint("use dead-letter.path"))
+            }
+            (None, Some(path)) => Ok(Policy::Folder(Box::new(folder_table(path)?))),
+            (None, None) => {
+                let message = "needs dead-letter.topic or dead-letter.path";
+                Err(options.invalid("bad-records", message))
+            }
+        }
+    }
 }
 
 /// Where a bad record stood.
@@ -85,42 +97,25 @@ impl<'a> Place<'a> {
 }
 
 impl BadRecords {
-    /// From the options `bad-records`, `dead-letter.*` and `….ignore-parse-errors`.
+    /// Opens what the table's options ask for.
     pub fn open(def: &TableDef, worker: usize, keys: &Keys) -> Result<Self> {
-        let options = &def.options;
-        let ignore = options
-            .bool("json.ignore-parse-errors")?
-            .or(options.bool("csv.ignore-parse-errors")?);
-        match (options.get("bad-records"), ignore) {
-            (Some("fail"), _) | (None, Some(false)) => Ok(BadRecords::Fail),
-            (Some("dead-letter"), _) => Self::open_dead_letter(def, worker, keys),
-            _ => Ok(BadRecords::Skip),
-        }
+        Ok(match Policy::of(def)? {
+            Policy::Fail => BadRecords::Fail,
+            Policy::Skip => BadRecords::Skip,
+            Policy::Topic(topic) => {
+                let producer = RawProducer::new(producer_properties(&def.options), topic)?;
+                BadRecords::Topic(Box::new(producer))
+            }
+            Policy::Folder(def) => BadRecords::Folder {
+                sink: Box::new(FileSink::new(&def, &format!("bad-{worker}"), None, keys)?),
+                def,
+            },
+        })
     }
 
     /// Refuses what [`Self::open`] would refuse, without opening anything.
     pub fn check(def: &TableDef) -> Result<()> {
-        let options = &def.options;
-        options.bool("json.ignore-parse-errors")?;
-        options.bool("csv.ignore-parse-errors")?;
-        match options.get("bad-records") {
-            Some("dead-letter") => dead_letters(def).map(|_| ()),
-            _ => Ok(()),
-        }
-    }
-
-    fn open_dead_letter(def: &TableDef, worker: usize, keys: &Keys) -> Result<Self> {
-        match dead_letters(def)? {
-            DeadLetters::Topic(topic) => {
-                let properties = client_properties(&def.options);
-                let producer = RawProducer::new(properties, topic)?;
-                Ok(BadRecords::Topic(Box::new(producer)))
-            }
-            DeadLetters::Folder(def) => Ok(BadRecords::Folder {
-                sink: Box::new(FileSink::new(&def, &format!("bad-{worker}"), None, keys)?),
-                def,
-            }),
-        }
+        Policy::of(def).map(|_| ())
     }
 
     /// Applies the policy to one record. An error ends the query.

@@ -4,6 +4,7 @@ use super::checkpoint::{Checkpointer, Decision};
 use super::memory;
 use super::recovery::Recovery;
 use crate::error::Result;
+use crate::kafka::config::producer_properties;
 use crate::kafka::transaction::{GroupOffsets, Transaction};
 use crate::plan::{QueryPlan, QuerySink, Settings, SourcePlan};
 use crate::state::Checkpoints;
@@ -170,7 +171,7 @@ fn open_transaction(
         .get("sink.transactional-id-prefix")
         .unwrap_or("windrow");
     let transaction = Transaction::open(
-        first.options.with_prefix("properties."),
+        producer_properties(&first.options),
         &format!("{prefix}-{job}"),
         first.options.get("topic").unwrap_or_default(),
         interval * TRANSACTION_INTERVALS,

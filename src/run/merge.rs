@@ -275,8 +275,8 @@ impl Merge {
     /// Forgets groups that nobody has added to since the look before the last one. The modes that show
     /// changes alone have such groups.
     pub fn expire(&mut self) -> Result<()> {
-        let merges = self.windows.iter_mut().flat_map(|w| &mut w.merges);
-        merges.into_iter().try_for_each(WindowMerge::expire)
+        let mut merges = self.windows.iter_mut().flat_map(|w| &mut w.merges);
+        merges.try_for_each(WindowMerge::expire)
     }
 
     /// What was written, for the closing lines.

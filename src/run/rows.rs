@@ -63,15 +63,10 @@ impl Decoders {
             false if def.is_folder(name) => Place::Folder,
             false => Place::Value,
         };
-        let places: Vec<Place> = plan.decode.iter().map(place).collect();
-        let key = places.contains(&Place::Key);
         Ok(Self {
             value: Some(decode::decoder(def, &plan.decode)?),
-            key: match key {
-                true => decode::key_decoder(def, &plan.decode)?,
-                false => None,
-            },
-            places,
+            key: decode::key_decoder(def, &plan.decode)?,
+            places: plan.decode.iter().map(place).collect(),
         })
     }
 }

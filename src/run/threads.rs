@@ -85,6 +85,32 @@ pub(super) struct Line {
     pub leave: Receiver<()>,
 }
 
+/// Something that is done again and again; without an interval never.
+struct Timer {
+    interval: Option<Duration>,
+    next: Duration,
+}
+
+impl Timer {
+    fn new(interval: Option<Duration>, clock: &dyn Clock) -> Self {
+        let next = interval.map_or(Duration::MAX, |interval| clock.now() + interval);
+        Self { interval, next }
+    }
+
+    /// How long it is not due.
+    fn wait(&self, clock: &dyn Clock) -> Duration {
+        self.next.saturating_sub(clock.now())
+    }
+
+    fn when_due(&mut self, clock: &dyn Clock, action: impl FnOnce() -> Result<()>) -> Result<()> {
+        if clock.now() >= self.next {
+            action()?;
+            *self = Self::new(self.interval, clock);
+        }
+        Ok(())
+    }
+}
+
 pub(super) fn run_merge(
     mut merge: Merge,
     receiver: &Receiver<Envelope>,
@@ -93,14 +119,13 @@ pub(super) fn run_merge(
     ttl: Option<Duration>,
     clock: &dyn Clock,
 ) -> Result<QuerySummary> {
-    let mut next_look = ttl.map(|ttl| clock.now() + ttl);
     let interval = match trigger {
         Trigger::Every(interval) => Some(interval),
         Trigger::WindowClose | Trigger::AvailableNow => None,
     };
-    let mut next_tick = interval.map(|i| clock.now() + i);
+    let (mut ticks, mut looks) = (Timer::new(interval, clock), Timer::new(ttl, clock));
     loop {
-        let wait = next_tick.map_or(POLL, |t| t.saturating_sub(clock.now()).min(POLL));
+        let wait = ticks.wait(clock).min(POLL);
         let handled = match merge.replay()? {
             Some(handled) => handled,
             None => match receiver.receive(wait) {
@@ -120,18 +145,8 @@ pub(super) fn run_merge(
                 }
             }
         }
-        if let (Some(at), Some(ttl)) = (next_look, ttl)
-            && clock.now() >= at
-        {
-            merge.expire()?;
-            next_look = Some(clock.now() + ttl);
-        }
-        if let (Some(at), Some(interval)) = (next_tick, interval)
-            && clock.now() >= at
-        {
-            merge.tick()?;
-            next_tick = Some(clock.now() + interval);
-        }
+        looks.when_due(clock, || merge.expire())?;
+        ticks.when_due(clock, || merge.tick())?;
     }
     Ok(merge.summary())
 }

@@ -87,12 +87,30 @@ pub struct FileSink {
     rows: u64,
 }
 
-/// What makes folders of some of the columns, and the columns that stand in the files.
-fn columns(def: &TableDef) -> Result<(Option<Partitioner>, Vec<&Column>)> {
-    let columns: Vec<&Column> = def.sink_columns().collect();
-    let partitioner = Partitioner::new(def, &columns)?;
-    let in_file = |c: &&Column| !def.partitioned_by.contains(&c.name);
-    Ok((partitioner, columns.into_iter().filter(in_file).collect()))
+/// What a table's options say of its files.
+struct Layout {
+    partitioner: Option<Partitioner>,
+    format: FileFormat,
+    file_bytes: u64,
+    rollover: Duration,
+}
+
+impl Layout {
+    fn of(def: &TableDef) -> Result<Self> {
+        let options = &def.options;
+        let columns: Vec<&Column> = def.sink_columns().collect();
+        let partitioner = Partitioner::new(def, &columns)?;
+        let in_file = |c: &&Column| !def.partitioned_by.contains(&c.name);
+        let file_columns: Vec<&Column> = columns.into_iter().filter(in_file).collect();
+        let file_bytes = options.size("sink.rolling-policy.file-size")?;
+        let rollover = options.duration("sink.rolling-policy.rollover-interval")?;
+        Ok(Self {
+            partitioner,
+            format: FileFormat::new(def, &file_columns)?,
+            file_bytes: file_bytes.unwrap_or(FILE_BYTES),
+            rollover: rollover.unwrap_or(ROLLOVER),
+        })
+    }
 }
 
 impl FileSink {
@@ -117,12 +135,8 @@ impl FileSink {
 
     /// Refuses what [`Self::new`] would refuse of a table's options, without opening anything.
     pub fn check(def: &TableDef) -> Result<()> {
-        let options = &def.options;
-        let (_, file_columns) = columns(def)?;
-        FileFormat::new(def, &file_columns)?;
-        options.size("sink.rolling-policy.file-size")?;
-        options.duration("sink.rolling-policy.rollover-interval")?;
-        match options.get("path") {
+        Layout::of(def)?;
+        match def.options.get("path") {
             Some(url) if is_url(url) => Ok(()),
             _ => local_path(def).map(|_| ()),
         }
@@ -135,15 +149,13 @@ impl FileSink {
         checkpoint: Option<&str>,
         clock: fn() -> Instant,
     ) -> Result<FileSink> {
-        let options = &def.options;
         if checkpoint.is_none() {
             refuse_exactly_once(def)?;
         }
-        let (partitioner, file_columns) = columns(def)?;
+        let layout = Layout::of(def)?;
         let folder = Arc::new(folder()?);
-        let file_bytes = options.size("sink.rolling-policy.file-size")?;
-        if folder.is_remote() && file_bytes.is_some_and(|bytes| bytes > REMOTE_FILE_MAX) {
-            return Err(options.invalid(
+        if folder.is_remote() && layout.file_bytes > REMOTE_FILE_MAX {
+            return Err(def.options.invalid(
                 "sink.rolling-policy.file-size",
                 "object stores copy files of at most 5 GB",
             ));
@@ -151,14 +163,12 @@ impl FileSink {
         let two_phase = checkpoint.map(|job| TwoPhase::new(folder.clone(), query, job));
         Ok(FileSink {
             folder,
-            format: FileFormat::new(def, &file_columns)?,
+            format: layout.format,
             stem: format!("part-{}-{}", file_name_part(query), random_id()),
             two_phase: two_phase.transpose()?,
-            partitioner,
-            file_bytes: file_bytes.unwrap_or(FILE_BYTES),
-            rollover: options
-                .duration("sink.rolling-policy.rollover-interval")?
-                .unwrap_or(ROLLOVER),
+            partitioner: layout.partitioner,
+            file_bytes: layout.file_bytes,
+            rollover: layout.rollover,
             open_max: OPEN_FILES_MAX,
             clock,
             open: HashMap::new(),

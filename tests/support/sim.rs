@@ -376,8 +376,8 @@ impl Sim {
     /// The time-to-live of groups has passed.
     pub fn expire(&mut self) -> Result<()> {
         self.settle()?;
-        let merges = self.machine.merges.iter_mut();
-        merges.into_iter().try_for_each(|m| m.merge.expire())
+        let mut merges = self.machine.merges.iter_mut();
+        merges.try_for_each(|m| m.merge.expire())
     }
 
     /// A tick of the processing-time trigger.

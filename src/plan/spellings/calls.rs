@@ -226,7 +226,7 @@ fn first_or_last(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::tokens::statements;
+    use crate::plan::spellings::tests::rewritten;
 
     #[test]
     fn calls_in_other_words() {
@@ -264,8 +264,7 @@ mod tests {
                 "SELECT LAST_VALUE ( COUNT ( CASE WHEN a THEN TRUE END ) ORDER BY FIRST_VALUE ( b ORDER BY c NULLS LAST ) NULLS FIRST )",
             ),
         ] {
-            let tokens = &statements(sql, &|_| None).unwrap()[0];
-            assert_eq!(rewrite(tokens).unwrap().text(), expected);
+            assert_eq!(rewritten(sql, rewrite), expected);
         }
     }
 }

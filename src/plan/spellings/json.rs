@@ -123,6 +123,7 @@ fn clauses(tokens: &Tokens, i: usize) -> Result<Option<(usize, Clauses)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::spellings::tests::rewritten;
     use crate::plan::tokens::statements;
 
     #[test]
@@ -142,8 +143,7 @@ mod tests {
                 "TRY_CAST ( JSON_VALUE ( a , p , NULL , TRY_CAST ( JSON_VALUE ( b , p ) AS INT ) ) AS INT )",
             ),
         ] {
-            let tokens = &statements(sql, &|_| None).unwrap()[0];
-            assert_eq!(rewrite(tokens).unwrap().text(), expected);
+            assert_eq!(rewritten(sql, rewrite), expected);
         }
         let tokens = &statements("JSON_VALUE(a, p ERROR ON ERROR)", &|_| None).unwrap()[0];
         let error = rewrite(tokens).unwrap_err().to_string();

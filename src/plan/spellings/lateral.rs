@@ -19,31 +19,25 @@ pub fn rewrite(tokens: &Tokens) -> Result<Tokens> {
             return Err(Error::sql("LATERAL VIEW takes EXPLODE(list)").or_at(tokens.at(function)));
         }
         let close = tokens.close(function + 1)?;
-        let mut next = close + 1;
-        let mut names = Vec::new();
         // The view's name may be left away, the column's not.
-        if !tokens.is_word(next, "AS") {
-            names.push(tokens.list.get(next).cloned());
-            next += 1;
-        }
-        if !tokens.is_word(next, "AS") {
+        let has_view = !tokens.is_word(close + 1, "AS");
+        let word_as = close + 1 + usize::from(has_view);
+        let column = word_as + 1;
+        let view = if has_view { close + 1 } else { column };
+        if !tokens.is_word(word_as, "AS") || column >= tokens.len() {
             return Err(
-                Error::sql("expected LATERAL VIEW EXPLODE(list) x AS e").or_at(tokens.at(next))
+                Error::sql("expected LATERAL VIEW EXPLODE(list) x AS e").or_at(tokens.at(word_as))
             );
         }
-        names.push(tokens.list.get(next + 1).cloned());
-        let (Some(Some(view)), Some(Some(column))) = (names.first(), names.last()) else {
-            return Err(Error::sql("expected a name").or_at(tokens.at(next)));
-        };
         let here = &tokens.list[i];
         out.extend(["CROSS", "JOIN"].map(|w| token_at(word(w), here)));
         out.extend_from_slice(&tokens.list[function..=close]);
         out.push(token_at(word("AS"), here));
-        out.push(view.clone());
+        out.push(tokens.list[view].clone());
         out.push(token_at(Token::LParen, here));
-        out.push(column.clone());
+        out.push(tokens.list[column].clone());
         out.push(token_at(Token::RParen, here));
-        i = next + 2;
+        i = column + 1;
     }
     Ok(tokens.with(out))
 }
@@ -51,6 +45,7 @@ pub fn rewrite(tokens: &Tokens) -> Result<Tokens> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::spellings::tests::rewritten;
     use crate::plan::tokens::statements;
 
     #[test]
@@ -65,8 +60,7 @@ mod tests {
                 "SELECT e FROM t CROSS JOIN UNNEST ( l ) AS e ( e )",
             ),
         ] {
-            let tokens = &statements(sql, &|_| None).unwrap()[0];
-            assert_eq!(rewrite(tokens).unwrap().text(), expected);
+            assert_eq!(rewritten(sql, rewrite), expected);
         }
         for sql in [
             "SELECT e FROM t LATERAL VIEW UNNEST(l) x",
