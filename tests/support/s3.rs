@@ -147,21 +147,42 @@ pub struct Client {
     runtime: Runtime,
 }
 
+/// So often an answer that breaks off is asked for again.
+const BROKEN_MAX: usize = 10;
+
 impl Client {
     /// The names of all objects below a folder, relative to the bucket.
     pub fn list(&self, folder: &str) -> Vec<String> {
         let prefix = object_store::path::Path::from(folder);
-        let listed = self.store.list(Some(&prefix));
-        let names = listed.map_ok(|o| o.location.to_string()).try_collect();
-        self.runtime.block_on(names).expect("list")
+        self.whole("list", || {
+            let listed = self.store.list(Some(&prefix));
+            listed.map_ok(|o| o.location.to_string()).try_collect()
+        })
     }
 
     pub fn get(&self, name: &str) -> Vec<u8> {
         let path = object_store::path::Path::parse(name).expect("a name");
-        let bytes = self
-            .runtime
-            .block_on(async { self.store.get(&path).await?.bytes().await });
-        bytes.expect("get").to_vec()
+        let bytes = self.whole("get", || async {
+            self.store.get(&path).await?.bytes().await
+        });
+        bytes.to_vec()
+    }
+
+    /// An answer. The crate itself waits for a server that is away, but gives up where one is killed
+    /// in the middle of a body: a test that kills it failed now and then.
+    fn whole<T, F: Future<Output = object_store::Result<T>>>(
+        &self,
+        what: &str,
+        ask: impl Fn() -> F,
+    ) -> T {
+        let mut broken = 0;
+        loop {
+            match self.runtime.block_on(ask()) {
+                Ok(answer) => return answer,
+                Err(object_store::Error::Generic { .. }) if broken < BROKEN_MAX => broken += 1,
+                Err(e) => panic!("{what}: {e:?}"),
+            }
+        }
     }
 
     pub fn put(&self, name: &str, bytes: &[u8]) {
