@@ -59,7 +59,11 @@ impl Options {
             ("scan.startup.mode" | "scan.bounded.mode", "latest") => "latest-offset",
             (_, v) => v,
         };
+        // Spark's offsets of each partition, in JSON.
+        let is_offsets = value.trim_start().starts_with('{')
+            && matches!(name.as_str(), "scan.startup.mode" | "scan.bounded.mode");
         let closed = def.values.contains(" | ")
+            && !is_offsets
             && !def.values.contains("number")
             && name != "connector"
             && !name.starts_with("fields.");

@@ -3,6 +3,7 @@
 use crate::error::At;
 use crate::options::Options;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
 use std::sync::Arc;
 
 /// A declared table: a source, a sink, or both, depending on how the file's statements use it.
@@ -17,6 +18,8 @@ pub struct TableDef {
     /// Names of physical columns; a filesystem sink writes `key=value` folders.
     pub partitioned_by: Vec<String>,
     pub options: Options,
+    /// The rows of a table that no file declares: constants of a query.
+    pub values: Option<RecordBatch>,
     pub at: At,
 }
 
@@ -112,7 +115,10 @@ impl TableDef {
     }
 
     pub fn connector(&self) -> &str {
-        self.options.get("connector").unwrap_or("")
+        match &self.values {
+            Some(_) => "values",
+            None => self.options.get("connector").unwrap_or(""),
+        }
     }
 }
 

@@ -120,6 +120,7 @@ fn table(bootstrap: &str, options: &[(&str, &str)]) -> TableDef {
         watermark: None,
         primary_key: Vec::new(),
         partitioned_by: Vec::new(),
+        values: None,
         options: all,
         at,
     }

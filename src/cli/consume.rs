@@ -140,6 +140,7 @@ fn table(args: &Args) -> Result<TableDef> {
         watermark: None,
         primary_key: Vec::new(),
         partitioned_by: Vec::new(),
+        values: None,
         options,
         at,
     })

@@ -103,6 +103,11 @@ impl KafkaSource {
             if matches!(bound, Some(Bound::Group)) && o.get("properties.group.id").is_none() {
                 return Err(o.invalid(key, "needs 'properties.group.id'"));
             }
+            if let (Some(Bound::OfTopics(offsets)), Topics::List(read)) = (bound, &topics)
+                && let Some(other) = offsets.keys().find(|topic| !read.contains(topic))
+            {
+                return Err(o.invalid(key, format!("topic '{other}' is not read by the table")));
+            }
         }
         let mut config = config_of(def)?;
         if config.get("group.id").is_none() {

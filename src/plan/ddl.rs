@@ -26,6 +26,7 @@ pub fn create_table(
         watermark: None,
         primary_key: Vec::new(),
         partitioned_by: Vec::new(),
+        values: None,
         options: Options::default(),
         at,
     };
@@ -104,7 +105,7 @@ fn options(t: &Tokens, from: usize, to: usize, def: &mut TableDef) -> Result<()>
     Ok(())
 }
 
-/// One column, WATERMARK or PRIMARY KEY.
+/// One column, WATERMARK or PRIMARY KEY, which may be a named CONSTRAINT.
 fn element(
     t: &Tokens,
     from: usize,
@@ -115,6 +116,8 @@ fn element(
     if t.are_words(from, &["WATERMARK", "FOR"]) {
         return watermark(t, from, to, def, delay_us);
     }
+    let is_named = t.is_word(from, "CONSTRAINT") && t.are_words(from + 2, &["PRIMARY", "KEY"]);
+    let from = if is_named { from + 2 } else { from };
     if t.are_words(from, &["PRIMARY", "KEY"]) {
         let close = t.close(from + 2)?;
         def.primary_key = names(t, from + 3, close)?;

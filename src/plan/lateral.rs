@@ -1,21 +1,23 @@
 //! `FROM t CROSS JOIN UNNEST(t.list) AS x (e)`: a join with what each row itself holds. DataFusion
 //! plans it as a subquery over one empty row that refers to the row outside; here the rows outside
-//! take the empty row's place.
+//! take the empty row's place. LEFT JOIN keeps rows without elements: an empty list is NULL to it, and
+//! UNNEST makes a row of a NULL.
 
 use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_common::{Column, JoinType, Result};
+use datafusion_common::{Column, JoinType, Result, ScalarValue};
 use datafusion_expr::logical_plan::builder::unnest_with_options;
 use datafusion_expr::logical_plan::{Join, Projection};
-use datafusion_expr::{Expr, LogicalPlan};
+use datafusion_expr::registry::FunctionRegistry;
+use datafusion_expr::{Expr, LogicalPlan, ScalarUDF, lit, when};
 use std::sync::Arc;
 
 /// Rewrites all such joins of a plan that is not optimised yet; others stay.
-pub fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
+pub fn rewrite(plan: LogicalPlan, registry: &dyn FunctionRegistry) -> Result<LogicalPlan> {
     let rewritten = plan.transform_up(|node| {
         let LogicalPlan::Join(join) = &node else {
             return Ok(Transformed::no(node));
         };
-        Ok(match grafted(join)? {
+        Ok(match grafted(join, registry)? {
             Some(other) => Transformed::yes(other),
             None => Transformed::no(node),
         })
@@ -23,15 +25,17 @@ pub fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
     Ok(rewritten?.data)
 }
 
-fn grafted(join: &Join) -> Result<Option<LogicalPlan>> {
+fn grafted(join: &Join, registry: &dyn FunctionRegistry) -> Result<Option<LogicalPlan>> {
     let is_true = |filter: &Expr| filter.as_literal().is_some_and(|l| *l == true.into());
-    let crosses = join.join_type == JoinType::Inner
-        && join.on.is_empty()
-        && join.filter.as_ref().is_none_or(is_true);
-    if !crosses {
+    let keeps = match join.join_type {
+        JoinType::Inner => None,
+        JoinType::Left if gives_elements(&join.right) => Some(registry.udf("empty")?),
+        _ => return Ok(None),
+    };
+    if !join.on.is_empty() || !join.filter.as_ref().is_none_or(is_true) {
         return Ok(None);
     }
-    let Some((plan, own)) = graft(&join.right, &join.left)? else {
+    let Some((plan, own)) = graft(&join.right, &join.left, keeps.as_ref())? else {
         return Ok(None);
     };
     let columns = join.left.schema().columns().into_iter().chain(own);
@@ -40,20 +44,39 @@ fn grafted(join: &Join) -> Result<Option<LogicalPlan>> {
     Ok(Some(LogicalPlan::Projection(projection)))
 }
 
+/// Whether a plan's columns are elements and nothing else, so that all are NULL in a row without any.
+fn gives_elements(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            let is_column = |expr: &Expr| expr.clone().unalias().try_as_col().is_some();
+            projection.expr.iter().all(is_column) && gives_elements(&projection.input)
+        }
+        LogicalPlan::Subquery(subquery) => gives_elements(&subquery.subquery),
+        LogicalPlan::SubqueryAlias(alias) => gives_elements(&alias.input),
+        LogicalPlan::Unnest(unnest) => unnest.exec_columns.len() == unnest.schema.fields().len(),
+        _ => false,
+    }
+}
+
 /// `plan` over the rows of `rows`, whose columns it gives on, and its own columns. `None` when it does
-/// more than take lists apart, or does not begin with one empty row.
-fn graft(plan: &LogicalPlan, rows: &LogicalPlan) -> Result<Option<(LogicalPlan, Vec<Column>)>> {
+/// more than take lists apart, or does not begin with one empty row. Rows whose list is empty stay if
+/// `keeps` is there, which tells these lists.
+fn graft(
+    plan: &LogicalPlan,
+    rows: &LogicalPlan,
+    keeps: Option<&Arc<ScalarUDF>>,
+) -> Result<Option<(LogicalPlan, Vec<Column>)>> {
     let below = match plan {
         LogicalPlan::EmptyRelation(empty) if empty.produce_one_row => {
             return Ok(Some((rows.clone(), Vec::new())));
         }
-        LogicalPlan::Subquery(subquery) => return graft(&subquery.subquery, rows),
+        LogicalPlan::Subquery(subquery) => return graft(&subquery.subquery, rows, keeps),
         LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Unnest(_) => {
             plan.inputs()[0]
         }
         _ => return Ok(None),
     };
-    let Some((input, own)) = graft(below, rows)? else {
+    let Some((input, own)) = graft(below, rows, keeps)? else {
         return Ok(None);
     };
     let kept = rows.schema().columns().into_iter().map(Expr::Column);
@@ -63,7 +86,14 @@ fn graft(plan: &LogicalPlan, rows: &LogicalPlan) -> Result<Option<(LogicalPlan, 
             exprs.chain(kept.map(Ok)).collect::<Result<_>>()?
         }
         LogicalPlan::Unnest(unnest) => {
-            let (columns, options) = (unnest.exec_columns.clone(), unnest.options.clone());
+            let (columns, mut options) = (unnest.exec_columns.clone(), unnest.options.clone());
+            let input = match keeps {
+                Some(is_empty) => {
+                    options = options.with_preserve_nulls(true);
+                    without_empty(input, &columns, is_empty)?
+                }
+                None => input,
+            };
             let plan = unnest_with_options(input, columns, options)?;
             return Ok(Some((plan, unnest.schema.columns())));
         }
@@ -77,6 +107,26 @@ fn graft(plan: &LogicalPlan, rows: &LogicalPlan) -> Result<Option<(LogicalPlan, 
     let projection = Projection::try_new(exprs, Arc::new(input))?;
     let projection = LogicalPlan::Projection(projection);
     Ok(Some((projection, plan.schema().columns())))
+}
+
+/// `plan` with NULL instead of empty lists in `lists`.
+fn without_empty(
+    plan: LogicalPlan,
+    lists: &[Column],
+    is_empty: &Arc<ScalarUDF>,
+) -> Result<LogicalPlan> {
+    let columns = plan.schema().columns().into_iter().map(|column| {
+        let list = Expr::Column(column.clone());
+        if !lists.contains(&column) {
+            return Ok(list);
+        }
+        let mut other = when(is_empty.call(vec![list.clone()]), lit(ScalarValue::Null));
+        let other = other.otherwise(list)?;
+        Ok(other.alias_qualified(column.relation, column.name))
+    });
+    let exprs = columns.collect::<Result<_>>()?;
+    let projection = Projection::try_new(exprs, Arc::new(plan))?;
+    Ok(LogicalPlan::Projection(projection))
 }
 
 /// An expression that refers to the row outside, over that row.

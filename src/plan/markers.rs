@@ -125,7 +125,8 @@ pub fn all() -> impl Iterator<Item = ScalarUDF> {
     })
 }
 
-const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
+/// The type of a window's columns.
+pub const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
 impl ScalarUDFImpl for Marker {
     fn name(&self) -> &str {

@@ -147,11 +147,23 @@ fn over_windows(window: &Window, registry: &dyn FunctionRegistry) -> Result<Opti
         registry,
     };
     groups.add_windows(&columns);
-    let (rows, exprs) = groups.lists()?;
-    let rows = Projection::try_new(exprs, Arc::new(rows))?;
-    let rows = Arc::new(LogicalPlan::Projection(rows));
+    let rows = Arc::new(groups.rows()?);
     let other = Window::try_new(window.window_expr.clone(), rows)?;
     Ok(Some(LogicalPlan::Window(other)))
+}
+
+/// The rows of `input` as those of groups by some of its columns.
+pub(super) fn rows_of(
+    input: &LogicalPlan,
+    keys: Vec<usize>,
+    registry: &dyn FunctionRegistry,
+) -> Result<LogicalPlan> {
+    let groups = Groups {
+        input,
+        keys,
+        registry,
+    };
+    groups.rows()
 }
 
 impl Groups<'_> {
@@ -181,8 +193,8 @@ impl Groups<'_> {
         Ok((grouped, exprs))
     }
 
-    /// A plan of all rows, group by group, and the input's columns over it.
-    fn lists(&self) -> Result<(LogicalPlan, Vec<Expr>)> {
+    /// A plan of all rows, group by group.
+    fn rows(&self) -> Result<LogicalPlan> {
         let list = self.registry.udaf("array_agg")?;
         let list = AggregateFunction::new_udf(list, vec![self.row()?], false, None, vec![], None);
         let grouped = self.grouped(list)?;
@@ -190,7 +202,8 @@ impl Groups<'_> {
         let rows = Column::new(table.cloned(), field.name());
         let rows = unnest_with_options(grouped, vec![rows], UnnestOptions::default())?;
         let exprs = self.columns(&rows)?;
-        Ok((rows, exprs))
+        let rows = Projection::try_new(exprs, Arc::new(rows))?;
+        Ok(LogicalPlan::Projection(rows))
     }
 
     fn column(&self, index: usize) -> Column {
@@ -254,7 +267,7 @@ fn function(expr: &Expr) -> Option<&WindowFunction> {
 }
 
 /// The columns of the input by which all functions are partitioned.
-fn partition(window: &Window) -> Vec<usize> {
+pub(super) fn partition(window: &Window) -> Vec<usize> {
     let schema = window.input.schema();
     let index = |expr: &Expr| schema.maybe_index_of_column(expr.try_as_col()?);
     let mut partitions = window.window_expr.iter().map(|expr| {
@@ -269,7 +282,7 @@ fn partition(window: &Window) -> Vec<usize> {
 }
 
 /// Whether the plan gives rows of a stream as they come.
-fn is_raw(plan: &LogicalPlan) -> bool {
+pub(super) fn is_raw(plan: &LogicalPlan) -> bool {
     let mut is_raw = true;
     let visited = plan.apply(|node| {
         is_raw &= !matches!(

@@ -5,6 +5,7 @@
 //! formats. This one spares them; beside that it plans for one partition only, so that nothing is
 //! shuffled, and puts sorts where an operator asks for them at once.
 
+use super::grouping::sets_of;
 use super::leaf::{Declared, Leaf, LeafKind};
 use arrow::datatypes::{DataType, Schema};
 use datafusion_common::tree_node::TreeNode;
@@ -12,7 +13,7 @@ use datafusion_common::{
     DFSchema, JoinType, Result, ScalarValue, internal_err, not_impl_err, plan_datafusion_err,
 };
 use datafusion_expr::execution_props::ExecutionProps;
-use datafusion_expr::expr::{GroupingSet, NullTreatment, WindowFunction, physical_name};
+use datafusion_expr::expr::{NullTreatment, WindowFunction, physical_name};
 use datafusion_expr::logical_plan::{
     Aggregate, FetchType, Join, Limit, Projection, SkipType, Sort, TableScan, Union, Unnest,
     Values, Window,
@@ -175,14 +176,7 @@ impl<'a> Planner<'a> {
             return Ok(PhysicalGroupBy::new_single(exprs));
         };
         let columns = grouping_set_to_exprlist(exprs)?;
-        let sets: Vec<Vec<Expr>> = match sets {
-            GroupingSet::GroupingSets(sets) => sets.clone(),
-            GroupingSet::Rollup(list) => {
-                let prefixes = (0..=list.len()).map(|n| list[..n].to_vec());
-                prefixes.collect()
-            }
-            GroupingSet::Cube(list) => subsets(list),
-        };
+        let sets = sets_of(sets);
         let mut keys = Vec::with_capacity(columns.len());
         let mut nulls: Vec<(Arc<dyn PhysicalExpr>, String)> = Vec::with_capacity(columns.len());
         for column in &columns {
@@ -428,18 +422,6 @@ fn sorted(input: Plan, build: impl Fn(Plan) -> Result<Plan>) -> Result<Plan> {
 /// Whether values of a type can be sorted: all but nested ones.
 pub(super) fn is_ordered(data_type: &DataType) -> bool {
     !data_type.is_nested() && !data_type.is_null()
-}
-
-fn subsets(list: &[Expr]) -> Vec<Vec<Expr>> {
-    let mut sets = vec![Vec::new()];
-    for e in list {
-        let with: Vec<Vec<Expr>> = sets
-            .iter()
-            .map(|set| [set.as_slice(), std::slice::from_ref(e)].concat())
-            .collect();
-        sets.extend(with);
-    }
-    sets
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A whole SQL file: statements in order, then the job that they describe.
 
 mod columns;
+mod constants;
 mod queries;
 mod sinks;
 mod tables;
@@ -90,7 +91,7 @@ impl Script {
             "DROP" => self.drop(t),
             "SET" => self.set(t),
             "INSERT" => self.insert(t),
-            "SELECT" | "WITH" => self.select(t),
+            "SELECT" | "WITH" | "VALUES" => self.select(t),
             "EXPLAIN" => self.explain(t),
             other => {
                 const KNOWN: [&str; 8] = [

@@ -6,7 +6,7 @@ use super::leaf::Declared;
 use super::physical::Planner;
 use super::registry::Registry;
 use super::tokens::Tokens;
-use super::{functions, lateral, markers, over};
+use super::{functions, grouping, lateral, markers, over, row_windows, syntax};
 use crate::error::{Error, Result};
 use crate::time::{Clock, SystemClock};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -22,7 +22,8 @@ use datafusion_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
 use datafusion_expr::registry::FunctionRegistry;
 use datafusion_expr::simplify::SimplifyContext;
 use datafusion_expr::{
-    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
+    AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource,
+    WindowUDF,
 };
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use datafusion_optimizer::{Analyzer, Optimizer, OptimizerConfig};
@@ -109,8 +110,21 @@ impl Session {
         self.tables.insert(name.to_string(), Arc::new(view));
     }
 
+    /// A table's rows under the column names of `schema`.
+    pub fn renamed(&self, table: &str, schema: &DFSchema) -> DfResult<LogicalPlan> {
+        let scan = LogicalPlanBuilder::scan(table, self.tables[table].clone(), None)?.build()?;
+        let renamed = scan.schema().columns().into_iter().zip(schema.columns());
+        let renamed = renamed.map(|(c, to)| Expr::Column(c).alias_qualified(to.relation, to.name));
+        LogicalPlanBuilder::from(scan).project(renamed)?.build()
+    }
+
     pub fn deregister(&mut self, name: &str) {
         self.tables.remove(name);
+    }
+
+    fn columns(&self, table: &str) -> Option<Vec<String>> {
+        let schema = self.tables.get(table)?.schema();
+        Some(schema.fields().iter().map(|f| f.name().clone()).collect())
     }
 
     fn sql(&self) -> SqlToRel<'_, Self> {
@@ -126,7 +140,12 @@ impl Session {
             .with_recursion_limit(RECURSION_MAX)
             .build()
             .and_then(|mut p| {
-                let statement = p.parse_statement()?;
+                let mut statement = p.parse_statement()?;
+                if let Statement::Statement(s) = &mut statement
+                    && let ast::Statement::Query(query) = s.as_mut()
+                {
+                    syntax::rewrite(query, &|table| self.columns(table));
+                }
                 match p.parser.peek_token().token {
                     Token::EOF => Ok(statement),
                     _ => p
@@ -142,7 +161,8 @@ impl Session {
             return Err(Error::sql("expected a query").or_at(tokens.start()));
         }
         let plan = self.sql().statement_to_plan(parsed);
-        plan.and_then(lateral::rewrite)
+        plan.and_then(|plan| lateral::rewrite(plan, &self.registry))
+            .and_then(|plan| row_windows::rewrite(plan, &self.registry))
             .map_err(|e| planning(e, tokens))
     }
 
@@ -180,6 +200,7 @@ impl Session {
     /// Optimises and makes the physical plan.
     pub fn physical(&self, plan: &LogicalPlan, tokens: &Tokens) -> Result<Arc<dyn ExecutionPlan>> {
         self.optimised(plan)
+            .and_then(grouping::rewrite)
             .and_then(|plan| over::rewrite(plan, &self.registry))
             .and_then(|plan| Planner::new(&self.props).plan(&plan))
             .map_err(|e| planning(e, tokens))

@@ -217,6 +217,7 @@ fn folder_table(path: &str) -> Result<TableDef> {
         watermark: None,
         primary_key: Vec::new(),
         partitioned_by: Vec::new(),
+        values: None,
         options,
         at,
     })

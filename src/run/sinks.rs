@@ -15,6 +15,7 @@ use crate::sink::print::PrintSink;
 use crate::sink::{OutputMode, Sink, is_exactly_once, refuse_exactly_once};
 use crate::source::datagen::DatagenSource;
 use crate::source::files::FilesSource;
+use crate::source::values::ValuesSource;
 use crate::source::{ReadRequest, Source};
 use crate::table::{MetadataKey, TableDef};
 use crate::time::{Clock, SystemClock};
@@ -46,6 +47,10 @@ pub fn open_source(
         headers: plan.metadata.contains(&MetadataKey::Headers),
         until_end,
     };
+    if let Some(rows) = &plan.def.values {
+        let source = ValuesSource::new(&plan.def.name, rows, &request)?;
+        return Ok(Box::new(source));
+    }
     match plan.def.connector() {
         "kafka" => Ok(Box::new(KafkaSource::new(&plan.def, request)?)),
         "filesystem" => Ok(Box::new(FilesSource::new(&plan.def, request)?)),
@@ -61,7 +66,7 @@ pub fn open_source(
 /// Whether a table's source delivers rows; others deliver records, which are decoded.
 pub fn delivers_rows(def: &TableDef) -> bool {
     match def.connector() {
-        "datagen" => true,
+        "datagen" | "values" => true,
         "filesystem" => def.options.get("format") == Some("parquet"),
         _ => false,
     }

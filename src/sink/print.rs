@@ -135,6 +135,7 @@ mod tests {
             watermark: None,
             primary_key: Vec::new(),
             partitioned_by: Vec::new(),
+            values: None,
             options: Options::default(),
             at: AT,
         };

@@ -7,6 +7,7 @@
 
 pub mod datagen;
 pub mod files;
+pub mod values;
 
 use crate::error::Result;
 use crate::state::PartitionSnapshot;

@@ -17,6 +17,7 @@ fn table(columns: &[(&str, DataType)], options: &[(&str, &str)]) -> TableDef {
         watermark: None,
         primary_key: Vec::new(),
         partitioned_by: Vec::new(),
+        values: None,
         options: Options::default(),
         at: AT,
     };

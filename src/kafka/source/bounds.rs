@@ -19,7 +19,10 @@ pub(super) enum Bound {
     Latest,
     Group,
     Timestamp(i64),
+    /// Offsets of partitions, whatever the topic.
     Specific(BTreeMap<i32, i64>),
+    /// Spark's: of the partitions of each topic; -2 is the first, -1 behind the last.
+    OfTopics(BTreeMap<String, BTreeMap<i32, i64>>),
 }
 
 /// By name; see [`topic_ids`].
@@ -61,6 +64,12 @@ impl Bound {
                 }
                 Ok(Bound::Specific(map))
             }
+            _ if mode.starts_with('{') => serde_json::from_str(mode)
+                .map(Bound::OfTopics)
+                .map_err(|_| {
+                    let expected = "expected the offsets of each topic's partitions, like {\"clicks\":{\"0\":23,\"1\":-2}}";
+                    o.invalid(&format!("{prefix}.mode"), expected)
+                }),
             _ => Err(o.invalid(&format!("{prefix}.mode"), "is not known")),
         }
     }
@@ -108,18 +117,21 @@ impl KafkaSource {
                 .as_ref()
                 .and_then(|l| l.find_partition(topic, *p))
                 .map(|e| e.offset());
+            let default = if is_end { high } else { low };
             offsets.push(match (bound, answer) {
                 (Bound::Earliest, _) => low,
                 (Bound::Latest, _) => high,
-                (Bound::Specific(map), _) => match map.get(p) {
-                    Some(offset) => *offset,
-                    None if is_end => high,
-                    None => low,
-                },
+                (Bound::Specific(map), _) => map.get(p).copied().unwrap_or(default),
+                (Bound::OfTopics(map), _) => {
+                    match map.get(topic).and_then(|partitions| partitions.get(p)) {
+                        Some(-2) => low,
+                        Some(-1) => high,
+                        offset => offset.copied().unwrap_or(default),
+                    }
+                }
                 (_, Some(Offset::Offset(offset))) => offset,
                 // Nothing committed, or no record that late.
-                (Bound::Group, _) if is_end => high,
-                (Bound::Group, _) => low,
+                (Bound::Group, _) => default,
                 (Bound::Timestamp(_), _) => high,
             });
         }

@@ -69,14 +69,10 @@ impl Script {
             .session
             .physical_expression(logical, &df_schema)
             .map_err(|e| positioned(planning(e, &tokens)))?;
-        let data_type = match expr
+        let data_type = expr
             .data_type(&schema)
-            .map_err(|e| positioned(planning(e, &tokens)))?
-        {
-            DataType::Timestamp(..) => DataType::Timestamp(TimeUnit::Microsecond, None),
-            DataType::Utf8 | DataType::LargeUtf8 => DataType::Utf8View,
-            other => other,
-        };
+            .map_err(|e| positioned(planning(e, &tokens)))?;
+        let data_type = declared(&data_type);
         Ok((
             Computed {
                 expr,
@@ -167,4 +163,13 @@ fn check_metadata(at: At, name: &str, key: MetadataKey, data_type: &DataType) ->
     Err(Error::sql(format!("metadata column '{name}' has the wrong type")).or_at(at).with_hint(
         "topic STRING, partition INT, offset BIGINT, timestamp TIMESTAMP_LTZ(3), timestamp-type STRING, key STRING or BYTES, headers MAP<STRING, BYTES>",
     ))
+}
+
+/// The type of a column that holds what an expression of this type gives.
+pub(super) fn declared(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Timestamp(..) => DataType::Timestamp(TimeUnit::Microsecond, None),
+        DataType::Utf8 | DataType::LargeUtf8 => DataType::Utf8View,
+        other => other.clone(),
+    }
 }

@@ -137,6 +137,11 @@ impl Script {
         sink: QuerySink,
     ) -> Result<()> {
         let name = self.unused(name);
+        let reads_none = scanned(&plan).map_err(|e| planning(e, tokens))?.is_empty();
+        let plan = match reads_none {
+            true => self.constants(&plan, tokens)?,
+            false => plan,
+        };
         sessions::check(&plan)
             .map_err(|e| e.or_at(tokens.find_word("WHERE").unwrap_or(tokens.start())))?;
         let physical = self.session.physical(&plan, tokens)?;
@@ -253,7 +258,10 @@ impl Script {
         let windowed = windowed(plan).map_err(|e| planning(e, tokens))?;
         let known: Vec<&TableDef> = names.iter().filter_map(|n| self.tables.get(n)).collect();
         for def in &known {
-            if !matches!(def.connector(), "kafka" | "filesystem" | "datagen") {
+            if !matches!(
+                def.connector(),
+                "kafka" | "filesystem" | "datagen" | "values"
+            ) {
                 return Err(Error::sql(format!(
                     "table {} of connector '{}' cannot be read",
                     def.name,
@@ -274,11 +282,6 @@ impl Script {
                 .find(|d| d.watermark.is_some())
                 .or(known.first());
             streams.extend(first);
-        }
-        if streams.is_empty() {
-            return Err(Error::sql("the query reads no table")
-                .or_at(tokens.start())
-                .with_hint("a query needs a FROM with a declared table"));
         }
         let stream = |def: &&TableDef| StreamTable {
             name: def.name.clone(),

@@ -1,4 +1,5 @@
-//! Spark's `LATERAL VIEW EXPLODE(list) x AS e` becomes `CROSS JOIN UNNEST(list) AS x (e)`.
+//! Spark's `LATERAL VIEW EXPLODE(list) x AS e` becomes `CROSS JOIN UNNEST(list) AS x (e)`, with OUTER
+//! `LEFT JOIN … ON TRUE`.
 
 use crate::error::{Error, Result};
 use crate::plan::tokens::{Tokens, token_at, word};
@@ -14,7 +15,8 @@ pub fn rewrite(tokens: &Tokens) -> Result<Tokens> {
             i += 1;
             continue;
         }
-        let function = i + 2;
+        let is_outer = tokens.is_word(i + 2, "OUTER");
+        let function = i + 2 + usize::from(is_outer);
         if !tokens.is_word(function, "UNNEST") || !tokens.is(function + 1, &Token::LParen) {
             return Err(Error::sql("LATERAL VIEW takes EXPLODE(list)").or_at(tokens.at(function)));
         }
@@ -30,13 +32,17 @@ pub fn rewrite(tokens: &Tokens) -> Result<Tokens> {
             );
         }
         let here = &tokens.list[i];
-        out.extend(["CROSS", "JOIN"].map(|w| token_at(word(w), here)));
+        let join = if is_outer { "LEFT" } else { "CROSS" };
+        out.extend([join, "JOIN"].map(|w| token_at(word(w), here)));
         out.extend_from_slice(&tokens.list[function..=close]);
         out.push(token_at(word("AS"), here));
         out.push(tokens.list[view].clone());
         out.push(token_at(Token::LParen, here));
         out.push(tokens.list[column].clone());
         out.push(token_at(Token::RParen, here));
+        if is_outer {
+            out.extend(["ON", "TRUE"].map(|w| token_at(word(w), here)));
+        }
         i = column + 1;
     }
     Ok(tokens.with(out))
@@ -59,12 +65,16 @@ mod tests {
                 "SELECT e FROM t LATERAL VIEW UNNEST(l) AS e",
                 "SELECT e FROM t CROSS JOIN UNNEST ( l ) AS e ( e )",
             ),
+            (
+                "SELECT e FROM t LATERAL VIEW OUTER UNNEST(l) x AS e",
+                "SELECT e FROM t LEFT JOIN UNNEST ( l ) AS x ( e ) ON TRUE",
+            ),
         ] {
             assert_eq!(rewritten(sql, rewrite), expected);
         }
         for sql in [
             "SELECT e FROM t LATERAL VIEW UNNEST(l) x",
-            "SELECT e FROM t LATERAL VIEW OUTER UNNEST(l) x AS e",
+            "SELECT e FROM t LATERAL VIEW OUTER f(l) x AS e",
         ] {
             let tokens = &statements(sql, &|_| None).unwrap()[0];
             assert!(rewrite(tokens).is_err());

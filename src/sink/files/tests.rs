@@ -45,6 +45,7 @@ pub(super) fn table(
         watermark: None,
         primary_key: Vec::new(),
         partitioned_by: partitioned_by.iter().map(|c| c.to_string()).collect(),
+        values: None,
         options: all,
         at: AT,
     }

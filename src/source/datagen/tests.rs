@@ -33,6 +33,7 @@ fn table(columns: Vec<Column>, options: &[(&str, &str)]) -> TableDef {
         watermark: None,
         primary_key: vec![],
         partitioned_by: vec![],
+        values: None,
         options: parsed,
         at: AT,
     }

@@ -30,6 +30,7 @@ pub(crate) fn table(columns: &[(&str, DataType)], options: &[(&str, &str)]) -> T
         watermark: None,
         primary_key: Vec::new(),
         partitioned_by: Vec::new(),
+        values: None,
         options: all,
         at: AT,
     }

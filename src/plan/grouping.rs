@@ -1,0 +1,118 @@
+//! GROUPING SETS, ROLLUP and CUBE over the rows of a stream: each row once for each set, with NULL for the
+//! keys that are not in it, grouped by the keys and the set. An aggregate over results keeps its sets.
+
+use super::over::is_raw;
+use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::{Column, Result, ScalarValue, UnnestOptions, not_impl_err};
+use datafusion_expr::expr::GroupingSet;
+use datafusion_expr::logical_plan::builder::unnest_with_options;
+use datafusion_expr::logical_plan::{Aggregate, Projection};
+use datafusion_expr::utils::grouping_set_to_exprlist;
+use datafusion_expr::{Expr, LogicalPlan, bitwise_and, lit, when};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Rewrites all such aggregates of an optimised plan.
+pub fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let rewritten = plan.transform_up(|node| {
+        let LogicalPlan::Aggregate(aggregate) = &node else {
+            return Ok(Transformed::no(node));
+        };
+        let [Expr::GroupingSet(sets)] = aggregate.group_expr.as_slice() else {
+            return Ok(Transformed::no(node));
+        };
+        Ok(match is_raw(&aggregate.input) {
+            true => Transformed::yes(by_sets(aggregate, sets)?),
+            false => Transformed::no(node),
+        })
+    });
+    Ok(rewritten?.data)
+}
+
+/// All sets that are meant.
+pub(super) fn sets_of(sets: &GroupingSet) -> Vec<Vec<Expr>> {
+    match sets {
+        GroupingSet::GroupingSets(sets) => sets.clone(),
+        GroupingSet::Rollup(list) => (0..=list.len()).map(|n| list[..n].to_vec()).collect(),
+        GroupingSet::Cube(list) => subsets(list),
+    }
+}
+
+fn subsets(list: &[Expr]) -> Vec<Vec<Expr>> {
+    let mut sets = vec![Vec::new()];
+    for e in list {
+        let with: Vec<Vec<Expr>> = sets
+            .iter()
+            .map(|set| [set.as_slice(), std::slice::from_ref(e)].concat())
+            .collect();
+        sets.extend(with);
+    }
+    sets
+}
+
+fn by_sets(aggregate: &Aggregate, sets: &GroupingSet) -> Result<LogicalPlan> {
+    let keys: Vec<Expr> = grouping_set_to_exprlist(&aggregate.group_expr)?
+        .into_iter()
+        .cloned()
+        .collect();
+    let sets = sets_of(sets);
+    // DataFusion's number of a set has a bit for each key, the last key's is the lowest: 1 where the key
+    // is not in the set.
+    let bit = |key: usize| 1_u64 << (keys.len() - 1 - key);
+    let missing = |set: &Vec<Expr>| {
+        let missing = keys
+            .iter()
+            .enumerate()
+            .filter(|(_, key)| !set.contains(key));
+        missing.map(|(i, _)| bit(i)).sum::<u64>()
+    };
+    if keys.len() > 63 {
+        return not_impl_err!("grouping sets of more than 63 columns");
+    }
+    let numbers: Vec<u64> = sets.iter().map(missing).collect();
+    if numbers.iter().collect::<BTreeSet<_>>().len() < numbers.len() {
+        return not_impl_err!("the same grouping set twice");
+    }
+    let id = Column::from_name(Aggregate::INTERNAL_GROUPING_ID);
+    let id_type = Aggregate::grouping_id_type(keys.len(), 0);
+    let number = |n: u64| ScalarValue::UInt64(Some(n)).cast_to(&id_type);
+    let list = numbers.iter().map(|n| number(*n));
+    let list = ScalarValue::new_list(&list.collect::<Result<Vec<_>>>()?, &id_type, false);
+    let list = lit(ScalarValue::List(list)).alias(&id.name);
+
+    let input = aggregate.input.schema().columns();
+    let columns = || input.iter().cloned().map(Expr::Column);
+    let exprs = columns().chain([list]).collect();
+    let listed = Projection::try_new(exprs, aggregate.input.clone())?;
+    let listed = LogicalPlan::Projection(listed);
+    let rows = unnest_with_options(listed, vec![id.clone()], UnnestOptions::default())?;
+
+    let (mut exprs, mut group): (Vec<Expr>, Vec<Expr>) = (columns().collect(), Vec::new());
+    exprs.push(Expr::Column(id.clone()));
+    for (i, key) in keys.iter().enumerate() {
+        if numbers.iter().all(|n| n & bit(i) == 0) {
+            group.push(key.clone());
+            continue;
+        }
+        let is_in = bitwise_and(Expr::Column(id.clone()), lit(number(bit(i))?)).eq(lit(number(0)?));
+        let name = format!("__key_{i}");
+        exprs.push(when(is_in, key.clone()).end()?.alias(&name));
+        group.push(Expr::Column(Column::from_name(name)));
+    }
+    group.push(Expr::Column(id));
+    let rows = Arc::new(LogicalPlan::Projection(Projection::try_new(
+        exprs,
+        Arc::new(rows),
+    )?));
+    let grouped = Aggregate::try_new(rows, group, aggregate.aggr_expr.clone())?;
+    let renamed = grouped.schema.columns().into_iter();
+    let renamed = renamed.zip(aggregate.schema.columns()).map(|(column, to)| {
+        let column = Expr::Column(column);
+        column.alias_qualified(to.relation, to.name)
+    });
+    let renamed = renamed.collect();
+    let grouped = Arc::new(LogicalPlan::Aggregate(grouped));
+    Ok(LogicalPlan::Projection(Projection::try_new(
+        renamed, grouped,
+    )?))
+}

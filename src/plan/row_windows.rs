@@ -1,0 +1,266 @@
+//! Windows of rows that no GROUP BY (or DISTINCT, or OVER) by the window takes together:
+//!
+//! | query | becomes |
+//! |---|---|
+//! | `SELECT * FROM HOP(…)` or `CUMULATE(…)` | the row once for each of its windows: an UNNEST of their ends |
+//! | `SELECT * FROM SESSION(… PARTITION BY k …)` | the rows of closed sessions: a GROUP BY that keeps them in lists |
+//!
+//! A tumbling window's columns are functions of the row. The plan is one that is not optimised yet: else
+//! columns that nobody reads, and with them the number of rows, would be gone.
+
+use super::markers::{self, Kind, Marker, Part};
+use super::over;
+use crate::window::Assign;
+use arrow::array::{Array, ArrayRef, AsArray, ListBuilder, TimestampMicrosecondBuilder};
+use arrow::datatypes::{DataType, Field, TimestampMicrosecondType};
+use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::{Column, DFSchema, Result, UnnestOptions, exec_err, not_impl_err};
+use datafusion_expr::expr::ScalarFunction;
+use datafusion_expr::logical_plan::builder::unnest_with_options;
+use datafusion_expr::logical_plan::{Distinct, Projection};
+use datafusion_expr::registry::FunctionRegistry;
+use datafusion_expr::{
+    ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
+};
+use std::sync::Arc;
+
+/// Rewrites a plan and its subqueries.
+pub fn rewrite(plan: LogicalPlan, registry: &dyn FunctionRegistry) -> Result<LogicalPlan> {
+    visit(plan, &[], registry)
+}
+
+/// `groups`: the columns of `plan` by which what is above it groups rows.
+fn visit(
+    plan: LogicalPlan,
+    groups: &[usize],
+    registry: &dyn FunctionRegistry,
+) -> Result<LogicalPlan> {
+    let plan = match &plan {
+        LogicalPlan::Projection(projection) => match single(projection, groups, registry)? {
+            Some(rows) => return visit(rows, groups, registry),
+            None => plan,
+        },
+        _ => plan,
+    };
+    let plan =
+        plan.map_subqueries(|subquery| Ok(Transformed::yes(rewrite(subquery, registry)?)))?;
+    let mut input = 0;
+    let below = below(&plan.data, groups);
+    let rewritten = plan.data.map_children(|child| {
+        let child = visit(child, &below[input], registry)?;
+        input += 1;
+        Ok(Transformed::yes(child))
+    });
+    Ok(rewritten?.data)
+}
+
+/// For each input of a node, the columns by which it or what is above it groups rows.
+fn below(plan: &LogicalPlan, groups: &[usize]) -> Vec<Vec<usize>> {
+    let all = |schema: &DFSchema| (0..schema.fields().len()).collect();
+    let columns = |exprs: &[&Expr], schema: &DFSchema| -> Vec<usize> {
+        let index = |expr: &&Expr| schema.maybe_index_of_column(unaliased(expr).try_as_col()?);
+        exprs.iter().filter_map(index).collect()
+    };
+    match plan {
+        LogicalPlan::Aggregate(aggregate) => {
+            let keys = aggregate.group_expr.iter();
+            let keys = keys.flat_map(|key| match key {
+                Expr::GroupingSet(sets) => sets.distinct_expr(),
+                key => vec![key],
+            });
+            vec![columns(&keys.collect::<Vec<_>>(), aggregate.input.schema())]
+        }
+        LogicalPlan::Distinct(Distinct::All(input)) => vec![all(input.schema())],
+        LogicalPlan::Window(window) => vec![over::partition(window)],
+        LogicalPlan::Projection(projection) => {
+            let exprs: Vec<&Expr> = groups.iter().map(|i| &projection.expr[*i]).collect();
+            vec![columns(&exprs, projection.input.schema())]
+        }
+        LogicalPlan::Join(join) => {
+            let width = join.left.schema().fields().len();
+            let (left, right) = groups.iter().partition::<Vec<_>, _>(|i| **i < width);
+            vec![left, right.into_iter().map(|i| i - width).collect()]
+        }
+        LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::Sort(_)
+        | LogicalPlan::Limit(_)
+        | LogicalPlan::Union(_) => vec![groups.to_vec(); plan.inputs().len()],
+        _ => vec![Vec::new(); plan.inputs().len()],
+    }
+}
+
+fn unaliased(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => unaliased(&alias.expr),
+        other => other,
+    }
+}
+
+/// The marker that an expression is.
+fn marker(expr: &Expr) -> Option<(&Marker, &[Expr])> {
+    match unaliased(expr) {
+        Expr::ScalarFunction(call) => markers::of(call).map(|m| (m, call.args.as_slice())),
+        _ => None,
+    }
+}
+
+/// The rows of a projection that gives windows no one groups by.
+fn single(
+    projection: &Projection,
+    groups: &[usize],
+    registry: &dyn FunctionRegistry,
+) -> Result<Option<LogicalPlan>> {
+    let mut windows = projection.expr.iter().filter_map(marker);
+    let Some((first, args)) = windows.find(|(m, _)| m.kind != Kind::Tumble) else {
+        return Ok(None);
+    };
+    let is_taken = groups
+        .iter()
+        .any(|i| marker(&projection.expr[*i]).is_some());
+    match first.kind {
+        _ if is_taken => Ok(None),
+        Kind::SessionBy => sessions(projection, &args[2..], registry),
+        Kind::Hop | Kind::SparkHop | Kind::Cumulate => exploded(projection, first.kind, args),
+        Kind::Session | Kind::Tumble => Ok(None),
+    }
+}
+
+const END: &str = "__window_end";
+
+fn exploded(projection: &Projection, kind: Kind, args: &[Expr]) -> Result<Option<LogicalPlan>> {
+    let input = projection.input.schema().columns().into_iter();
+    let ends = ScalarUDF::from(RowWindows::new(kind, None)).call(args.to_vec());
+    let exprs = input.map(Expr::Column).chain([ends.alias(END)]).collect();
+    let listed = Projection::try_new(exprs, projection.input.clone())?;
+    let listed = LogicalPlan::Projection(listed);
+    let end = Column::from_name(END);
+    let rows = unnest_with_options(listed, vec![end.clone()], UnnestOptions::default())?;
+    let of_end = |call: &ScalarFunction, part| {
+        let constants = call.args[1..].iter().cloned();
+        let args = std::iter::once(Expr::Column(end.clone())).chain(constants);
+        ScalarUDF::from(RowWindows::new(kind, Some(part))).call(args.collect())
+    };
+    let exprs = projection.expr.iter().map(|expr| {
+        let (name, relation) = (expr.qualified_name().1, expr.qualified_name().0);
+        let other = expr.clone().transform(|e| match &e {
+            Expr::ScalarFunction(call) => match markers::of(call) {
+                Some(marker) if marker.kind == kind && call.args == args => {
+                    Ok(Transformed::yes(of_end(call, marker.part)))
+                }
+                Some(marker) if marker.kind != Kind::Tumble => {
+                    not_impl_err!("rows cannot be shown in two different windows at once")
+                }
+                _ => Ok(Transformed::no(e)),
+            },
+            _ => Ok(Transformed::no(e)),
+        })?;
+        Ok(match other.transformed {
+            true => other.data.unalias().alias_qualified(relation, name),
+            false => other.data,
+        })
+    });
+    let exprs = exprs.collect::<Result<Vec<_>>>()?;
+    let rows = Projection::try_new(exprs, Arc::new(rows))?;
+    Ok(Some(LogicalPlan::Projection(rows)))
+}
+
+/// `None` when what the sessions are partitioned by is not among the columns.
+fn sessions(
+    projection: &Projection,
+    keys: &[Expr],
+    registry: &dyn FunctionRegistry,
+) -> Result<Option<LogicalPlan>> {
+    let exprs = &projection.expr;
+    let place = |key| exprs.iter().position(|expr| unaliased(expr) == key);
+    let Some(mut places) = keys.iter().map(place).collect::<Option<Vec<_>>>() else {
+        return Ok(None);
+    };
+    places.extend((0..exprs.len()).filter(|i| marker(&exprs[*i]).is_some()));
+    let input = LogicalPlan::Projection(projection.clone());
+    over::rows_of(&input, places, registry).map(Some)
+}
+
+/// The ends of all windows of a row (in a list, the earliest first), or a part of the window that ends
+/// then, by the arguments of a marker.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct RowWindows {
+    kind: Kind,
+    part: Option<Part>,
+    name: String,
+    signature: Signature,
+}
+
+impl RowWindows {
+    fn new(kind: Kind, part: Option<Part>) -> Self {
+        let name = match part {
+            Some(part) => format!("{}_of_end", Marker::name_of(kind, part)),
+            None => format!("{}s", Marker::name_of(kind, Part::End)),
+        };
+        Self {
+            kind,
+            part,
+            name,
+            signature: Signature::variadic_any(Volatility::Immutable),
+        }
+    }
+}
+
+impl ScalarUDFImpl for RowWindows {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(match self.part {
+            Some(_) => markers::MICROS,
+            None => DataType::List(Arc::new(Field::new_list_field(markers::MICROS, true))),
+        })
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let (times, constants) = args.args.split_at(1);
+        let constant = |value: &ColumnarValue| match value {
+            ColumnarValue::Scalar(scalar) => Ok(scalar.clone()),
+            ColumnarValue::Array(_) => exec_err!("the size of a window must be a constant"),
+        };
+        let constants = constants.iter().map(constant).collect::<Result<Vec<_>>>()?;
+        let assign = markers::assign(self.kind, &constants)?;
+        let times = times[0].clone().into_array(args.number_rows)?;
+        let times = arrow::compute::cast(&times, &markers::MICROS)?;
+        let times = times.as_primitive::<TimestampMicrosecondType>();
+        let result: ArrayRef = match self.part {
+            Some(part) => Arc::new(times.unary::<_, TimestampMicrosecondType>(|end| {
+                markers::value(part, assign.start_of(end), end)
+            })),
+            None => {
+                let mut lists = ListBuilder::new(TimestampMicrosecondBuilder::new());
+                for time in times {
+                    let Some(time) = time else {
+                        lists.append_null();
+                        continue;
+                    };
+                    for end in ends(&assign, time) {
+                        lists.values().append_value(end);
+                    }
+                    lists.append(true);
+                }
+                Arc::new(lists.finish())
+            }
+        };
+        debug_assert_eq!(result.len(), args.number_rows);
+        Ok(ColumnarValue::Array(result))
+    }
+}
+
+/// The ends of the windows that hold a row.
+fn ends(assign: &Assign, time: i64) -> impl Iterator<Item = i64> {
+    let pane = assign.pane_of(time);
+    let next = move |end: &i64| assign.next_end(pane, *end);
+    std::iter::successors(Some(assign.first_end(pane)), next)
+}

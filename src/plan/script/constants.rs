@@ -1,0 +1,62 @@
+//! Queries that read no table.
+
+use super::Script;
+use super::columns::declared;
+use crate::batches::with_rows;
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::plan::errors::planning;
+use crate::plan::finish::run_once;
+use crate::plan::tokens::Tokens;
+use crate::table::{Column, ColumnKind, TableDef};
+use arrow::compute::{cast, concat_batches};
+use datafusion_expr::LogicalPlan;
+
+impl Script {
+    /// A query that reads no table (VALUES, a SELECT without FROM) as one over a table of its rows.
+    pub(super) fn constants(&mut self, plan: &LogicalPlan, tokens: &Tokens) -> Result<LogicalPlan> {
+        let physical = self.session.physical(plan, tokens)?;
+        let rows = run_once(&physical, self.session.task_context())
+            .map_err(|e| Error::sql(e.to_string()).or_at(tokens.start()))?;
+        let rows = concat_batches(&physical.schema(), &rows)?;
+        let (mut columns, mut arrays) = (Vec::new(), Vec::new());
+        for (i, (field, array)) in rows
+            .schema()
+            .fields()
+            .iter()
+            .zip(rows.columns())
+            .enumerate()
+        {
+            let data_type = declared(field.data_type());
+            arrays.push(cast(array, &data_type)?);
+            columns.push(Column {
+                name: format!("c{i}"),
+                data_type,
+                nullable: true,
+                kind: ColumnKind::Physical,
+                ltz: false,
+                at: tokens.start(),
+            });
+        }
+        let mut name = "values".to_string();
+        while self.tables.contains_key(&name) {
+            name.push('_');
+        }
+        let mut def = TableDef {
+            name: name.clone(),
+            columns,
+            watermark: None,
+            primary_key: Vec::new(),
+            partitioned_by: Vec::new(),
+            options: Options::default(),
+            values: None,
+            at: tokens.start(),
+        };
+        def.values = Some(with_rows(def.schema(), arrays, rows.num_rows())?);
+        self.session.register(&name, def.schema());
+        self.tables.insert(name.clone(), def);
+        self.session
+            .renamed(&name, plan.schema())
+            .map_err(|e| planning(e, tokens))
+    }
+}
