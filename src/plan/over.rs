@@ -1,11 +1,12 @@
-//! `OVER (…)` over the rows of a stream, not over the results of a GROUP BY:
+//! `OVER (…)` and joins over the rows of a stream, not over the results of a GROUP BY:
 //!
 //! | query | becomes |
 //! |---|---|
 //! | `PARTITION BY window_start, window_end, k …` over TUMBLE's rows | the same over the rows of closed windows: a GROUP BY of the window and `k` keeps them in lists |
+//! | a JOIN of such rows by their windows (and more) | a JOIN of the rows of closed windows |
 //! | `ROW_NUMBER() OVER (PARTITION BY k ORDER BY x)`, of which a filter takes number 1 | a GROUP BY of `k` that keeps the first row |
 //!
-//! These are Flink's Window Top-N, Window Deduplication and Deduplication. The plan is an optimised
+//! These are Flink's Window Top-N, Window Deduplication, Window Join and Deduplication. The plan is an optimised
 //! one, so that only columns that are wanted are kept.
 
 use super::markers;
@@ -14,7 +15,7 @@ use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column, Result, ScalarValue, UnnestOptions};
 use datafusion_expr::expr::{AggregateFunction, ScalarFunction, Sort, WindowFunction};
 use datafusion_expr::logical_plan::builder::unnest_with_options;
-use datafusion_expr::logical_plan::{Aggregate, Filter, Projection, Window};
+use datafusion_expr::logical_plan::{Aggregate, Filter, Join, Projection, Window};
 use datafusion_expr::registry::FunctionRegistry;
 use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{BinaryExpr, Expr, LogicalPlan, Operator, lit};
@@ -33,7 +34,57 @@ pub fn rewrite(plan: LogicalPlan, registry: &dyn FunctionRegistry) -> Result<Log
             None => Transformed::no(node),
         })
     });
+    // From below: a join of joins is over rows of closed windows already.
+    let rewritten = rewritten?.data.transform_up(|node| {
+        let other = match &node {
+            LogicalPlan::Join(join) => window_join(join, registry)?,
+            _ => None,
+        };
+        Ok(match other {
+            Some(other) => Transformed::yes(other),
+            None => Transformed::no(node),
+        })
+    });
     Ok(rewritten?.data)
+}
+
+/// A join of rows by their windows, as one of the rows of windows that are closed.
+fn window_join(join: &Join, registry: &dyn FunctionRegistry) -> Result<Option<LogicalPlan>> {
+    let sides = [&join.left, &join.right];
+    let pairs: Vec<[&Expr; 2]> = join.on.iter().map(|(l, r)| [l, r]).collect();
+    let place = |side: usize, expr: &Expr| {
+        let column = expr.try_as_col()?;
+        sides[side].schema().maybe_index_of_column(column)
+    };
+    // Of rows as they come: which columns are a window's.
+    let windows = sides.map(|side| is_raw(side).then(|| window_columns(side)));
+    let by_windows = pairs.iter().any(|pair| {
+        (0..2).all(|side| match &windows[side] {
+            Some(columns) => place(side, pair[side]).is_some_and(|i| columns[i]),
+            None => true,
+        })
+    });
+    if windows.iter().all(Option::is_none) || !by_windows {
+        return Ok(None);
+    }
+    let mut inputs = Vec::with_capacity(sides.len());
+    for (side, input) in sides.into_iter().enumerate() {
+        inputs.push(match &windows[side] {
+            None => input.as_ref().clone(),
+            Some(columns) => {
+                let keys = pairs.iter().filter_map(|pair| place(side, pair[side]));
+                let mut groups = Groups {
+                    input,
+                    keys: keys.collect(),
+                    registry,
+                };
+                groups.add_windows(columns);
+                groups.rows()?
+            }
+        });
+    }
+    let plan = LogicalPlan::Join(join.clone());
+    plan.with_new_exprs(plan.expressions(), inputs).map(Some)
 }
 
 /// Rows in groups: those of `keys`, by their columns in the input.

@@ -1,4 +1,4 @@
-//! Windows of rows that no GROUP BY (or DISTINCT, or OVER) by the window takes together:
+//! Windows of rows that no GROUP BY (or DISTINCT, OVER, JOIN) by the window takes together:
 //!
 //! | query | becomes |
 //! |---|---|
@@ -79,8 +79,20 @@ fn below(plan: &LogicalPlan, groups: &[usize]) -> Vec<Vec<usize>> {
         }
         LogicalPlan::Join(join) => {
             let width = join.left.schema().fields().len();
-            let (left, right) = groups.iter().partition::<Vec<_>, _>(|i| **i < width);
-            vec![left, right.into_iter().map(|i| i - width).collect()]
+            let (mut left, right) = groups.iter().partition::<Vec<_>, _>(|i| **i < width);
+            let mut right: Vec<usize> = right.into_iter().map(|i| i - width).collect();
+            for (l, r) in &join.on {
+                let l = columns(&[l], join.left.schema());
+                let r = columns(&[r], join.right.schema());
+                // A join by windows takes their rows together, too.
+                if l.iter().any(|i| is_windows(&join.left, *i))
+                    && r.iter().any(|i| is_windows(&join.right, *i))
+                {
+                    left.extend(l);
+                    right.extend(r);
+                }
+            }
+            vec![left, right]
         }
         LogicalPlan::SubqueryAlias(_)
         | LogicalPlan::Filter(_)
@@ -88,6 +100,32 @@ fn below(plan: &LogicalPlan, groups: &[usize]) -> Vec<Vec<usize>> {
         | LogicalPlan::Limit(_)
         | LogicalPlan::Union(_) => vec![groups.to_vec(); plan.inputs().len()],
         _ => vec![Vec::new(); plan.inputs().len()],
+    }
+}
+
+/// Whether a column of `plan` is a window's.
+fn is_windows(plan: &LogicalPlan, index: usize) -> bool {
+    let of_expr = |expr: &Expr, input: &LogicalPlan| {
+        let column = unaliased(expr).try_as_col();
+        let index = column.and_then(|column| input.schema().maybe_index_of_column(column));
+        marker(expr).is_some() || index.is_some_and(|index| is_windows(input, index))
+    };
+    match plan {
+        LogicalPlan::Projection(p) => of_expr(&p.expr[index], &p.input),
+        LogicalPlan::Aggregate(a) => {
+            (a.group_expr.get(index)).is_some_and(|e| of_expr(e, &a.input))
+        }
+        LogicalPlan::Join(join) => match index.checked_sub(join.left.schema().fields().len()) {
+            None => is_windows(&join.left, index),
+            Some(index) if index < join.right.schema().fields().len() => {
+                is_windows(&join.right, index)
+            }
+            Some(_) => false,
+        },
+        LogicalPlan::SubqueryAlias(_) | LogicalPlan::Filter(_) | LogicalPlan::Sort(_) => {
+            is_windows(plan.inputs()[0], index)
+        }
+        _ => false,
     }
 }
 
