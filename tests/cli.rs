@@ -196,7 +196,12 @@ fn wrong_options_statements_and_arguments_name_what_works() {
         ("SELECT page FROM t WHERE;", "q.sql:3:"),
         ("SELECT coun(page) FROM t;", "did you mean 'count'?"),
         ("SELECT SUM(page) FROM t;", "SUM does not take a String"),
-        ("SELECT n, n FROM t;", "another name, with AS"),
+        ("SELECT n AS a, page AS a FROM t;", "another name, with AS"),
+        ("SELECT 1 / 0;", "q.sql:3:1"),
+        (
+            "CREATE TABLE k (a INT) WITH ('connector' = 'kafka', 'topic' = 'k', 'properties.bootstrap.servers' = 'x:1', 'format' = 'json', 'startingOffsets' = '{\"j\":{\"0\":1}}'); SELECT * FROM k;",
+            "topic 'j' is not read",
+        ),
         (
             "SELECT 'a--${UNSET}' FROM t; -- ${UNSET_TOO}",
             "variable UNSET is not set",

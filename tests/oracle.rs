@@ -108,6 +108,47 @@ const CASES: &[Case] = &[
         stream: "SELECT window_end, k, v, SUM(v) OVER (PARTITION BY window_start, window_end, k) s, COUNT(*) OVER (PARTITION BY window_start, window_end) c FROM CUMULATE(t, ts, INTERVAL '4' SECOND, INTERVAL '12' SECOND)",
         batch: "SELECT e, k, v, SUM(v) OVER (PARTITION BY s, e, k), COUNT(*) OVER (PARTITION BY s, e) FROM w",
     },
+    // Rows of two streams in the same window.
+    Case {
+        windows: Windows::Sliding {
+            size: 10,
+            slide: 10,
+        },
+        stream: "SELECT a.window_start, a.k, a.v, b.v w FROM TUMBLE(t, ts, INTERVAL '10' SECOND) a JOIN TUMBLE(u, ts, INTERVAL '10' SECOND) b ON a.window_start = b.window_start AND a.window_end = b.window_end AND a.k = b.k AND (a.v <> b.v OR b.v IS NULL)",
+        batch: "SELECT w.s, w.k, w.v, x.v AS w FROM w JOIN x ON w.s = x.s AND w.e = x.e AND w.k = x.k AND (w.v <> x.v OR x.v IS NULL)",
+    },
+    Case {
+        windows: Windows::Sliding { size: 12, slide: 4 },
+        stream: "SELECT COALESCE(a.window_end, b.window_end) e, a.k, a.v, b.v w FROM (SELECT * FROM HOP(t, ts, INTERVAL '4' SECOND, INTERVAL '12' SECOND) WHERE v > 0) a FULL JOIN (SELECT * FROM HOP(u, ts, INTERVAL '4' SECOND, INTERVAL '12' SECOND) WHERE v > 1) b ON a.window_start = b.window_start AND a.window_end = b.window_end AND a.k = b.k",
+        batch: "SELECT COALESCE(a.e, b.e), a.k, a.v, b.v AS w FROM (SELECT * FROM w WHERE v > 0) a FULL JOIN (SELECT * FROM x WHERE v > 1) b ON a.s = b.s AND a.e = b.e AND a.k = b.k",
+    },
+    Case {
+        windows: Windows::Cumulating { size: 12, step: 4 },
+        stream: "SELECT a.window_end, a.k, count(*) c, max(b.n) n FROM CUMULATE(t, ts, INTERVAL '4' SECOND, INTERVAL '12' SECOND) a LEFT JOIN (SELECT window_start, window_end, k, count(*) n FROM CUMULATE(u, ts, INTERVAL '4' SECOND, INTERVAL '12' SECOND) GROUP BY window_start, window_end, k) b ON a.window_start = b.window_start AND a.window_end = b.window_end AND a.k = b.k GROUP BY a.window_start, a.window_end, a.k",
+        batch: "SELECT w.e, w.k, count(*), max(b.n) FROM w LEFT JOIN (SELECT s, e, k, count(*) n FROM x GROUP BY s, e, k) b ON w.s = b.s AND w.e = b.e AND w.k = b.k GROUP BY w.s, w.e, w.k",
+    },
+    Case {
+        windows: Windows::Sliding {
+            size: 10,
+            slide: 10,
+        },
+        stream: "SELECT a.window_start, a.k, a.v FROM TUMBLE(t, ts, INTERVAL '10' SECOND) a WHERE NOT EXISTS (SELECT * FROM TUMBLE(u, ts, INTERVAL '10' SECOND) b WHERE a.window_start = b.window_start AND a.window_end = b.window_end AND a.k = b.k)",
+        batch: "SELECT s, k, v FROM w WHERE NOT EXISTS (SELECT * FROM x WHERE w.s = x.s AND w.e = x.e AND w.k = x.k)",
+    },
+    // The rows of closed sessions.
+    Case {
+        windows: Windows::Sessions {
+            gap: 5,
+            by_key: true,
+        },
+        stream: "SELECT window_start, window_end, v FROM SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '5' SECOND) WHERE v > 1",
+        batch: "SELECT s, e, v FROM w WHERE v > 1",
+    },
+    Case {
+        windows: Windows::Sliding { size: 12, slide: 4 },
+        stream: "SELECT window_start, k, v, GROUPING(k) g, count(*) c, sum(v) s, count(DISTINCT v) d FROM HOP(t, ts, INTERVAL '4' SECOND, INTERVAL '12' SECOND) GROUP BY window_start, window_end, CUBE (k, v)",
+        batch: "SELECT s, k, v, GROUPING(k), count(*), sum(v), count(DISTINCT v) FROM w GROUP BY GROUPING SETS ((s, e), (s, e, k), (s, e, v), (s, e, k, v))",
+    },
     // Ties: which of them are taken must not depend on the order of groups.
     Case {
         windows: Windows::Sliding {

@@ -66,12 +66,15 @@ impl KafkaSource {
             (Some(_), Some(_)) => {
                 return Err(o.invalid("topic-pattern", "give either 'topic' or 'topic-pattern'"));
             }
-            (Some(list), None) => Topics::List(
-                list.split([';', ','])
-                    .map(|t| t.trim().to_string())
-                    .filter(|t| !t.is_empty())
-                    .collect(),
-            ),
+            (Some(list), None) => {
+                let mut topics: Vec<String> = Vec::new();
+                for topic in list.split([';', ',']).map(str::trim) {
+                    if !topic.is_empty() && topics.iter().all(|known| known != topic) {
+                        topics.push(topic.to_string());
+                    }
+                }
+                Topics::List(topics)
+            }
             (None, Some(p)) => {
                 Topics::Pattern(regex::Regex::new(&format!("^(?:{p})$")).map_err(|e| {
                     o.invalid("topic-pattern", format!("is no regular expression: {e}"))

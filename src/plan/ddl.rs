@@ -369,10 +369,21 @@ fn in_angles<T>(
     i: &mut usize,
     inner: &mut dyn FnMut(&Tokens, &mut usize) -> Result<T>,
 ) -> Result<T> {
-    t.expect(*i, &Token::Lt)?;
+    in_brackets(t, i, &[(Token::Lt, Token::Gt)], inner)
+}
+
+fn in_brackets<T>(
+    t: &Tokens,
+    i: &mut usize,
+    kinds: &[(Token, Token)],
+    inner: &mut dyn FnMut(&Tokens, &mut usize) -> Result<T>,
+) -> Result<T> {
+    let kind = kinds.iter().find(|(open, _)| t.is(*i, open));
+    let (open, close) = kind.unwrap_or(&kinds[0]);
+    t.expect(*i, open)?;
     *i += 1;
     let result = inner(t, i)?;
-    t.expect(*i, &Token::Gt)?;
+    t.expect(*i, close)?;
     *i += 1;
     Ok(result)
 }
@@ -408,7 +419,8 @@ fn map(t: &Tokens, i: &mut usize) -> Result<DataType> {
 }
 
 fn row(t: &Tokens, i: &mut usize) -> Result<DataType> {
-    let fields = in_angles(t, i, &mut |t, i| {
+    let kinds = [(Token::Lt, Token::Gt), (Token::LParen, Token::RParen)];
+    let fields = in_brackets(t, i, &kinds, &mut |t, i| {
         let mut fields = Vec::new();
         loop {
             let name = t.name(*i, "a field's name")?;
@@ -417,11 +429,11 @@ fn row(t: &Tokens, i: &mut usize) -> Result<DataType> {
                 *i += 1;
             }
             let inner = data_type(t, i)?.0;
-            let mut nullable = true;
+            // The field of a ROW that is NULL is NULL, whatever is said of it.
             if t.are_words(*i, &["NOT", "NULL"]) {
-                (nullable, *i) = (false, *i + 2);
+                *i += 2;
             }
-            fields.push(Field::new(name, inner, nullable));
+            fields.push(Field::new(name, inner, true));
             if !t.is(*i, &Token::Comma) {
                 return Ok(fields);
             }

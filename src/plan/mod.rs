@@ -15,6 +15,7 @@ mod finish;
 mod first;
 mod functions;
 mod grouping;
+mod intervals;
 mod isolate;
 mod lateral;
 mod leaf;

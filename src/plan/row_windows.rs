@@ -14,14 +14,17 @@ use crate::window::Assign;
 use arrow::array::{Array, ArrayRef, AsArray, ListBuilder, TimestampMicrosecondBuilder};
 use arrow::datatypes::{DataType, Field, TimestampMicrosecondType};
 use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_common::{Column, DFSchema, Result, UnnestOptions, exec_err, not_impl_err};
+use datafusion_common::{
+    Column, DFSchema, DFSchemaRef, Result, UnnestOptions, exec_err, not_impl_err,
+};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::logical_plan::builder::unnest_with_options;
 use datafusion_expr::logical_plan::{Distinct, Projection};
 use datafusion_expr::registry::FunctionRegistry;
+use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{
-    ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility,
+    BinaryExpr, ColumnarValue, Expr, LogicalPlan, Operator, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Volatility,
 };
 use std::sync::Arc;
 
@@ -79,23 +82,27 @@ fn below(plan: &LogicalPlan, groups: &[usize]) -> Vec<Vec<usize>> {
         }
         LogicalPlan::Join(join) => {
             let width = join.left.schema().fields().len();
-            let (mut left, right) = groups.iter().partition::<Vec<_>, _>(|i| **i < width);
-            let mut right: Vec<usize> = right.into_iter().map(|i| i - width).collect();
-            for (l, r) in &join.on {
-                let l = columns(&[l], join.left.schema());
-                let r = columns(&[r], join.right.schema());
-                // A join by windows takes their rows together, too.
-                if l.iter().any(|i| is_windows(&join.left, *i))
-                    && r.iter().any(|i| is_windows(&join.right, *i))
-                {
-                    left.extend(l);
-                    right.extend(r);
-                }
-            }
-            vec![left, right]
+            let equal: Vec<Expr> = join
+                .on
+                .iter()
+                .map(|(l, r)| l.clone().eq(r.clone()))
+                .collect();
+            let schemas = [join.left.schema(), join.right.schema()];
+            let mut groups = groups.to_vec();
+            groups.extend(equal_windows(
+                equal.iter().chain(&join.filter),
+                plan,
+                &schemas,
+            ));
+            let (left, right) = groups.iter().partition::<Vec<_>, _>(|i| **i < width);
+            vec![left, right.into_iter().map(|i| i - width).collect()]
+        }
+        LogicalPlan::Filter(filter) => {
+            let schemas = [filter.input.schema()];
+            let equal = equal_windows([&filter.predicate], &filter.input, &schemas);
+            vec![groups.iter().copied().chain(equal).collect()]
         }
         LogicalPlan::SubqueryAlias(_)
-        | LogicalPlan::Filter(_)
         | LogicalPlan::Sort(_)
         | LogicalPlan::Limit(_)
         | LogicalPlan::Union(_) => vec![groups.to_vec(); plan.inputs().len()],
@@ -103,7 +110,35 @@ fn below(plan: &LogicalPlan, groups: &[usize]) -> Vec<Vec<usize>> {
     }
 }
 
-/// Whether a column of `plan` is a window's.
+/// Columns of windows that are asked to be equal: a join by windows takes their rows together, too.
+fn equal_windows<'a>(
+    conditions: impl IntoIterator<Item = &'a Expr>,
+    plan: &LogicalPlan,
+    schemas: &[&DFSchemaRef],
+) -> Vec<usize> {
+    let place = |expr: &Expr| {
+        let (column, mut before) = (unaliased(expr).try_as_col()?, 0);
+        schemas.iter().find_map(|schema| {
+            let place = schema.maybe_index_of_column(column).map(|i| before + i);
+            before += schema.fields().len();
+            place
+        })
+    };
+    let pair = |condition: &Expr| match condition {
+        Expr::BinaryExpr(BinaryExpr {
+            left,
+            op: Operator::Eq,
+            right,
+        }) => Some([place(left)?, place(right)?]),
+        _ => None,
+    };
+    let conditions = conditions.into_iter().flat_map(split_conjunction);
+    let pairs = conditions.filter_map(pair);
+    let pairs = pairs.filter(|pair| pair.iter().all(|i| is_windows(plan, *i)));
+    pairs.flatten().collect()
+}
+
+/// Whether a column of `plan` is a window's; of a join that gives one side, of both.
 fn is_windows(plan: &LogicalPlan, index: usize) -> bool {
     let of_expr = |expr: &Expr, input: &LogicalPlan| {
         let column = unaliased(expr).try_as_col();

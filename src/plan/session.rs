@@ -188,12 +188,15 @@ impl Session {
             .with_config_options(self.config.options().clone())
             .with_query_execution_start_time(self.props.query_execution_start_time)
             .build();
-        let mut expr = ExprSimplifier::new(context).coerce(expr, schema)?;
+        // As for a query: our functions first, then types, then what must be simplified.
+        let mut expr = expr;
         for rewrite in &self.registry.rewrites {
             let rewritten =
                 expr.transform_up(|e| rewrite.rewrite(e, schema, self.config.options()));
             expr = rewritten?.data;
         }
+        let simplifier = ExprSimplifier::new(context);
+        let expr = simplifier.simplify(simplifier.coerce(expr, schema)?)?;
         Planner::new(&self.props).expression(&expr, schema)
     }
 

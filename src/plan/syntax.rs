@@ -2,13 +2,14 @@
 //!
 //! | query | becomes |
 //! |---|---|
-//! | `SELECT id, id`, `SELECT *, id` | `SELECT id, id AS id0`, as in Flink |
+//! | `SELECT id, id`, `SELECT *, id`, `SELECT id, CAST(id AS INT)` | `SELECT id, id AS id0`, as in Flink |
+//! | `SELECT row.a` | `SELECT row.a AS a` |
 //! | `FETCH FIRST n ROWS ONLY` | `LIMIT n` |
 //! | `LIKE 'a!%' ESCAPE '!'` | `LIKE 'a\%'` |
 
 use datafusion_sql::sqlparser::ast::{
-    Expr, Fetch, Ident, LimitClause, Query, Select, SelectItem, SetExpr, TableFactor, Value,
-    VisitMut, VisitorMut,
+    Expr, Fetch, Ident, LimitClause, Query, Select, SelectItem, SetExpr, TableFactor,
+    TableWithJoins, Value, VisitMut, VisitorMut,
 };
 use datafusion_sql::sqlparser::tokenizer::Span;
 use std::collections::HashSet;
@@ -137,11 +138,16 @@ impl Rewrite<'_> {
     /// Gives columns that stand in the list again a name of their own.
     fn name(&self, select: &mut Select) {
         let mut known: HashSet<String> = HashSet::new();
-        let only = match select.from.as_slice() {
-            [one] if one.joins.is_empty() => Some(&one.relation),
+        let joined = |from: &TableWithJoins| {
+            let others = from.joins.iter().map(|join| &join.relation);
+            let relations = std::iter::once(&from.relation).chain(others);
+            relations.map(name_of).collect::<Vec<_>>()
+        };
+        let tables: Vec<_> = select.from.iter().flat_map(joined).collect();
+        let only = match (select.from.as_slice(), tables.as_slice()) {
+            ([one], [_]) => Some(&one.relation),
             _ => None,
         };
-        let table = only.and_then(name_of);
         let all = only.and_then(|relation| self.columns_of(relation));
         for item in &mut select.projection {
             match item {
@@ -152,18 +158,27 @@ impl Rewrite<'_> {
                     known.insert(alias.value.clone());
                 }
                 SelectItem::UnnamedExpr(expr) => {
-                    let name = column(expr, table.as_deref()).unwrap_or_else(|| expr.to_string());
-                    if known.insert(name.clone()) {
+                    let field = field(expr, &tables);
+                    let name = match (&field, only) {
+                        (Some(field), _) => field.clone(),
+                        (None, Some(_)) => shown(expr, &tables),
+                        (None, None) => expr.to_string(),
+                    };
+                    let is_new = known.insert(name.clone());
+                    if is_new && field.is_none() {
                         continue;
                     }
                     let mut numbers = (0..).map(|n| format!("{name}{n}"));
-                    let Some(name) = numbers.find(|name| known.insert(name.clone())) else {
-                        continue;
+                    let name = match is_new {
+                        true => Some(name),
+                        false => numbers.find(|name| known.insert(name.clone())),
                     };
-                    *item = SelectItem::ExprWithAlias {
-                        expr: expr.clone(),
-                        alias: Ident::with_quote('`', name),
-                    };
+                    if let Some(name) = name {
+                        *item = SelectItem::ExprWithAlias {
+                            expr: expr.clone(),
+                            alias: Ident::with_quote('`', name),
+                        };
+                    }
                 }
                 _ => {}
             }
@@ -194,8 +209,8 @@ impl Rewrite<'_> {
                 }
                 SelectItem::ExprWithAlias { alias, .. } => names.push(alias.value.clone()),
                 SelectItem::UnnamedExpr(expr) => {
-                    let table = name_of(&from.relation);
-                    names.extend(column(expr, table.as_deref()));
+                    let tables = [name_of(&from.relation)];
+                    names.push(field(expr, &tables).unwrap_or_else(|| shown(expr, &tables)));
                 }
                 _ => return None,
             }
@@ -204,14 +219,15 @@ impl Rewrite<'_> {
     }
 }
 
-/// The name by which a relation's columns are called.
+/// The name by which a relation's columns are called, empty where there is none; `None`: not known.
 fn name_of(relation: &TableFactor) -> Option<String> {
     let (name, alias) = match relation {
         TableFactor::Table { name, alias, .. } => {
             let last = name.0.last().and_then(|part| part.as_ident());
             (last.map(|ident| ident.value.clone()), alias)
         }
-        TableFactor::Derived { alias, .. } => (None, alias),
+        TableFactor::Derived { alias, .. } => (Some(String::new()), alias),
+        TableFactor::UNNEST { alias, .. } => (None, alias),
         _ => return None,
     };
     match alias {
@@ -220,14 +236,28 @@ fn name_of(relation: &TableFactor) -> Option<String> {
     }
 }
 
-/// The column that an expression is, by its own name if it is one of `table`.
-fn column(expr: &Expr, table: Option<&str>) -> Option<String> {
+/// The field of a ROW that an expression is.
+fn field(expr: &Expr, tables: &[Option<String>]) -> Option<String> {
+    let Expr::CompoundIdentifier(parts) = expr else {
+        return None;
+    };
+    let of_table = tables
+        .iter()
+        .flatten()
+        .any(|table| *table == parts[0].value);
+    let is_field = parts.len() > 1 + usize::from(of_table);
+    (is_field && tables.iter().all(Option::is_some)).then(|| parts[parts.len() - 1].value.clone())
+}
+
+/// The name that DataFusion gives an expression over one table, as far as names can be equal.
+fn shown(expr: &Expr, tables: &[Option<String>]) -> String {
     match expr {
-        Expr::Identifier(ident) => Some(ident.value.clone()),
+        Expr::Cast { expr, .. } => shown(expr, tables),
+        Expr::Identifier(ident) => ident.value.clone(),
         Expr::CompoundIdentifier(parts) => match parts.as_slice() {
-            [of, name] if Some(of.value.as_str()) == table => Some(name.value.clone()),
-            _ => None,
+            [of, name] if tables.contains(&Some(of.value.clone())) => name.value.clone(),
+            _ => expr.to_string(),
         },
-        _ => None,
+        _ => expr.to_string(),
     }
 }

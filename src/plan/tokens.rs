@@ -1,9 +1,10 @@
 //! A SQL file as tokens with positions: substitution, splitting into statements, searching.
 
+use super::intervals;
 use crate::error::{At, Error, Result};
 use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::keywords::Keyword;
-use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Word};
+use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace, Word};
 use std::sync::Arc;
 
 /// Where `${NAME}` was replaced: on `line`, from column `from` (in the replaced text) on,
@@ -24,6 +25,8 @@ pub struct Tokens {
 
 /// Replaces `${NAME}` and cuts the text at each `;` that ends a statement.
 pub fn statements(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Tokens>> {
+    // Editors on Windows begin a file with it.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (text, shifts) = substitute(text, variable)?;
     let shifts = Arc::new(shifts);
     let dialect = GenericDialect {};
@@ -39,25 +42,39 @@ pub fn statements(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Resu
             );
             Error::sql(e.message).or_at(at)
         })?;
-    let mut result = Vec::new();
-    let mut list = Vec::new();
+    let mut lists = vec![Vec::new()];
     for token in all {
-        match token.token {
-            Token::Whitespace(_) => {}
-            Token::SemiColon if !list.is_empty() => {
-                result.push(Tokens {
-                    list: std::mem::take(&mut list),
-                    shifts: shifts.clone(),
-                });
+        match &token.token {
+            Token::Whitespace(Whitespace::MultiLineComment(text)) if is_option_hint(text) => {
+                let at = At {
+                    line: token.span.start.line,
+                    column: token.span.start.column,
+                };
+                return Err(Error::sql("options cannot be given in a hint")
+                    .or_at(original(&shifts, at))
+                    .with_hint("write them into the WITH of the table, or of a second table"));
             }
-            Token::SemiColon | Token::EOF => {}
-            _ => list.push(token),
+            Token::Whitespace(_) | Token::EOF => {}
+            Token::SemiColon => lists.push(Vec::new()),
+            _ => lists
+                .last_mut()
+                .into_iter()
+                .for_each(|list| list.push(token.clone())),
         }
     }
-    if !list.is_empty() {
-        result.push(Tokens { list, shifts });
-    }
-    Ok(result)
+    let lists = lists.into_iter().filter(|list| !list.is_empty());
+    let statement = |list| Tokens {
+        list: intervals::rewrite(list),
+        shifts: shifts.clone(),
+    };
+    Ok(lists.map(statement).collect())
+}
+
+/// Flink's `/*+ OPTIONS('k' = 'v') */`, which changes what is read; other hints are advice.
+fn is_option_hint(comment: &str) -> bool {
+    let hint = comment.strip_prefix('+').map(|hint| hint.trim_start());
+    let name = hint.and_then(|hint| hint.get(.."OPTIONS".len()));
+    name.is_some_and(|name| name.eq_ignore_ascii_case("OPTIONS"))
 }
 
 fn substitute(
@@ -210,18 +227,30 @@ impl Tokens {
         Err(Error::sql("this parenthesis is not closed").or_at(self.at(open)))
     }
 
-    /// Ranges of the parts between commas at the depth of `from..to`. Angle brackets of types
-    /// are not counted: the caller's types hold their commas inside `( )` or `< >`.
+    /// Ranges of the parts between commas at the depth of `from..to`. With `angles`, brackets of types
+    /// (`ARRAY<`, `MAP<`, `ROW<`) are counted; others compare.
     pub fn split_commas(&self, from: usize, to: usize, angles: bool) -> Vec<(usize, usize)> {
         let mut parts = Vec::new();
         let (mut depth, mut start) = (0i32, from);
+        // The depths of the types' brackets that are open.
+        let mut types: Vec<i32> = Vec::new();
         for i in from..to {
             match &self.list[i].token {
                 Token::LParen | Token::LBracket => depth += 1,
                 Token::RParen | Token::RBracket => depth -= 1,
-                Token::Lt if angles => depth += 1,
-                Token::Gt if angles => depth -= 1,
-                Token::ShiftRight if angles => depth -= 2,
+                Token::Lt if angles && i > 0 && self.is_nested_type(i - 1) => {
+                    depth += 1;
+                    types.push(depth);
+                }
+                Token::Gt | Token::ShiftRight => {
+                    let brackets = match self.list[i].token {
+                        Token::Gt => 1,
+                        _ => 2,
+                    };
+                    for _ in 0..brackets {
+                        depth -= i32::from(types.pop_if(|open| *open == depth).is_some());
+                    }
+                }
                 Token::Comma if depth == 0 => {
                     parts.push((start, i));
                     start = i + 1;
@@ -233,6 +262,11 @@ impl Tokens {
             parts.push((start, to));
         }
         parts
+    }
+
+    fn is_nested_type(&self, i: usize) -> bool {
+        let types = ["ARRAY", "MAP", "ROW", "STRUCT", "MULTISET"];
+        types.iter().any(|name| self.is_word(i, name))
     }
 
     /// The tokens as text that parses to the same tokens.

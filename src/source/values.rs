@@ -71,11 +71,9 @@ struct ValuesReader {
 }
 
 impl Reader for ValuesReader {
-    fn poll(&mut self, timeout: Duration) -> Result<Polled> {
-        Ok(self.polls.pop_front().unwrap_or_else(|| {
-            std::thread::sleep(timeout);
-            Polled::Idle
-        }))
+    /// Never waits: the rows are there.
+    fn poll(&mut self, _timeout: Duration) -> Result<Polled> {
+        Ok(self.polls.pop_front().unwrap_or(Polled::Idle))
     }
 
     fn add(&mut self, partitions: &[Assignment]) -> Result<()> {

@@ -71,6 +71,7 @@ pub(super) struct Rewrite {
     similar: Arc<ScalarUDF>,
     day_of_week: Arc<ScalarUDF>,
     millisecond: Arc<ScalarUDF>,
+    unix_seconds: Arc<ScalarUDF>,
     left: Arc<ScalarUDF>,
     rpad: Arc<ScalarUDF>,
     cut_time: Arc<ScalarUDF>,
@@ -90,6 +91,7 @@ impl Rewrite {
             similar: registry.udf("windrow_similar")?,
             day_of_week: registry.udf("dayofweek")?,
             millisecond: registry.udf("windrow_millisecond")?,
+            unix_seconds: registry.udf("unix_seconds")?,
             left: registry.udf("left")?,
             rpad: registry.udf("rpad")?,
             cut_time: registry.udf(CUT_TIME)?,
@@ -209,6 +211,10 @@ impl Rewrite {
                 let field = match lower_literal(unit).as_deref() {
                     Some("dow" | "dayofweek") => &self.day_of_week,
                     Some("millisecond" | "milliseconds") => &self.millisecond,
+                    Some("epoch") if is_time(time, schema) => {
+                        let time = Expr::Cast(Cast::new(Box::new(time.clone()), TIMESTAMP));
+                        return Ok(Some(call(&self.unix_seconds, vec![time])));
+                    }
                     _ => return Ok(None),
                 };
                 Some(call(field, vec![time.clone()]))
@@ -272,6 +278,21 @@ fn is_list(expr: &Expr, schema: &DFSchema) -> bool {
     })
 }
 
+fn is_time(expr: &Expr, schema: &DFSchema) -> bool {
+    let data_type = expr.get_type(schema);
+    data_type.is_ok_and(|t| matches!(t, DataType::Timestamp(..) | DataType::Date32))
+}
+
+/// A double, with 0 for -0: they are equal, but DataFusion tells distinct values by their bits.
+fn one_zero(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
+    let zero = match expr.get_type(schema) {
+        Ok(DataType::Float64) => lit(0.0_f64),
+        Ok(DataType::Float32) => lit(0.0_f32),
+        _ => return None,
+    };
+    Some(expr.clone() + zero)
+}
+
 /// The text of a literal, in lower case.
 fn lower_literal(expr: &Expr) -> Option<String> {
     let text = expr.as_literal()?.try_as_str()??;
@@ -313,6 +334,19 @@ impl FunctionRewrite for Rewrite {
                 if f.func.name() == "count" && f.params.distinct && f.params.args.len() > 1 =>
             {
                 f.params.args = vec![self.together(&f.params.args)];
+                Ok(Transformed::yes(Expr::AggregateFunction(f)))
+            }
+            Expr::AggregateFunction(mut f)
+                if f.func.name() == "count"
+                    && f.params.distinct
+                    && one_zero(&f.params.args[0], schema).is_some() =>
+            {
+                f.params.args = f
+                    .params
+                    .args
+                    .iter()
+                    .filter_map(|arg| one_zero(arg, schema))
+                    .collect();
                 Ok(Transformed::yes(Expr::AggregateFunction(f)))
             }
             Expr::AggregateFunction(f) => {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion_common::Result;
 use datafusion_expr::planner::TypePlanner;
 use datafusion_sql::sqlparser::ast::{
@@ -19,7 +19,7 @@ pub(super) const PRECISION: &str = "windrow.precision";
 /// It has exactly so many, blanks behind if need be.
 pub(super) const PADDED: &str = "windrow.padded";
 
-/// Makes `TIMESTAMP` microseconds in casts and in literals. DataFusion's own nanoseconds end in
+/// Makes `TIMESTAMP` and `TIME` microseconds in casts and in literals. DataFusion's own nanoseconds end in
 /// the year 2262, and a union that starts with a literal would cast every other input to them.
 ///
 /// The analyzer rule of [`register`](super::register) cuts values to the precision of `TIMESTAMP(p)`
@@ -55,6 +55,9 @@ impl TypePlanner for SqlTypes {
         Ok(match sql_type {
             SqlType::Timestamp(digits, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
                 time(digits.map(|digits| digits.to_string()))
+            }
+            SqlType::Time(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
+                field(DataType::Time64(TimeUnit::Microsecond))
             }
             SqlType::Varchar(length)
             | SqlType::CharVarying(length)

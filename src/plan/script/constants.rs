@@ -5,18 +5,25 @@ use super::columns::declared;
 use crate::batches::with_rows;
 use crate::error::{Error, Result};
 use crate::options::Options;
+use crate::plan::cut::Plan;
 use crate::plan::errors::planning;
 use crate::plan::finish::run_once;
 use crate::plan::tokens::Tokens;
 use crate::table::{Column, ColumnKind, TableDef};
 use arrow::compute::{cast, concat_batches};
+use datafusion_common::DFSchema;
 use datafusion_expr::LogicalPlan;
 
 impl Script {
-    /// A query that reads no table (VALUES, a SELECT without FROM) as one over a table of its rows.
-    pub(super) fn constants(&mut self, plan: &LogicalPlan, tokens: &Tokens) -> Result<LogicalPlan> {
-        let physical = self.session.physical(plan, tokens)?;
-        let rows = run_once(&physical, self.session.task_context())
+    /// A query that reads no table (VALUES, a SELECT without FROM, a condition that is never true) as one
+    /// over a table of its rows.
+    pub(super) fn constants(
+        &mut self,
+        physical: &Plan,
+        schema: &DFSchema,
+        tokens: &Tokens,
+    ) -> Result<LogicalPlan> {
+        let rows = run_once(physical, self.session.task_context())
             .map_err(|e| Error::sql(e.to_string()).or_at(tokens.start()))?;
         let rows = concat_batches(&physical.schema(), &rows)?;
         let (mut columns, mut arrays) = (Vec::new(), Vec::new());
@@ -56,7 +63,7 @@ impl Script {
         self.session.register(&name, def.schema());
         self.tables.insert(name.clone(), def);
         self.session
-            .renamed(&name, plan.schema())
+            .renamed(&name, schema)
             .map_err(|e| planning(e, tokens))
     }
 }

@@ -4,14 +4,15 @@ use super::sinks::{check_sink, to_sink};
 use super::{Pending, Script};
 use crate::error::{Error, Result, nearest};
 use crate::plan::cut::{self, Cut, Plan, StreamTable};
-use crate::plan::errors::planning;
+use crate::plan::errors::{internal, planning};
+use crate::plan::leaf::Leaf;
 use crate::plan::query::{Body, QueryPlan, QuerySink, StatelessPlan, WindowedPlan};
 use crate::plan::tokens::Tokens;
 use crate::plan::{explain, markers, per_window, sessions, spellings, windows};
 use crate::sink::OutputMode;
 use crate::table::TableDef;
 use crate::window::Assign;
-use datafusion_common::tree_node::TreeNodeRecursion;
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_expr::LogicalPlan;
 use datafusion_sql::sqlparser::tokenizer::Token;
 use std::collections::BTreeSet;
@@ -137,14 +138,13 @@ impl Script {
         sink: QuerySink,
     ) -> Result<()> {
         let name = self.unused(name);
-        let reads_none = scanned(&plan).map_err(|e| planning(e, tokens))?.is_empty();
-        let plan = match reads_none {
-            true => self.constants(&plan, tokens)?,
-            false => plan,
-        };
         sessions::check(&plan)
             .map_err(|e| e.or_at(tokens.find_word("WHERE").unwrap_or(tokens.start())))?;
         let physical = self.session.physical(&plan, tokens)?;
+        if !reads_tables(&physical)? {
+            let plan = self.constants(&physical, plan.schema(), tokens)?;
+            return self.query(name, plan, tokens, sink);
+        }
         let schema = physical.schema();
         let at = tokens.start();
         // What two streams cannot do, a stream and a file that is read whole may.
@@ -303,6 +303,12 @@ impl Script {
         self.sources[index].windowed |= windowed;
         index
     }
+}
+
+/// Whether a plan reads any table; where a condition is never true it reads none.
+fn reads_tables(plan: &Plan) -> Result<bool> {
+    plan.exists(|node| Ok(node.downcast_ref::<Leaf>().is_some()))
+        .map_err(internal)
 }
 
 /// The tables that a plan reads, each once.

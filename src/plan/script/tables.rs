@@ -12,7 +12,8 @@ use datafusion_sql::sqlparser::tokenizer::Token;
 impl Script {
     pub(super) fn create(&mut self, t: &Tokens) -> Result<()> {
         let mut i = 1;
-        if t.are_words(i, &["OR", "REPLACE"]) {
+        let replaces = t.are_words(i, &["OR", "REPLACE"]);
+        if replaces {
             i += 2;
         }
         if t.is_word(i, "TEMPORARY") || t.is_word(i, "TEMP") {
@@ -28,7 +29,10 @@ impl Script {
             (tolerant, i) = (true, i + 3);
         }
         let name = t.name(i, "a name")?;
-        if self.tables.contains_key(&name) || self.views.contains(&name) {
+        if replaces {
+            self.tables.remove(&name);
+            self.views.remove(&name);
+        } else if self.tables.contains_key(&name) || self.views.contains(&name) {
             return if tolerant {
                 Ok(())
             } else {
