@@ -499,3 +499,37 @@ fn output_that_is_closed_or_full_is_no_panic() {
         assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
     }
 }
+
+/// A job that only writes a few rows needs no source.
+#[test]
+fn constants_are_rows() {
+    let (dir, file) = folder("", "");
+    let out = dir.path().join("out");
+    let sql = format!(
+        "CREATE TABLE o (a STRING, b INT, at TIMESTAMP(3)) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv');
+         INSERT INTO o VALUES ('x', 1, TIMESTAMP '2022-01-01 00:00:01'), ('y', NULL, NULL);
+         INSERT INTO o (b) SELECT 1 + n FROM (VALUES (1), (2)) AS v (n) WHERE n > 1;",
+        out.display()
+    );
+    std::fs::write(&file, &sql).unwrap();
+    let checkpoints = dir.path().join("checkpoints").display().to_string();
+    // Again from its checkpoint: nothing is written twice.
+    for _ in 0..2 {
+        let run = windrow(&["run", &file, "--checkpoint", &checkpoints]);
+        assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+        let files = std::fs::read_dir(&out).unwrap().map(|f| f.unwrap().path());
+        let visible = files.filter(|f| !f.file_name().unwrap().to_string_lossy().starts_with('.'));
+        let mut rows: Vec<String> = visible
+            .filter(|f| f.is_file())
+            .flat_map(|f| {
+                let text = std::fs::read_to_string(f).unwrap();
+                text.lines().map(str::to_string).collect::<Vec<_>>()
+            })
+            .collect();
+        rows.sort();
+        assert_eq!(rows, [",3,", "x,1,2022-01-01 00:00:01", "y,,"]);
+    }
+    std::fs::write(&file, "SELECT 1 + 1 AS two, UPPER('a') AS a;").unwrap();
+    let shown = windrow(&["run", &file, "--format", "csv"]);
+    assert_eq!(text(&shown.stdout), "two,a\n2,A\n");
+}
