@@ -250,8 +250,9 @@ fn raw(column: &ArrayRef, row: usize, out: &mut Vec<u8>) -> Result<bool> {
     Ok(true)
 }
 
-impl Sink for KafkaSink {
-    fn write(&mut self, _: u64, batch: &RecordBatch) -> Result<()> {
+impl KafkaSink {
+    /// A record for each row; `deletes`: one without a value.
+    fn send(&mut self, batch: &RecordBatch, deletes: bool) -> Result<()> {
         if let Some(transaction) = &self.transaction
             && batch.num_rows() > 0
         {
@@ -283,7 +284,7 @@ impl Sink for KafkaSink {
                 self.key_bytes.clear();
                 key = raw(column, row, &mut self.key_bytes)?;
             }
-            let value = encode(&mut self.value, &values, row, &mut self.value_bytes)?;
+            let value = !deletes && encode(&mut self.value, &values, row, &mut self.value_bytes)?;
             let timestamp_ms = timestamps.as_ref().and_then(|t| {
                 let t = t.as_primitive::<TimestampMicrosecondType>();
                 t.is_valid(row).then(|| t.value(row).div_euclid(1000))
@@ -308,6 +309,16 @@ impl Sink for KafkaSink {
             self.rows += 1;
         }
         Ok(())
+    }
+}
+
+impl Sink for KafkaSink {
+    fn write(&mut self, _: u64, batch: &RecordBatch) -> Result<()> {
+        self.send(batch, false)
+    }
+
+    fn delete(&mut self, _: u64, batch: &RecordBatch) -> Result<()> {
+        self.send(batch, true)
     }
 
     fn commit(&mut self, _: u64) -> Result<()> {

@@ -14,12 +14,14 @@ use arrow::compute;
 use arrow::datatypes::TimestampMicrosecondType;
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
-use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_execution::TaskContext;
+use datafusion_expr::Operator;
+use datafusion_physical_expr::expressions::{BinaryExpr, is_null, not};
 use datafusion_physical_plan::aggregates::AggregateExec;
 use datafusion_physical_plan::collect;
 use datafusion_physical_plan::execution_plan::reset_plan_states;
-use datafusion_physical_plan::filter::FilterExec;
+use datafusion_physical_plan::filter::{FilterExec, FilterExecBuilder};
 use datafusion_physical_plan::projection::ProjectionExec;
 use std::sync::Arc;
 
@@ -34,6 +36,8 @@ pub struct Finish {
     needed: bool,
     /// Something in the plan, a sum of doubles say, may depend on the order of rows.
     pub is_order_sensitive: bool,
+    /// The plan of the rows that its one filter refuses, if it is row-wise and has one.
+    pub refused: Option<Plan>,
 }
 
 impl Finish {
@@ -46,7 +50,12 @@ impl Finish {
             let is_aggregate = p.downcast_ref::<AggregateExec>().is_some();
             Ok(is_aggregate || over_functions(p).is_some())
         };
+        let refused = match is_row_wise(&plan, &leaves) {
+            true => refused(&plan)?,
+            false => None,
+        };
         Ok(Self {
+            refused,
             is_order_sensitive: plan.exists(is_sensitive).map_err(internal)?,
             plan,
             leaves,
@@ -58,12 +67,7 @@ impl Finish {
 
     /// Whether the plan is filters and projections only, over one aggregate.
     pub fn is_row_wise(&self) -> bool {
-        let other = |p: &Plan| {
-            Ok(p.downcast_ref::<Leaf>().is_none()
-                && p.downcast_ref::<FilterExec>().is_none()
-                && p.downcast_ref::<ProjectionExec>().is_none())
-        };
-        self.leaves.len() == 1 && !self.plan.exists(other).unwrap_or(true)
+        is_row_wise(&self.plan, &self.leaves)
     }
 
     /// Runs over the given rows: one list of batches for each aggregate, in the aggregates'
@@ -76,10 +80,22 @@ impl Finish {
                 .filter(|b| b.num_rows() > 0)
                 .collect());
         }
+        self.run_over(&self.plan, inputs)
+    }
+
+    /// The rows that the filter refuses.
+    pub fn run_refused(&self, inputs: Vec<Vec<RecordBatch>>) -> Result<Vec<RecordBatch>> {
+        match &self.refused {
+            Some(refused) => self.run_over(refused, inputs),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn run_over(&self, plan: &Plan, inputs: Vec<Vec<RecordBatch>>) -> Result<Vec<RecordBatch>> {
         for (leaf, input) in self.leaves.iter().zip(inputs) {
             leaf.put(input);
         }
-        let batches = self.run_plan(&self.plan);
+        let batches = self.run_plan(plan);
         for leaf in &self.leaves {
             leaf.put(Vec::new());
         }
@@ -92,6 +108,38 @@ impl Finish {
             .block_on(collect(fresh, self.context.clone()))
             .map_err(internal)
     }
+}
+
+fn is_row_wise(plan: &Plan, leaves: &[Leaf]) -> bool {
+    let other = |p: &Plan| {
+        Ok(p.downcast_ref::<Leaf>().is_none()
+            && p.downcast_ref::<FilterExec>().is_none()
+            && p.downcast_ref::<ProjectionExec>().is_none())
+    };
+    leaves.len() == 1 && !plan.exists(other).unwrap_or(true)
+}
+
+/// A row-wise plan with its one filter turned round.
+fn refused(plan: &Plan) -> Result<Option<Plan>> {
+    let mut filters = 0;
+    let turned = plan.clone().transform_down(|node| {
+        let Some(filter) = node.downcast_ref::<FilterExec>() else {
+            return Ok(Transformed::no(node));
+        };
+        filters += 1;
+        let predicate = filter.predicate();
+        let is_false = not(predicate.clone())?;
+        let is_null = is_null(predicate.clone())?;
+        let refused = Arc::new(BinaryExpr::new(is_false, Operator::Or, is_null));
+        let builder = FilterExecBuilder::from(filter).with_predicate(refused);
+        Ok(Transformed::new(
+            Arc::new(builder.build()?),
+            true,
+            TreeNodeRecursion::Continue,
+        ))
+    });
+    let turned = turned.map_err(internal)?.data;
+    Ok((filters == 1).then_some(turned))
 }
 
 /// Runs a plan that reads no stream, once (the table side of a lookup).

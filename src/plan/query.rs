@@ -248,6 +248,20 @@ impl RunFinish {
     /// Result rows of the given windows (one list for each aggregate). The windows are finished
     /// together: pass one window at a time unless the whole result is wanted.
     pub fn run(&self, results: &[Vec<WindowResult>]) -> Result<Vec<RecordBatch>> {
+        self.finish(self.inputs(results)?)
+    }
+
+    /// Whether HAVING may refuse groups of a result that is row-wise.
+    pub fn refuses(&self) -> bool {
+        self.finish.refused.is_some()
+    }
+
+    /// The rows that HAVING refuses, as they would be if it did not.
+    pub fn refused(&self, results: &[Vec<WindowResult>]) -> Result<Vec<RecordBatch>> {
+        self.finish.run_refused(self.inputs(results)?)
+    }
+
+    fn inputs(&self, results: &[Vec<WindowResult>]) -> Result<Vec<Vec<RecordBatch>>> {
         let mut inputs = Vec::with_capacity(results.len());
         for (aggregate, windows) in self.plan()?.aggregates.iter().zip(results) {
             let mut batches = Vec::with_capacity(windows.len());
@@ -262,7 +276,7 @@ impl RunFinish {
             }
             inputs.push(batches);
         }
-        self.finish(inputs)
+        Ok(inputs)
     }
 
     fn finish(&self, mut inputs: Vec<Vec<RecordBatch>>) -> Result<Vec<RecordBatch>> {

@@ -2,6 +2,7 @@
 
 mod cut;
 mod emit;
+mod shown;
 
 use super::QuerySummary;
 use super::stats::{QueryStats, Stats};
@@ -18,6 +19,7 @@ use crate::window::spill::SpillTo;
 use crate::window::{Aggregate, Assign};
 use arrow::record_batch::RecordBatch;
 use cut::Cut;
+use shown::Shown;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -92,6 +94,8 @@ pub struct Merge {
     /// With checkpoints.
     cut: Option<Cut>,
     memory: Option<Memory>,
+    /// Where groups may be taken back.
+    shown: Option<Shown>,
 }
 
 /// Of the budget, in bytes.
@@ -138,6 +142,13 @@ impl Merge {
                 })
             }
         };
+        let shown = match windows
+            .as_ref()
+            .is_some_and(|w: &Windows| w.finish.refuses())
+        {
+            true => Shown::of(&query)?,
+            false => None,
+        };
         let state = |place| WorkerState {
             place,
             watermark: Some(NONE),
@@ -165,6 +176,7 @@ impl Merge {
             was_complete: false,
             cut: None,
             memory: None,
+            shown,
         })
     }
 

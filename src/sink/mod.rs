@@ -52,6 +52,12 @@ pub trait Sink: Send {
     /// and type.
     fn write(&mut self, epoch: u64, batch: &RecordBatch) -> Result<()>;
 
+    /// Rows that the sink shows are no longer in the result (output mode update, a table with a primary
+    /// key). Columns as in `write`.
+    fn delete(&mut self, _epoch: u64, _batch: &RecordBatch) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes all rows written for `epoch` visible and safe, then returns. An epoch without
     /// rows may be committed.
     fn commit(&mut self, epoch: u64) -> Result<()>;

@@ -12,10 +12,11 @@ use std::io::Write;
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// Prints rows, each behind its kind of change: `+I` (insert), or `+U` (new value of a group)
-/// in update mode, whose rows replace earlier ones.
+/// in update mode, whose rows replace earlier ones, and `-D` (a group is gone).
 pub struct PrintSink {
     out: Box<dyn Write + Send>,
     prefix: Vec<u8>,
+    change: &'static [u8],
     /// Per column: whether it is a TIMESTAMP_LTZ.
     ltz: Vec<bool>,
     buffer: Vec<u8>,
@@ -43,14 +44,15 @@ impl PrintSink {
             prefix.extend_from_slice(identifier.as_bytes());
             prefix.extend_from_slice(b"> ");
         }
-        prefix.extend_from_slice(match mode {
+        let change = match mode {
             OutputMode::Update => b"+U[",
             OutputMode::Append | OutputMode::Complete => b"+I[",
-        });
+        };
         let ltz = def.sink_columns().map(|c| c.ltz).collect();
         PrintSink {
             out,
             prefix,
+            change,
             ltz,
             buffer: Vec::new(),
             rows: 0,
@@ -64,8 +66,8 @@ impl PrintSink {
     }
 }
 
-impl Sink for PrintSink {
-    fn write(&mut self, _epoch: u64, batch: &RecordBatch) -> Result<()> {
+impl PrintSink {
+    fn print(&mut self, change: &[u8], batch: &RecordBatch) -> Result<()> {
         if batch.num_columns() != self.ltz.len() {
             let (want, got) = (self.ltz.len(), batch.num_columns());
             return Err(Error::bug(format!(
@@ -74,6 +76,7 @@ impl Sink for PrintSink {
         }
         for row in 0..batch.num_rows() {
             self.buffer.extend_from_slice(&self.prefix);
+            self.buffer.extend_from_slice(change);
             for (i, (array, ltz)) in batch.columns().iter().zip(&self.ltz).enumerate() {
                 if i > 0 {
                     self.buffer.extend_from_slice(b", ");
@@ -87,6 +90,16 @@ impl Sink for PrintSink {
         }
         self.rows += batch.num_rows() as u64;
         Ok(())
+    }
+}
+
+impl Sink for PrintSink {
+    fn write(&mut self, _epoch: u64, batch: &RecordBatch) -> Result<()> {
+        self.print(self.change, batch)
+    }
+
+    fn delete(&mut self, _epoch: u64, batch: &RecordBatch) -> Result<()> {
+        self.print(b"-D[", batch)
     }
 
     fn commit(&mut self, _epoch: u64) -> Result<()> {

@@ -66,6 +66,9 @@ impl Merge {
             late: Prepared::Null,
         });
         self.sink.recover(from, &state.sink)?;
+        if let Some(shown) = &mut self.shown {
+            shown.resumed = from > 0;
+        }
         if let Some(late) = &mut self.late {
             late.recover(from, &state.late)?;
         }

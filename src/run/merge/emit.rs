@@ -3,7 +3,7 @@
 use super::{Merge, Windows};
 use crate::batches;
 use crate::error::Result;
-use crate::plan::Trigger;
+use crate::plan::{RunFinish, Trigger};
 use crate::sink::OutputMode;
 use crate::watermark::NONE;
 use crate::window::Assign;
@@ -84,6 +84,9 @@ impl Merge {
         for merge in &mut windows.merges {
             merge.finalise(watermark);
         }
+        if let Some(shown) = &mut self.shown {
+            shown.forget(watermark);
+        }
         self.closed()
     }
 
@@ -163,10 +166,14 @@ impl Merge {
             // Each piece by itself: a window of any size in the memory of its largest piece.
             for end in ends {
                 merge.evaluate_each(*end, scope, &mut |piece| {
-                    for batch in windows.finish.run(&[vec![piece]])? {
+                    let piece = [vec![piece]];
+                    for batch in windows.finish.run(&piece)? {
                         self.write(&batch)?;
+                        if let Some(shown) = &mut self.shown {
+                            shown.add(*end, &batch)?;
+                        }
                     }
-                    Ok(())
+                    self.take_back(*end, &windows.finish, &piece)
                 })?;
             }
             return Ok(());
@@ -193,6 +200,26 @@ impl Merge {
         }
         for batch in windows.finish.run(&results)? {
             self.write(&batch)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the groups of a window that the sink shows, but HAVING no longer lets through.
+    fn take_back(
+        &mut self,
+        end: i64,
+        finish: &RunFinish,
+        results: &[Vec<WindowResult>],
+    ) -> Result<()> {
+        let Some(shown) = &mut self.shown else {
+            return Ok(());
+        };
+        for batch in finish.refused(results)? {
+            let taken = shown.take(end, &batch)?;
+            if taken.num_rows() > 0 {
+                self.sink.delete(self.epoch, &taken)?;
+                self.dirty = true;
+            }
         }
         Ok(())
     }
