@@ -199,6 +199,14 @@ fn wrong_options_statements_and_arguments_name_what_works() {
         ("SELECT n AS a, page AS a FROM t;", "another name, with AS"),
         ("SELECT 1 / 0;", "q.sql:3:1"),
         (
+            "CREATE VIEW v AS SELECT n FROM t; DROP TABLE t; SELECT * FROM v;",
+            "'t' was dropped",
+        ),
+        (
+            "SELECT n FROM t /*+ OPTIONS('path' = 'x') */;",
+            "q.sql:3:17",
+        ),
+        (
             "CREATE TABLE k (a INT) WITH ('connector' = 'kafka', 'topic' = 'k', 'properties.bootstrap.servers' = 'x:1', 'format' = 'json', 'startingOffsets' = '{\"j\":{\"0\":1}}'); SELECT * FROM k;",
             "topic 'j' is not read",
         ),

@@ -42,6 +42,8 @@ def same(ours, theirs):
         ours = list(ours.values())
     if isinstance(ours, list) and isinstance(theirs, list):
         return len(ours) == len(theirs) and all(map(same, ours, theirs))
+    if isinstance(ours, int) and isinstance(theirs, int) and not isinstance(ours, bool):
+        return ours == theirs
     if is_number(ours) and is_number(theirs):
         return abs(ours - theirs) <= 1e-9 * max(1, abs(ours), abs(theirs))
     return type(ours) is type(theirs) and ours == theirs

@@ -101,6 +101,9 @@ fn substitute(
                 let comment = is_comment(&line[..before]);
                 comment.then(|| format!("${{{name}}}"))
             }) else {
+                if name.is_empty() {
+                    return Err(Error::sql("'${}' names no variable").or_at(at));
+                }
                 return Err(Error::sql(format!("variable {name} is not set"))
                     .or_at(at)
                     .with_hint(format!(

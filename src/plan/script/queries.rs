@@ -256,6 +256,13 @@ impl Script {
     ) -> Result<Vec<StreamTable>> {
         let names = scanned(plan).map_err(|e| planning(e, tokens))?;
         let windowed = windowed(plan).map_err(|e| planning(e, tokens))?;
+        if let Some(name) = names.iter().find(|name| !self.tables.contains_key(*name)) {
+            return Err(Error::sql(format!("table '{name}' was dropped"))
+                .or_at(tokens.start())
+                .with_hint(
+                    "the view that reads it was made before: drop it, too, or make it anew",
+                ));
+        }
         let known: Vec<&TableDef> = names.iter().filter_map(|n| self.tables.get(n)).collect();
         for def in &known {
             if !matches!(
