@@ -11,6 +11,7 @@
 
 use super::markers;
 use super::physical::is_ordered;
+use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column, Result, ScalarValue, UnnestOptions};
 use datafusion_expr::expr::{AggregateFunction, ScalarFunction, Sort, WindowFunction};
@@ -18,7 +19,7 @@ use datafusion_expr::logical_plan::builder::unnest_with_options;
 use datafusion_expr::logical_plan::{Aggregate, Filter, Join, Projection, Window};
 use datafusion_expr::registry::FunctionRegistry;
 use datafusion_expr::utils::split_conjunction;
-use datafusion_expr::{BinaryExpr, Expr, LogicalPlan, Operator, lit};
+use datafusion_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, cast, lit};
 use std::sync::Arc;
 
 /// Rewrites all such functions of a plan; others stay, and are refused where the plan is cut.
@@ -44,6 +45,38 @@ pub fn rewrite(plan: LogicalPlan, registry: &dyn FunctionRegistry) -> Result<Log
             Some(other) => Transformed::yes(other),
             None => Transformed::no(node),
         })
+    });
+    Ok(rewritten?.data)
+}
+
+/// Functions ordered by a TIME, by the number that it is: a range of times DataFusion does not take. The
+/// plan is one that is not analysed yet.
+pub fn order_times(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let rewritten = plan.transform_up_with_subqueries(|node| {
+        let LogicalPlan::Window(window) = &node else {
+            return Ok(Transformed::no(node));
+        };
+        let schema = window.input.schema();
+        let of_number = |expr: &Expr| {
+            let Expr::WindowFunction(mut function) = expr.clone() else {
+                return Ok(expr.clone());
+            };
+            let mut is_changed = false;
+            for order in &mut function.params.order_by {
+                if matches!(order.expr.get_type(schema)?, DataType::Time64(_)) {
+                    order.expr = cast(order.expr.clone(), DataType::Int64);
+                    is_changed = true;
+                }
+            }
+            Ok(match is_changed {
+                true => Expr::WindowFunction(function).alias(expr.schema_name().to_string()),
+                false => expr.clone(),
+            })
+        };
+        let exprs = window.window_expr.iter().map(of_number);
+        let exprs = exprs.collect::<Result<Vec<_>>>()?;
+        let window = Window::try_new(exprs, window.input.clone())?;
+        Ok(Transformed::yes(LogicalPlan::Window(window)))
     });
     Ok(rewritten?.data)
 }

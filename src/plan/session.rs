@@ -163,6 +163,7 @@ impl Session {
         let plan = self.sql().statement_to_plan(parsed);
         plan.and_then(|plan| lateral::rewrite(plan, &self.registry))
             .and_then(|plan| row_windows::rewrite(plan, &self.registry))
+            .and_then(over::order_times)
             .map_err(|e| planning(e, tokens))
     }
 
