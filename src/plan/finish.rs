@@ -14,15 +14,18 @@ use arrow::compute;
 use arrow::datatypes::TimestampMicrosecondType;
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
-use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_common::ScalarValue;
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_execution::TaskContext;
 use datafusion_expr::Operator;
-use datafusion_physical_expr::expressions::{BinaryExpr, is_null, not};
+use datafusion_physical_expr::expressions::{BinaryExpr, Literal, is_null, not};
+use datafusion_physical_expr::utils::collect_columns;
 use datafusion_physical_plan::aggregates::AggregateExec;
-use datafusion_physical_plan::collect;
 use datafusion_physical_plan::execution_plan::reset_plan_states;
 use datafusion_physical_plan::filter::{FilterExec, FilterExecBuilder};
 use datafusion_physical_plan::projection::ProjectionExec;
+use datafusion_physical_plan::{ExecutionPlan, collect};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Runs the plan above a query's aggregates.
@@ -41,7 +44,13 @@ pub struct Finish {
 }
 
 impl Finish {
-    pub fn new(plan: Plan, leaves: Vec<Leaf>, context: Arc<TaskContext>) -> Result<Self> {
+    /// `key`: the columns by which rows that a filter refuses are told, if that is asked.
+    pub fn new(
+        plan: Plan,
+        leaves: Vec<Leaf>,
+        context: Arc<TaskContext>,
+        key: &[usize],
+    ) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .map_err(|e| Error::env(format!("cannot start the runtime of the finish plan: {e}")))?;
@@ -50,8 +59,8 @@ impl Finish {
             let is_aggregate = p.downcast_ref::<AggregateExec>().is_some();
             Ok(is_aggregate || over_functions(p).is_some())
         };
-        let refused = match is_row_wise(&plan, &leaves) {
-            true => refused(&plan)?,
+        let refused = match is_row_wise(&plan, &leaves) && !key.is_empty() {
+            true => refused(&plan, &key.iter().copied().collect())?,
             false => None,
         };
         Ok(Self {
@@ -119,32 +128,45 @@ fn is_row_wise(plan: &Plan, leaves: &[Leaf]) -> bool {
     leaves.len() == 1 && !plan.exists(other).unwrap_or(true)
 }
 
-/// A row-wise plan with its one filter turned round.
-fn refused(plan: &Plan) -> Result<Option<Plan>> {
-    let mut filters = 0;
-    let turned = plan.clone().transform_down(|node| {
-        let Some(filter) = node.downcast_ref::<FilterExec>() else {
-            return Ok(Transformed::no(node));
+/// A row-wise plan with its one filter turned round. Of what is above it only the `wanted` columns are
+/// computed, others are NULL: the filter may be there so that they can be.
+fn refused(plan: &Plan, wanted: &BTreeSet<usize>) -> Result<Option<Plan>> {
+    if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
+        let mut exprs = projection.expr().to_vec();
+        let mut below = BTreeSet::new();
+        for (i, item) in exprs.iter_mut().enumerate() {
+            if wanted.contains(&i) {
+                below.extend(collect_columns(&item.expr).iter().map(|c| c.index()));
+            } else {
+                let data_type = projection.schema().field(i).data_type().clone();
+                let null = ScalarValue::try_from(data_type).map_err(internal)?;
+                item.expr = Arc::new(Literal::new(null));
+            }
+        }
+        let Some(input) = refused(projection.input(), &below)? else {
+            return Ok(None);
         };
-        filters += 1;
-        let predicate = filter.predicate();
-        let is_false = not(predicate.clone())?;
-        let is_null = is_null(predicate.clone())?;
-        let refused = Arc::new(BinaryExpr::new(is_false, Operator::Or, is_null));
-        let builder = FilterExecBuilder::from(filter).with_predicate(refused);
-        Ok(Transformed::new(
-            Arc::new(builder.build()?),
-            true,
-            TreeNodeRecursion::Continue,
-        ))
-    });
-    let turned = turned.map_err(internal)?.data;
-    Ok((filters == 1).then_some(turned))
+        let projection = ProjectionExec::try_new(exprs, input).map_err(internal)?;
+        return Ok(Some(Arc::new(projection)));
+    }
+    let Some(filter) = plan.downcast_ref::<FilterExec>() else {
+        return Ok(None);
+    };
+    let is_filter = |p: &Plan| Ok(p.downcast_ref::<FilterExec>().is_some());
+    if filter.input().exists(is_filter).map_err(internal)? {
+        return Ok(None);
+    }
+    let predicate = filter.predicate();
+    let is_false = not(predicate.clone()).map_err(internal)?;
+    let is_null = is_null(predicate.clone()).map_err(internal)?;
+    let turned = Arc::new(BinaryExpr::new(is_false, Operator::Or, is_null));
+    let builder = FilterExecBuilder::from(filter).with_predicate(turned);
+    Ok(Some(Arc::new(builder.build().map_err(internal)?)))
 }
 
 /// Runs a plan that reads no stream, once (the table side of a lookup).
 pub fn run_once(plan: &Plan, context: Arc<TaskContext>) -> Result<Vec<RecordBatch>> {
-    Finish::new(plan.clone(), Vec::new(), context)?.run_plan(plan)
+    Finish::new(plan.clone(), Vec::new(), context, &[])?.run_plan(plan)
 }
 
 /// Loads columns of a table that is no stream.

@@ -226,6 +226,7 @@ impl RunFinish {
             plan.finish.clone(),
             plan.leaves.clone(),
             plan.context.clone(),
+            &query.upsert_key(),
         )?;
         Ok(Some(Self {
             query: query.clone(),
@@ -256,7 +257,7 @@ impl RunFinish {
         self.finish.refused.is_some()
     }
 
-    /// The rows that HAVING refuses, as they would be if it did not.
+    /// The rows that HAVING refuses, as they would be if it did not; of them only the key is there.
     pub fn refused(&self, results: &[Vec<WindowResult>]) -> Result<Vec<RecordBatch>> {
         self.finish.run_refused(self.inputs(results)?)
     }
@@ -303,6 +304,18 @@ impl RunFinish {
 }
 
 impl QueryPlan {
+    /// The columns of the primary key of a table that changes are written to.
+    pub fn upsert_key(&self) -> Vec<usize> {
+        let QuerySink::Table(def) = &self.sink else {
+            return Vec::new();
+        };
+        let columns = def.sink_columns().enumerate();
+        let key = columns.filter(|(_, column)| {
+            self.mode == OutputMode::Update && def.primary_key.contains(&column.name)
+        });
+        key.map(|(i, _)| i).collect()
+    }
+
     /// Loads the tables that the query joins. Call once before it runs.
     pub fn load_tables(&self, load: Load, context: Arc<TaskContext>) -> Result<()> {
         let mut lookups = |stages: &[Stage]| -> Result<()> {

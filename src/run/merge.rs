@@ -146,7 +146,7 @@ impl Merge {
             .as_ref()
             .is_some_and(|w: &Windows| w.finish.refuses())
         {
-            true => Shown::of(&query)?,
+            true => Some(Shown::of(&query)?),
             false => None,
         };
         let state = |place| WorkerState {

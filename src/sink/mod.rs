@@ -53,7 +53,7 @@ pub trait Sink: Send {
     fn write(&mut self, epoch: u64, batch: &RecordBatch) -> Result<()>;
 
     /// Rows that the sink shows are no longer in the result (output mode update, a table with a primary
-    /// key). Columns as in `write`.
+    /// key). Columns as in `write`, NULL but for the key.
     fn delete(&mut self, _epoch: u64, _batch: &RecordBatch) -> Result<()> {
         Ok(())
     }

@@ -2,8 +2,7 @@
 //! more is taken back, by a delete of its primary key.
 
 use crate::error::Result;
-use crate::plan::{QueryPlan, QuerySink};
-use crate::sink::OutputMode;
+use crate::plan::QueryPlan;
 use arrow::array::BooleanArray;
 use arrow::compute;
 use arrow::record_batch::RecordBatch;
@@ -22,26 +21,15 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// `None` where nothing is ever taken back.
-    pub fn of(query: &QueryPlan) -> Result<Option<Self>> {
-        let QuerySink::Table(def) = &query.sink else {
-            return Ok(None);
-        };
-        let columns = def.sink_columns().enumerate();
-        let columns: Vec<usize> = columns
-            .filter(|(_, column)| def.primary_key.contains(&column.name))
-            .map(|(i, _)| i)
-            .collect();
-        if query.mode != OutputMode::Update || columns.is_empty() {
-            return Ok(None);
-        }
+    pub fn of(query: &QueryPlan) -> Result<Self> {
+        let columns = query.upsert_key();
         let field = |i: &usize| SortField::new(query.schema.field(*i).data_type().clone());
-        Ok(Some(Self {
+        Ok(Self {
             converter: RowConverter::new(columns.iter().map(field).collect())?,
             columns,
             keys: BTreeMap::new(),
             resumed: false,
-        }))
+        })
     }
 
     fn rows(&self, batch: &RecordBatch) -> Result<Rows> {
