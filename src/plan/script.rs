@@ -41,6 +41,7 @@ pub fn plan_script(
         session: Session::new()?,
         tables: BTreeMap::new(),
         views: BTreeSet::new(),
+        read: BTreeSet::new(),
         settings: Settings::default(),
         flags: settings.clone(),
         sources: Vec::new(),
@@ -66,6 +67,8 @@ struct Script {
     session: Session,
     tables: BTreeMap<String, TableDef>,
     views: BTreeSet<String>,
+    /// The tables that some query reads.
+    read: BTreeSet<String>,
     settings: Settings,
     flags: Settings,
     sources: Vec<Pending>,

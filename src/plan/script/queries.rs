@@ -145,6 +145,7 @@ impl Script {
             let plan = self.constants(&physical, plan.schema(), tokens)?;
             return self.query(name, plan, tokens, sink);
         }
+        (self.read).extend(scanned(&plan).map_err(|e| planning(e, tokens))?);
         let schema = physical.schema();
         let at = tokens.start();
         // What two streams cannot do, a stream and a file that is read whole may.

@@ -39,6 +39,13 @@ impl Script {
                 Err(Error::sql(format!("'{name}' exists already")).or_at(t.at(i)))
             };
         }
+        if self.read.contains(&name) {
+            return Err(
+                Error::sql(format!("a query above reads another table '{name}'"))
+                    .or_at(t.at(i))
+                    .with_hint("give this one a name of its own"),
+            );
+        }
         if view {
             self.create_view(t, i, name)
         } else {
