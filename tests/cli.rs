@@ -541,3 +541,31 @@ fn constants_are_rows() {
     let shown = windrow(&["run", &file, "--format", "csv"]);
     assert_eq!(text(&shown.stdout), "two,a\n2,A\n");
 }
+
+/// UNNEST between had hidden the window from the GROUP BY: groups were kept for ever. And an aggregate of
+/// rows of sessions that does not ask for the session had been refused.
+#[test]
+fn a_group_by_finds_its_window_below_unnest_and_needs_no_session() {
+    let windows = "HOP(t, ts, INTERVAL '5' SECOND, INTERVAL '10' SECOND)";
+    let sessions = "SESSION(TABLE t PARTITION BY page, DESCRIPTOR(ts), INTERVAL '5' SECOND)";
+    let (_dir, file) = folder(
+        ROWS,
+        &format!(
+            "SELECT window_end, e, COUNT(*) FROM {windows} LATERAL VIEW explode(SPLIT(page, ',')) x AS e GROUP BY window_start, window_end, e;
+             SELECT page, COUNT(*) AS c FROM {sessions} GROUP BY page;
+             SELECT COUNT(DISTINCT page) AS d FROM (SELECT page FROM {sessions} WHERE page = 'a');"
+        ),
+    );
+    let explained = text(&windrow(&["explain", &file]).stdout);
+    assert_eq!(explained.matches("windows of 10 s every 5 s").count(), 1);
+    let out = windrow(&["run", &file, "--format", "json"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let rows = sorted_lines(&out);
+    for row in [
+        r#"{"page":"a","c":4}"#,
+        r#"{"page":"b","c":1}"#,
+        r#"{"d":1}"#,
+    ] {
+        assert!(rows.iter().any(|r| r == row), "{rows:?}");
+    }
+}

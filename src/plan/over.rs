@@ -9,8 +9,8 @@
 //! These are Flink's Window Top-N, Window Deduplication, Window Join and Deduplication. The plan is an optimised
 //! one, so that only columns that are wanted are kept.
 
-use super::markers;
 use super::physical::is_ordered;
+use super::row_windows::is_windows;
 use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column, Result, ScalarValue, UnnestOptions};
@@ -384,30 +384,6 @@ pub(super) fn is_raw(plan: &LogicalPlan) -> bool {
 
 /// Which columns are a window's.
 fn window_columns(plan: &LogicalPlan) -> Vec<bool> {
-    match plan {
-        LogicalPlan::Projection(projection) => {
-            let (below, schema) = (window_columns(&projection.input), projection.input.schema());
-            let is_windows = |expr: &Expr| match expr.clone().unalias() {
-                Expr::ScalarFunction(call) => markers::of(&call).is_some(),
-                Expr::Column(column) => {
-                    let index = schema.maybe_index_of_column(&column);
-                    index.is_some_and(|index| below[index])
-                }
-                _ => false,
-            };
-            projection.expr.iter().map(is_windows).collect()
-        }
-        LogicalPlan::Join(join) => {
-            let (mut left, right) = (window_columns(&join.left), window_columns(&join.right));
-            left.extend(right);
-            left.resize(join.schema.fields().len(), false);
-            left
-        }
-        other => match other.inputs().as_slice() {
-            [input] if input.schema().fields().len() == other.schema().fields().len() => {
-                window_columns(input)
-            }
-            _ => vec![false; other.schema().fields().len()],
-        },
-    }
+    let columns = 0..plan.schema().fields().len();
+    columns.map(|i| is_windows(plan, i)).collect()
 }

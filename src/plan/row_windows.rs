@@ -30,28 +30,30 @@ use std::sync::Arc;
 
 /// Rewrites a plan and its subqueries.
 pub fn rewrite(plan: LogicalPlan, registry: &dyn FunctionRegistry) -> Result<LogicalPlan> {
-    visit(plan, &[], registry)
+    visit(plan, &[], true, registry)
 }
 
-/// `groups`: the columns of `plan` by which what is above it groups rows.
+/// `groups`: the columns of `plan` by which what is above it groups rows. `bare`: nothing does.
 fn visit(
     plan: LogicalPlan,
     groups: &[usize],
+    bare: bool,
     registry: &dyn FunctionRegistry,
 ) -> Result<LogicalPlan> {
     let plan = match &plan {
-        LogicalPlan::Projection(projection) => match single(projection, groups, registry)? {
-            Some(rows) => return visit(rows, groups, registry),
+        LogicalPlan::Projection(projection) => match single(projection, groups, bare, registry)? {
+            Some(rows) => return visit(rows, groups, bare, registry),
             None => plan,
         },
         _ => plan,
     };
+    let bare = bare && !matches!(plan, LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_));
     let plan =
         plan.map_subqueries(|subquery| Ok(Transformed::yes(rewrite(subquery, registry)?)))?;
     let mut input = 0;
     let below = below(&plan.data, groups);
     let rewritten = plan.data.map_children(|child| {
-        let child = visit(child, &below[input], registry)?;
+        let child = visit(child, &below[input], bare, registry)?;
         input += 1;
         Ok(Transformed::yes(child))
     });
@@ -102,12 +104,25 @@ fn below(plan: &LogicalPlan, groups: &[usize]) -> Vec<Vec<usize>> {
             let equal = equal_windows([&filter.predicate], &filter.input, &schemas);
             vec![groups.iter().copied().chain(equal).collect()]
         }
-        LogicalPlan::SubqueryAlias(_)
-        | LogicalPlan::Sort(_)
-        | LogicalPlan::Limit(_)
-        | LogicalPlan::Union(_) => vec![groups.to_vec(); plan.inputs().len()],
-        _ => vec![Vec::new(); plan.inputs().len()],
+        LogicalPlan::SubqueryAlias(_) | LogicalPlan::Union(_) => {
+            vec![groups.to_vec(); plan.inputs().len()]
+        }
+        other => {
+            let of_input = |input| {
+                groups
+                    .iter()
+                    .filter_map(move |i| below_by_name(other, *i, input))
+            };
+            let inputs = other.inputs().into_iter();
+            inputs.map(|input| of_input(input).collect()).collect()
+        }
     }
+}
+
+/// The column of `input` that `plan` gives on, under its name, as its column `index`.
+fn below_by_name(plan: &LogicalPlan, index: usize, input: &LogicalPlan) -> Option<usize> {
+    let column = Column::from(plan.schema().qualified_field(index));
+    input.schema().maybe_index_of_column(&column)
 }
 
 /// Columns of windows that are asked to be equal: a join by windows takes their rows together, too.
@@ -139,7 +154,7 @@ fn equal_windows<'a>(
 }
 
 /// Whether a column of `plan` is a window's; of a join that gives one side, of both.
-fn is_windows(plan: &LogicalPlan, index: usize) -> bool {
+pub(super) fn is_windows(plan: &LogicalPlan, index: usize) -> bool {
     let of_expr = |expr: &Expr, input: &LogicalPlan| {
         let column = unaliased(expr).try_as_col();
         let index = column.and_then(|column| input.schema().maybe_index_of_column(column));
@@ -157,10 +172,14 @@ fn is_windows(plan: &LogicalPlan, index: usize) -> bool {
             }
             Some(_) => false,
         },
-        LogicalPlan::SubqueryAlias(_) | LogicalPlan::Filter(_) | LogicalPlan::Sort(_) => {
-            is_windows(plan.inputs()[0], index)
-        }
-        _ => false,
+        LogicalPlan::SubqueryAlias(alias) => is_windows(&alias.input, index),
+        other => match other.inputs().as_slice() {
+            [input] => {
+                let below = below_by_name(other, index, input);
+                below.is_some_and(|index| is_windows(input, index))
+            }
+            _ => false,
+        },
     }
 }
 
@@ -183,6 +202,7 @@ fn marker(expr: &Expr) -> Option<(&Marker, &[Expr])> {
 fn single(
     projection: &Projection,
     groups: &[usize],
+    bare: bool,
     registry: &dyn FunctionRegistry,
 ) -> Result<Option<LogicalPlan>> {
     let mut windows = projection.expr.iter().filter_map(marker);
@@ -194,9 +214,10 @@ fn single(
         .any(|i| marker(&projection.expr[*i]).is_some());
     match first.kind {
         _ if is_taken => Ok(None),
-        Kind::SessionBy => sessions(projection, &args[2..], registry),
+        Kind::SessionBy if bare => sessions(projection, &args[2..], registry),
         Kind::Hop | Kind::SparkHop | Kind::Cumulate => exploded(projection, first.kind, args),
-        Kind::Session | Kind::Tumble => Ok(None),
+        // A row is in one session: an aggregate that does not ask for it needs none.
+        Kind::Session | Kind::SessionBy | Kind::Tumble => Ok(None),
     }
 }
 
