@@ -39,6 +39,8 @@ pub struct Finish {
     needed: bool,
     /// Something in the plan, a sum of doubles say, may depend on the order of rows.
     pub is_order_sensitive: bool,
+    /// The plan is filters and projections only, over one aggregate.
+    pub is_row_wise: bool,
     /// The plan of the rows that its one filter refuses, if it is row-wise and has one.
     pub refused: Option<Plan>,
 }
@@ -59,11 +61,13 @@ impl Finish {
             let is_aggregate = p.downcast_ref::<AggregateExec>().is_some();
             Ok(is_aggregate || over_functions(p).is_some())
         };
-        let refused = match is_row_wise(&plan, &leaves) && !key.is_empty() {
+        let is_row_wise = is_row_wise(&plan, &leaves);
+        let refused = match is_row_wise && !key.is_empty() {
             true => refused(&plan, &key.iter().copied().collect())?,
             false => None,
         };
         Ok(Self {
+            is_row_wise,
             refused,
             is_order_sensitive: plan.exists(is_sensitive).map_err(internal)?,
             plan,
@@ -72,11 +76,6 @@ impl Finish {
             runtime,
             needed,
         })
-    }
-
-    /// Whether the plan is filters and projections only, over one aggregate.
-    pub fn is_row_wise(&self) -> bool {
-        is_row_wise(&self.plan, &self.leaves)
     }
 
     /// Runs over the given rows: one list of batches for each aggregate, in the aggregates'

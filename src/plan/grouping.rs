@@ -1,12 +1,12 @@
 //! GROUPING SETS, ROLLUP and CUBE over the rows of a stream: each row once for each set, with NULL for the
 //! keys that are not in it, grouped by the keys and the set. An aggregate over results keeps its sets.
 
+use super::nodes;
 use super::over::is_raw;
 use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_common::{Column, Result, ScalarValue, UnnestOptions, not_impl_err};
+use datafusion_common::{Column, Result, ScalarValue, not_impl_err};
 use datafusion_expr::expr::GroupingSet;
-use datafusion_expr::logical_plan::builder::unnest_with_options;
-use datafusion_expr::logical_plan::{Aggregate, Projection};
+use datafusion_expr::logical_plan::Aggregate;
 use datafusion_expr::utils::grouping_set_to_exprlist;
 use datafusion_expr::{Expr, LogicalPlan, bitwise_and, lit, when};
 use std::collections::BTreeSet;
@@ -78,17 +78,11 @@ fn by_sets(aggregate: &Aggregate, sets: &GroupingSet) -> Result<LogicalPlan> {
     let number = |n: u64| ScalarValue::UInt64(Some(n)).cast_to(&id_type);
     let list = numbers.iter().map(|n| number(*n));
     let list = ScalarValue::new_list(&list.collect::<Result<Vec<_>>>()?, &id_type, false);
-    let list = lit(ScalarValue::List(list)).alias(&id.name);
+    let list = lit(ScalarValue::List(list));
+    let rows = nodes::for_each(&aggregate.input, list, &id.name)?;
 
-    let input = aggregate.input.schema().columns();
-    let columns = || input.iter().cloned().map(Expr::Column);
-    let exprs = columns().chain([list]).collect();
-    let listed = Projection::try_new(exprs, aggregate.input.clone())?;
-    let listed = LogicalPlan::Projection(listed);
-    let rows = unnest_with_options(listed, vec![id.clone()], UnnestOptions::default())?;
-
-    let (mut exprs, mut group): (Vec<Expr>, Vec<Expr>) = (columns().collect(), Vec::new());
-    exprs.push(Expr::Column(id.clone()));
+    let mut exprs: Vec<Expr> = nodes::columns(&rows).collect();
+    let mut group = Vec::new();
     for (i, key) in keys.iter().enumerate() {
         if numbers.iter().all(|n| n & bit(i) == 0) {
             group.push(key.clone());
@@ -100,19 +94,11 @@ fn by_sets(aggregate: &Aggregate, sets: &GroupingSet) -> Result<LogicalPlan> {
         group.push(Expr::Column(Column::from_name(name)));
     }
     group.push(Expr::Column(id));
-    let rows = Arc::new(LogicalPlan::Projection(Projection::try_new(
-        exprs,
-        Arc::new(rows),
-    )?));
+    let rows = Arc::new(nodes::project(rows, exprs)?);
     let grouped = Aggregate::try_new(rows, group, aggregate.aggr_expr.clone())?;
-    let renamed = grouped.schema.columns().into_iter();
-    let renamed = renamed.zip(aggregate.schema.columns()).map(|(column, to)| {
-        let column = Expr::Column(column);
-        column.alias_qualified(to.relation, to.name)
-    });
+    let grouped = LogicalPlan::Aggregate(grouped);
+    let renamed = nodes::columns(&grouped).zip(aggregate.schema.columns());
+    let renamed = renamed.map(|(column, to)| column.alias_qualified(to.relation, to.name));
     let renamed = renamed.collect();
-    let grouped = Arc::new(LogicalPlan::Aggregate(grouped));
-    Ok(LogicalPlan::Projection(Projection::try_new(
-        renamed, grouped,
-    )?))
+    nodes::project(grouped, renamed)
 }

@@ -3,10 +3,11 @@
 //! take the empty row's place. LEFT JOIN keeps rows without elements: an empty list is NULL to it, and
 //! UNNEST makes a row of a NULL.
 
+use super::nodes::{self, unaliased};
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{Column, JoinType, Result, ScalarValue};
+use datafusion_expr::logical_plan::Join;
 use datafusion_expr::logical_plan::builder::unnest_with_options;
-use datafusion_expr::logical_plan::{Join, Projection};
 use datafusion_expr::registry::FunctionRegistry;
 use datafusion_expr::{Expr, LogicalPlan, ScalarUDF, lit, when};
 use std::sync::Arc;
@@ -40,15 +41,14 @@ fn grafted(join: &Join, registry: &dyn FunctionRegistry) -> Result<Option<Logica
     };
     let columns = join.left.schema().columns().into_iter().chain(own);
     let exprs = columns.map(Expr::Column).collect();
-    let projection = Projection::try_new(exprs, Arc::new(plan))?;
-    Ok(Some(LogicalPlan::Projection(projection)))
+    nodes::project(plan, exprs).map(Some)
 }
 
 /// Whether a plan's columns are elements and nothing else, so that all are NULL in a row without any.
 fn gives_elements(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Projection(projection) => {
-            let is_column = |expr: &Expr| expr.clone().unalias().try_as_col().is_some();
+            let is_column = |expr: &Expr| unaliased(expr).try_as_col().is_some();
             projection.expr.iter().all(is_column) && gives_elements(&projection.input)
         }
         LogicalPlan::Subquery(subquery) => gives_elements(&subquery.subquery),
@@ -79,7 +79,7 @@ fn graft(
     let Some((input, own)) = graft(below, rows, keeps)? else {
         return Ok(None);
     };
-    let kept = rows.schema().columns().into_iter().map(Expr::Column);
+    let kept = nodes::columns(rows);
     let exprs: Vec<Expr> = match plan {
         LogicalPlan::Projection(projection) => {
             let exprs = projection.expr.iter().cloned().map(of_row);
@@ -104,8 +104,7 @@ fn graft(
             renamed.chain(kept).collect()
         }
     };
-    let projection = Projection::try_new(exprs, Arc::new(input))?;
-    let projection = LogicalPlan::Projection(projection);
+    let projection = nodes::project(input, exprs)?;
     Ok(Some((projection, plan.schema().columns())))
 }
 
@@ -125,8 +124,7 @@ fn without_empty(
         Ok(other.alias_qualified(column.relation, column.name))
     });
     let exprs = columns.collect::<Result<_>>()?;
-    let projection = Projection::try_new(exprs, Arc::new(plan))?;
-    Ok(LogicalPlan::Projection(projection))
+    nodes::project(plan, exprs)
 }
 
 /// An expression that refers to the row outside, over that row.

@@ -169,20 +169,10 @@ impl ScalarUDFImpl for Marker {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let constants = self.kind.constants(args.args.len() - 1);
-        let values = args.args[1..=constants]
-            .iter()
-            .map(|a| match a {
-                ColumnarValue::Scalar(s) => Ok(s.clone()),
-                ColumnarValue::Array(_) => exec_err!("the size of a window must be a constant"),
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let assign = assign(self.kind, &values)?;
+        let (assign, times) = evaluated(self.kind, &args)?;
         if !assign.is_tumbling() {
             return exec_err!("windows that a row is not alone in cannot be computed row by row");
         }
-        let times = args.args[0].clone().into_array(args.number_rows)?;
-        let times = arrow::compute::cast(&times, &MICROS)?;
         let times = times.as_primitive::<TimestampMicrosecondType>();
         let result: ArrayRef = Arc::new(times.unary::<_, TimestampMicrosecondType>(|t| {
             let end = assign.first_end(assign.pane_of(t));
@@ -191,6 +181,18 @@ impl ScalarUDFImpl for Marker {
         debug_assert_eq!(result.len(), args.number_rows);
         Ok(ColumnarValue::Array(result))
     }
+}
+
+/// What a marker is called with: the windows, and the times in microseconds.
+pub fn evaluated(kind: Kind, args: &ScalarFunctionArgs) -> Result<(Assign, ArrayRef)> {
+    let constants = kind.constants(args.args.len() - 1);
+    let constants = args.args[1..=constants].iter().map(|a| match a {
+        ColumnarValue::Scalar(s) => Ok(s.clone()),
+        ColumnarValue::Array(_) => exec_err!("the size of a window must be a constant"),
+    });
+    let assign = assign(kind, &constants.collect::<Result<Vec<_>>>()?)?;
+    let times = args.args[0].clone().into_array(args.number_rows)?;
+    Ok((assign, arrow::compute::cast(&times, &MICROS)?))
 }
 
 /// The marker that a call is of.

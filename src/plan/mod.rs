@@ -21,6 +21,7 @@ mod lateral;
 mod leaf;
 mod lookup;
 mod markers;
+mod nodes;
 mod over;
 mod per_window;
 mod physical;

@@ -9,6 +9,7 @@
 //! These are Flink's Window Top-N, Window Deduplication, Window Join and Deduplication. The plan is an optimised
 //! one, so that only columns that are wanted are kept.
 
+use super::nodes::{self, unaliased};
 use super::physical::is_ordered;
 use super::row_windows::is_windows;
 use arrow::datatypes::DataType;
@@ -16,7 +17,7 @@ use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column, Result, ScalarValue, UnnestOptions};
 use datafusion_expr::expr::{AggregateFunction, ScalarFunction, Sort, WindowFunction};
 use datafusion_expr::logical_plan::builder::unnest_with_options;
-use datafusion_expr::logical_plan::{Aggregate, Filter, Join, Projection, Window};
+use datafusion_expr::logical_plan::{Aggregate, Filter, Join, Window};
 use datafusion_expr::registry::FunctionRegistry;
 use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, cast, lit};
@@ -30,10 +31,7 @@ pub fn rewrite(plan: LogicalPlan, registry: &dyn FunctionRegistry) -> Result<Log
             LogicalPlan::Window(window) => over_windows(window, registry)?,
             _ => None,
         };
-        Ok(match other {
-            Some(other) => Transformed::yes(other),
-            None => Transformed::no(node),
-        })
+        Ok(other.map_or_else(|| Transformed::no(node), Transformed::yes))
     });
     // From below: a join of joins is over rows of closed windows already.
     let rewritten = rewritten?.data.transform_up(|node| {
@@ -41,10 +39,7 @@ pub fn rewrite(plan: LogicalPlan, registry: &dyn FunctionRegistry) -> Result<Log
             LogicalPlan::Join(join) => window_join(join, registry)?,
             _ => None,
         };
-        Ok(match other {
-            Some(other) => Transformed::yes(other),
-            None => Transformed::no(node),
-        })
+        Ok(other.map_or_else(|| Transformed::no(node), Transformed::yes))
     });
     Ok(rewritten?.data)
 }
@@ -165,8 +160,7 @@ fn first_rows_below(
 ) -> Result<Option<LogicalPlan>> {
     let below = match plan {
         LogicalPlan::Projection(projection) => {
-            let expr = projection.expr[index].clone().unalias();
-            match expr.try_as_col() {
+            match unaliased(&projection.expr[index]).try_as_col() {
                 Some(column) => projection.input.schema().maybe_index_of_column(column),
                 None => None,
             }
@@ -214,8 +208,7 @@ fn numbered(
     let (rows, mut exprs) = groups.first(order)?;
     let (table, number) = window.schema.qualified_field(width);
     exprs.push(lit(1_u64).alias_qualified(table.cloned(), number.name()));
-    let projection = Projection::try_new(exprs, Arc::new(rows))?;
-    Ok(Some(LogicalPlan::Projection(projection)))
+    nodes::project(rows, exprs).map(Some)
 }
 
 /// Functions over rows of windows, as functions over the rows of windows that are closed.
@@ -286,8 +279,7 @@ impl Groups<'_> {
         let rows = Column::new(table.cloned(), field.name());
         let rows = unnest_with_options(grouped, vec![rows], UnnestOptions::default())?;
         let exprs = self.columns(&rows)?;
-        let rows = Projection::try_new(exprs, Arc::new(rows))?;
-        Ok(LogicalPlan::Projection(rows))
+        nodes::project(rows, exprs)
     }
 
     fn column(&self, index: usize) -> Column {
@@ -343,8 +335,7 @@ impl Groups<'_> {
 }
 
 fn function(expr: &Expr) -> Option<&WindowFunction> {
-    match expr {
-        Expr::Alias(alias) => function(&alias.expr),
+    match unaliased(expr) {
         Expr::WindowFunction(function) => Some(function),
         _ => None,
     }

@@ -243,7 +243,7 @@ impl RunFinish {
 
     /// Whether each row of the result comes of one group: then a window may be given in pieces.
     pub fn is_row_wise(&self) -> bool {
-        self.finish.is_row_wise()
+        self.finish.is_row_wise
     }
 
     /// Result rows of the given windows (one list for each aggregate). The windows are finished

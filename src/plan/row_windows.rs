@@ -9,16 +9,14 @@
 //! columns that nobody reads, and with them the number of rows, would be gone.
 
 use super::markers::{self, Kind, Marker, Part};
+use super::nodes::{self, unaliased};
 use super::over;
 use crate::window::Assign;
 use arrow::array::{Array, ArrayRef, AsArray, ListBuilder, TimestampMicrosecondBuilder};
 use arrow::datatypes::{DataType, Field, TimestampMicrosecondType};
 use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_common::{
-    Column, DFSchema, DFSchemaRef, Result, UnnestOptions, exec_err, not_impl_err,
-};
+use datafusion_common::{Column, DFSchema, DFSchemaRef, Result, not_impl_err};
 use datafusion_expr::expr::ScalarFunction;
-use datafusion_expr::logical_plan::builder::unnest_with_options;
 use datafusion_expr::logical_plan::{Distinct, Projection};
 use datafusion_expr::registry::FunctionRegistry;
 use datafusion_expr::utils::split_conjunction;
@@ -183,13 +181,6 @@ pub(super) fn is_windows(plan: &LogicalPlan, index: usize) -> bool {
     }
 }
 
-fn unaliased(expr: &Expr) -> &Expr {
-    match expr {
-        Expr::Alias(alias) => unaliased(&alias.expr),
-        other => other,
-    }
-}
-
 /// The marker that an expression is.
 fn marker(expr: &Expr) -> Option<(&Marker, &[Expr])> {
     match unaliased(expr) {
@@ -224,20 +215,16 @@ fn single(
 const END: &str = "__window_end";
 
 fn exploded(projection: &Projection, kind: Kind, args: &[Expr]) -> Result<Option<LogicalPlan>> {
-    let input = projection.input.schema().columns().into_iter();
     let ends = ScalarUDF::from(RowWindows::new(kind, None)).call(args.to_vec());
-    let exprs = input.map(Expr::Column).chain([ends.alias(END)]).collect();
-    let listed = Projection::try_new(exprs, projection.input.clone())?;
-    let listed = LogicalPlan::Projection(listed);
-    let end = Column::from_name(END);
-    let rows = unnest_with_options(listed, vec![end.clone()], UnnestOptions::default())?;
+    let rows = nodes::for_each(&projection.input, ends, END)?;
+    let end = Expr::Column(Column::from_name(END));
     let of_end = |call: &ScalarFunction, part| {
         let constants = call.args[1..].iter().cloned();
-        let args = std::iter::once(Expr::Column(end.clone())).chain(constants);
+        let args = std::iter::once(end.clone()).chain(constants);
         ScalarUDF::from(RowWindows::new(kind, Some(part))).call(args.collect())
     };
     let exprs = projection.expr.iter().map(|expr| {
-        let (name, relation) = (expr.qualified_name().1, expr.qualified_name().0);
+        let (relation, name) = expr.qualified_name();
         let other = expr.clone().transform(|e| match &e {
             Expr::ScalarFunction(call) => match markers::of(call) {
                 Some(marker) if marker.kind == kind && call.args == args => {
@@ -256,8 +243,7 @@ fn exploded(projection: &Projection, kind: Kind, args: &[Expr]) -> Result<Option
         })
     });
     let exprs = exprs.collect::<Result<Vec<_>>>()?;
-    let rows = Projection::try_new(exprs, Arc::new(rows))?;
-    Ok(Some(LogicalPlan::Projection(rows)))
+    nodes::project(rows, exprs).map(Some)
 }
 
 /// `None` when what the sessions are partitioned by is not among the columns.
@@ -318,15 +304,7 @@ impl ScalarUDFImpl for RowWindows {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let (times, constants) = args.args.split_at(1);
-        let constant = |value: &ColumnarValue| match value {
-            ColumnarValue::Scalar(scalar) => Ok(scalar.clone()),
-            ColumnarValue::Array(_) => exec_err!("the size of a window must be a constant"),
-        };
-        let constants = constants.iter().map(constant).collect::<Result<Vec<_>>>()?;
-        let assign = markers::assign(self.kind, &constants)?;
-        let times = times[0].clone().into_array(args.number_rows)?;
-        let times = arrow::compute::cast(&times, &markers::MICROS)?;
+        let (assign, times) = markers::evaluated(self.kind, &args)?;
         let times = times.as_primitive::<TimestampMicrosecondType>();
         let result: ArrayRef = match self.part {
             Some(part) => Arc::new(times.unary::<_, TimestampMicrosecondType>(|end| {

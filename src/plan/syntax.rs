@@ -13,11 +13,12 @@ use datafusion_sql::sqlparser::ast::{
 };
 use datafusion_sql::sqlparser::tokenizer::Span;
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 /// Rewrites a query; `columns` knows those of the declared tables.
 pub fn rewrite(query: &mut Query, columns: &dyn Fn(&str) -> Option<Vec<String>>) {
-    let _ = VisitMut::visit(query, &mut Rewrite { columns });
+    let ControlFlow::Continue(()) = VisitMut::visit(query, &mut Rewrite { columns });
 }
 
 struct Rewrite<'a> {
@@ -25,15 +26,15 @@ struct Rewrite<'a> {
 }
 
 impl VisitorMut for Rewrite<'_> {
-    type Break = ();
+    type Break = Infallible;
 
-    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Infallible> {
         fetch(query);
         self.set(&mut query.body);
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Infallible> {
         if let Expr::Like {
             pattern,
             escape_char,

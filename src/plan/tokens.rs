@@ -42,7 +42,7 @@ pub fn statements(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Resu
             );
             Error::sql(e.message).or_at(at)
         })?;
-    let mut lists = vec![Vec::new()];
+    let (mut lists, mut list) = (Vec::new(), Vec::new());
     for token in all {
         match &token.token {
             Token::Whitespace(Whitespace::MultiLineComment(text)) if is_option_hint(text) => {
@@ -54,14 +54,12 @@ pub fn statements(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Resu
                     .or_at(original(&shifts, at))
                     .with_hint("write them into the WITH of the table, or of a second table"));
             }
-            Token::Whitespace(_) | Token::EOF => {}
-            Token::SemiColon => lists.push(Vec::new()),
-            _ => lists
-                .last_mut()
-                .into_iter()
-                .for_each(|list| list.push(token.clone())),
+            Token::Whitespace(_) => {}
+            Token::SemiColon | Token::EOF => lists.push(std::mem::take(&mut list)),
+            _ => list.push(token),
         }
     }
+    lists.push(list);
     let lists = lists.into_iter().filter(|list| !list.is_empty());
     let statement = |list| Tokens {
         list: intervals::rewrite(list),

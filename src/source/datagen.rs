@@ -11,7 +11,6 @@ use crate::batches::with_rows;
 use crate::error::{Error, Result};
 use crate::state::PartitionSnapshot;
 use crate::table::{ColumnKind, TableDef};
-use crate::watermark::NONE;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use fields::Field;
@@ -98,15 +97,7 @@ impl Source for DatagenSource {
         resume: Option<&[PartitionSnapshot]>,
         _wait: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Vec<Assignment>> {
-        let mut all = vec![Assignment {
-            id: 0,
-            topic: self.table.clone(),
-            topic_id: None,
-            partition: 0,
-            start: 0,
-            end: self.rows,
-            max_us: NONE,
-        }];
+        let mut all = vec![Assignment::whole(0, self.table.clone(), self.rows)];
         resume_at(&mut all, resume);
         Ok(all)
     }

@@ -27,7 +27,6 @@ use crate::decode::Decoded;
 use crate::error::{Error, Result};
 use crate::state::PartitionSnapshot;
 use crate::table::TableDef;
-use crate::watermark::NONE;
 use arrow::datatypes::Schema;
 use arrow::record_batch::RecordBatch;
 use flate2::bufread::MultiGzDecoder;
@@ -123,16 +122,9 @@ impl Source for FilesSource {
         if files.is_empty() {
             tracing::warn!("{} has no files to read", self.path.display());
         }
-        let assignment = |(id, topic)| Assignment {
-            id,
-            topic,
-            topic_id: None,
-            partition: 0,
-            start: 0,
-            end: None,
-            max_us: NONE,
-        };
-        let mut all: Vec<Assignment> = files.into_iter().enumerate().map(assignment).collect();
+        let files = files.into_iter().enumerate();
+        let assignments = files.map(|(id, file)| Assignment::whole(id, file, None));
+        let mut all: Vec<Assignment> = assignments.collect();
         resume_at(&mut all, resume);
         Ok(all)
     }

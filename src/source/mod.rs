@@ -11,6 +11,7 @@ pub mod values;
 
 use crate::error::Result;
 use crate::state::PartitionSnapshot;
+use crate::watermark::NONE;
 use arrow::buffer::Buffer;
 use arrow::record_batch::RecordBatch;
 use std::sync::Arc;
@@ -38,6 +39,19 @@ pub struct Assignment {
 }
 
 impl Assignment {
+    /// The whole of a partition that is the only one of `topic`.
+    pub fn whole(id: usize, topic: Arc<str>, end: Option<i64>) -> Self {
+        Self {
+            id,
+            topic,
+            topic_id: None,
+            partition: 0,
+            start: 0,
+            end,
+            max_us: NONE,
+        }
+    }
+
     /// How messages name an offset: `clicks/3 offset 42`.
     pub fn place(&self, offset: i64) -> String {
         format!("{}/{} offset {offset}", self.topic, self.partition)

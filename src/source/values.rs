@@ -3,7 +3,6 @@
 use super::{Assignment, Polled, ReadRequest, Reader, Rows, Source, resume_at};
 use crate::error::Result;
 use crate::state::PartitionSnapshot;
-use crate::watermark::NONE;
 use arrow::record_batch::RecordBatch;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,15 +32,11 @@ impl Source for ValuesSource {
         resume: Option<&[PartitionSnapshot]>,
         _wait: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Vec<Assignment>> {
-        let mut all = vec![Assignment {
-            id: 0,
-            topic: self.name.clone(),
-            topic_id: None,
-            partition: 0,
-            start: 0,
-            end: Some(self.rows.num_rows() as i64),
-            max_us: NONE,
-        }];
+        let mut all = vec![Assignment::whole(
+            0,
+            self.name.clone(),
+            Some(self.rows.num_rows() as i64),
+        )];
         resume_at(&mut all, resume);
         Ok(all)
     }

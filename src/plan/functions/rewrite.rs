@@ -330,24 +330,17 @@ impl FunctionRewrite for Rewrite {
                 Some(other) => Transformed::yes(other),
                 None => Transformed::no(Expr::ScalarFunction(f)),
             }),
-            Expr::AggregateFunction(mut f)
-                if f.func.name() == "count" && f.params.distinct && f.params.args.len() > 1 =>
-            {
-                f.params.args = vec![self.together(&f.params.args)];
-                Ok(Transformed::yes(Expr::AggregateFunction(f)))
-            }
-            Expr::AggregateFunction(mut f)
-                if f.func.name() == "count"
-                    && f.params.distinct
-                    && one_zero(&f.params.args[0], schema).is_some() =>
-            {
-                f.params.args = f
-                    .params
-                    .args
-                    .iter()
-                    .filter_map(|arg| one_zero(arg, schema))
-                    .collect();
-                Ok(Transformed::yes(Expr::AggregateFunction(f)))
+            Expr::AggregateFunction(mut f) if f.func.name() == "count" && f.params.distinct => {
+                let counted = match f.params.args.as_slice() {
+                    [one] => one_zero(one, schema),
+                    several => Some(self.together(several)),
+                };
+                let is_other = counted.is_some();
+                if let Some(counted) = counted {
+                    f.params.args = vec![counted];
+                }
+                let f = Expr::AggregateFunction(f);
+                Ok(Transformed::new_transformed(f, is_other))
             }
             Expr::AggregateFunction(f) => {
                 let ordered = self.ordered(f, schema)?;
