@@ -149,6 +149,14 @@ const CASES: &[Case] = &[
         stream: "SELECT window_start, k, v, GROUPING(k) g, count(*) c, sum(v) s, count(DISTINCT v) d FROM HOP(t, ts, INTERVAL '4' SECOND, INTERVAL '12' SECOND) GROUP BY window_start, window_end, CUBE (k, v)",
         batch: "SELECT s, k, v, GROUPING(k), count(*), sum(v), count(DISTINCT v) FROM w GROUP BY GROUPING SETS ((s, e), (s, e, k), (s, e, v), (s, e, k, v))",
     },
+    Case {
+        windows: Windows::Sliding {
+            size: 10,
+            slide: 10,
+        },
+        stream: "SELECT window_start, k, v, GROUPING_ID(k, v) g, count(*) c FROM TUMBLE(t, ts, INTERVAL '10' SECOND) GROUP BY window_start, window_end, GROUPING SETS ((k), (k), (v), ())",
+        batch: "SELECT s, k, NULL AS v, 1 AS g, count(*) AS c FROM w GROUP BY s, e, k UNION ALL SELECT s, k, NULL, 1, count(*) FROM w GROUP BY s, e, k UNION ALL SELECT s, NULL, v, 2, count(*) FROM w GROUP BY s, e, v UNION ALL SELECT s, NULL, NULL, 3, count(*) FROM w GROUP BY s, e",
+    },
     // Ties: which of them are taken must not depend on the order of groups.
     Case {
         windows: Windows::Sliding {

@@ -127,7 +127,9 @@ pub fn compare(args: &PlanArgs) -> Result<(), Failure> {
     let result = plan(&source, &args.file, &Settings::default()).and_then(|job| {
         let snapshot = Look::at(&args.checkpoint)?.snapshot(None)?;
         let mut out = format!("from checkpoint {}\n", snapshot.number);
-        let changes = evolve::compare(&snapshot.queries, &shapes(&job.queries, &job.sources));
+        let shapes = shapes(&job.queries, &job.sources);
+        let sources = job.sources.iter().map(|s| s.def.name.as_str());
+        let changes = evolve::compare(&snapshot, &shapes, sources);
         for change in &changes {
             out += &format!("  {change}\n");
         }

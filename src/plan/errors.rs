@@ -77,10 +77,6 @@ fn clearer(text: String, whole: &str) -> (String, Option<String>) {
         let hint = near.map(|near| format!("did you mean '{near}'?"));
         return (format!("there is no function '{name}'"), hint);
     }
-    if text.starts_with("Projections require unique expression names") {
-        let hint = "give one of them another name, with AS";
-        return (text, Some(hint.into()));
-    }
     if let Some((_, types)) = text.split_once("failed to match any signature")
         && let (Some(name), Some((_, received))) =
             (quoted_name(&text), types.split_once("received "))

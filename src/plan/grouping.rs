@@ -1,16 +1,51 @@
 //! GROUPING SETS, ROLLUP and CUBE over the rows of a stream: each row once for each set, with NULL for the
 //! keys that are not in it, grouped by the keys and the set. An aggregate over results keeps its sets.
 
+use super::markers::Kind;
 use super::nodes;
 use super::over::is_raw;
-use datafusion_common::tree_node::{Transformed, TreeNode};
+use super::row_windows::window_of;
+use crate::error::Error;
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column, Result, ScalarValue, not_impl_err};
 use datafusion_expr::expr::GroupingSet;
 use datafusion_expr::logical_plan::Aggregate;
 use datafusion_expr::utils::grouping_set_to_exprlist;
 use datafusion_expr::{Expr, LogicalPlan, bitwise_and, lit, when};
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::sync::Arc;
+
+/// What of a plan's grouping sets is refused: a window is in all of them or in none, and a session is of all
+/// keys. The plan is one that is not optimised yet.
+pub fn refused(plan: &LogicalPlan) -> Result<Option<Error>> {
+    let mut refused = None;
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Aggregate(aggregate) = node
+            && let [Expr::GroupingSet(sets)] = aggregate.group_expr.as_slice()
+            && is_raw(&aggregate.input)
+        {
+            let all = sets_of(sets);
+            for key in sets.distinct_expr() {
+                let is_in_all = all.iter().all(|set| set.contains(key));
+                refused = match window_of(key, &aggregate.input) {
+                    Some(Kind::Session | Kind::SessionBy) => {
+                        Some(Error::sql("a session is of all keys, so its rows have no grouping sets").with_hint(
+                            "group by the session and all keys in a subquery, and by window_start, window_end and the sets over it",
+                        ))
+                    }
+                    Some(_) if !is_in_all => {
+                        Some(Error::sql("a window must be in all grouping sets").with_hint(
+                            "write GROUP BY window_start, window_end, ROLLUP (…)",
+                        ))
+                    }
+                    _ => continue,
+                };
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(refused)
+}
 
 /// Rewrites all such aggregates of an optimised plan.
 pub fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -66,15 +101,22 @@ fn by_sets(aggregate: &Aggregate, sets: &GroupingSet) -> Result<LogicalPlan> {
             .filter(|(_, key)| !set.contains(key));
         missing.map(|(i, _)| bit(i)).sum::<u64>()
     };
-    if keys.len() > 63 {
-        return not_impl_err!("grouping sets of more than 63 columns");
+    // DataFusion takes 4096 sets at most: 12 bits are left for them.
+    if keys.len() > 52 {
+        return not_impl_err!("grouping sets of more than 52 columns");
     }
-    let numbers: Vec<u64> = sets.iter().map(missing).collect();
-    if numbers.iter().collect::<BTreeSet<_>>().len() < numbers.len() {
-        return not_impl_err!("the same grouping set twice");
-    }
+    // Above them the times that the set has been there before.
+    let mut seen: HashMap<u64, u64> = HashMap::new();
+    let numbers = sets.iter().map(missing).map(|missing| {
+        let times = seen.entry(missing).or_default();
+        let number = missing | *times << keys.len();
+        *times += 1;
+        number
+    });
+    let numbers: Vec<u64> = numbers.collect();
+    let times = seen.values().max().map_or(0, |times| *times as usize - 1);
     let id = Column::from_name(Aggregate::INTERNAL_GROUPING_ID);
-    let id_type = Aggregate::grouping_id_type(keys.len(), 0);
+    let id_type = Aggregate::grouping_id_type(keys.len(), times);
     let number = |n: u64| ScalarValue::UInt64(Some(n)).cast_to(&id_type);
     let list = numbers.iter().map(|n| number(*n));
     let list = ScalarValue::new_list(&list.collect::<Result<Vec<_>>>()?, &id_type, false);

@@ -11,7 +11,7 @@
 
 use super::nodes::{self, unaliased};
 use super::physical::is_ordered;
-use super::row_windows::is_windows;
+use super::row_windows::window;
 use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column, Result, ScalarValue, UnnestOptions};
@@ -376,5 +376,5 @@ pub(super) fn is_raw(plan: &LogicalPlan) -> bool {
 /// Which columns are a window's.
 fn window_columns(plan: &LogicalPlan) -> Vec<bool> {
     let columns = 0..plan.schema().fields().len();
-    columns.map(|i| is_windows(plan, i)).collect()
+    columns.map(|i| window(plan, i).is_some()).collect()
 }

@@ -28,30 +28,45 @@ use std::sync::Arc;
 
 /// Rewrites a plan and its subqueries.
 pub fn rewrite(plan: LogicalPlan, registry: &dyn FunctionRegistry) -> Result<LogicalPlan> {
-    visit(plan, &[], true, registry)
+    visit(plan, &[], Above::Rows, registry)
 }
 
-/// `groups`: the columns of `plan` by which what is above it groups rows. `bare`: nothing does.
+/// What is done above with the rows of a plan.
+#[derive(Clone, Copy, PartialEq)]
+enum Above {
+    /// They are rows of the result, perhaps joined with others.
+    Rows,
+    /// The same, but only so many of them.
+    Limit,
+    /// They are grouped.
+    Groups,
+}
+
+/// `groups`: the columns of `plan` by which what is above it groups rows.
 fn visit(
     plan: LogicalPlan,
     groups: &[usize],
-    bare: bool,
+    above: Above,
     registry: &dyn FunctionRegistry,
 ) -> Result<LogicalPlan> {
     let plan = match &plan {
-        LogicalPlan::Projection(projection) => match single(projection, groups, bare, registry)? {
-            Some(rows) => return visit(rows, groups, bare, registry),
+        LogicalPlan::Projection(projection) => match single(projection, groups, above, registry)? {
+            Some(rows) => return visit(rows, groups, above, registry),
             None => plan,
         },
         _ => plan,
     };
-    let bare = bare && !matches!(plan, LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_));
+    let above = match plan {
+        LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) => Above::Groups,
+        LogicalPlan::Limit(_) if above == Above::Rows => Above::Limit,
+        _ => above,
+    };
     let plan =
         plan.map_subqueries(|subquery| Ok(Transformed::yes(rewrite(subquery, registry)?)))?;
     let mut input = 0;
     let below = below(&plan.data, groups);
     let rewritten = plan.data.map_children(|child| {
-        let child = visit(child, &below[input], bare, registry)?;
+        let child = visit(child, &below[input], above, registry)?;
         input += 1;
         Ok(Transformed::yes(child))
     });
@@ -147,38 +162,35 @@ fn equal_windows<'a>(
     };
     let conditions = conditions.into_iter().flat_map(split_conjunction);
     let pairs = conditions.filter_map(pair);
-    let pairs = pairs.filter(|pair| pair.iter().all(|i| is_windows(plan, *i)));
+    let pairs = pairs.filter(|pair| pair.iter().all(|i| window(plan, *i).is_some()));
     pairs.flatten().collect()
 }
 
-/// Whether a column of `plan` is a window's; of a join that gives one side, of both.
-pub(super) fn is_windows(plan: &LogicalPlan, index: usize) -> bool {
-    let of_expr = |expr: &Expr, input: &LogicalPlan| {
-        let column = unaliased(expr).try_as_col();
-        let index = column.and_then(|column| input.schema().maybe_index_of_column(column));
-        marker(expr).is_some() || index.is_some_and(|index| is_windows(input, index))
-    };
+/// The kind of window that a column of `plan` is of; of a join that gives one side, of both.
+pub(super) fn window(plan: &LogicalPlan, index: usize) -> Option<Kind> {
     match plan {
-        LogicalPlan::Projection(p) => of_expr(&p.expr[index], &p.input),
-        LogicalPlan::Aggregate(a) => {
-            (a.group_expr.get(index)).is_some_and(|e| of_expr(e, &a.input))
-        }
+        LogicalPlan::Projection(p) => window_of(&p.expr[index], &p.input),
+        LogicalPlan::Aggregate(a) => window_of(a.group_expr.get(index)?, &a.input),
         LogicalPlan::Join(join) => match index.checked_sub(join.left.schema().fields().len()) {
-            None => is_windows(&join.left, index),
-            Some(index) if index < join.right.schema().fields().len() => {
-                is_windows(&join.right, index)
-            }
-            Some(_) => false,
+            None => window(&join.left, index),
+            Some(index) if index < join.right.schema().fields().len() => window(&join.right, index),
+            Some(_) => None,
         },
-        LogicalPlan::SubqueryAlias(alias) => is_windows(&alias.input, index),
+        LogicalPlan::SubqueryAlias(alias) => window(&alias.input, index),
         other => match other.inputs().as_slice() {
-            [input] => {
-                let below = below_by_name(other, index, input);
-                below.is_some_and(|index| is_windows(input, index))
-            }
-            _ => false,
+            [input] => window(input, below_by_name(other, index, input)?),
+            _ => None,
         },
     }
+}
+
+/// The kind of window that an expression over `input` is of.
+pub(super) fn window_of(expr: &Expr, input: &LogicalPlan) -> Option<Kind> {
+    let of_column = || {
+        let column = unaliased(expr).try_as_col()?;
+        window(input, input.schema().maybe_index_of_column(column)?)
+    };
+    marker(expr).map(|(m, _)| m.kind).or_else(of_column)
 }
 
 /// The marker that an expression is.
@@ -193,7 +205,7 @@ fn marker(expr: &Expr) -> Option<(&Marker, &[Expr])> {
 fn single(
     projection: &Projection,
     groups: &[usize],
-    bare: bool,
+    above: Above,
     registry: &dyn FunctionRegistry,
 ) -> Result<Option<LogicalPlan>> {
     let mut windows = projection.expr.iter().filter_map(marker);
@@ -205,7 +217,10 @@ fn single(
         .any(|i| marker(&projection.expr[*i]).is_some());
     match first.kind {
         _ if is_taken => Ok(None),
-        Kind::SessionBy if bare => sessions(projection, &args[2..], registry),
+        Kind::SessionBy if above == Above::Rows => sessions(projection, &args[2..], registry),
+        Kind::SessionBy if above == Above::Limit => not_impl_err!(
+            "LIMIT over rows of SESSION: they come when their sessions are over, in no order to count in"
+        ),
         Kind::Hop | Kind::SparkHop | Kind::Cumulate => exploded(projection, first.kind, args),
         // A row is in one session: an aggregate that does not ask for it needs none.
         Kind::Session | Kind::SessionBy | Kind::Tumble => Ok(None),

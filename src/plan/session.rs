@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use datafusion_common::alias::AliasGenerator;
 use datafusion_common::config::{ConfigOptions, Dialect};
 use datafusion_common::tree_node::TreeNode;
-use datafusion_common::{DFSchema, TableReference, plan_datafusion_err};
+use datafusion_common::{Column, DFSchema, TableReference, plan_datafusion_err};
 use datafusion_execution::TaskContext;
 use datafusion_execution::config::SessionConfig;
 use datafusion_expr::execution_props::ExecutionProps;
@@ -122,9 +122,11 @@ impl Session {
         self.tables.remove(name);
     }
 
-    fn columns(&self, table: &str) -> Option<Vec<String>> {
-        let schema = self.tables.get(table)?.schema();
-        Some(schema.fields().iter().map(|f| f.name().clone()).collect())
+    /// The columns of a query's result; `None` for one that cannot stand alone.
+    fn columns(&self, query: ast::Query) -> Option<Vec<Column>> {
+        let query = ast::Statement::Query(Box::new(query));
+        let plan = self.sql().sql_statement_to_plan(query).ok()?;
+        Some(plan.schema().columns())
     }
 
     fn sql(&self) -> SqlToRel<'_, Self> {
@@ -135,6 +137,7 @@ impl Session {
     /// Parses and resolves a query of rewritten tokens.
     pub fn logical(&self, tokens: &Tokens) -> Result<LogicalPlan> {
         let dialect = GenericDialect {};
+        let mut refused = None;
         let parsed = DFParserBuilder::new(tokens.list.clone())
             .with_dialect(&dialect)
             .with_recursion_limit(RECURSION_MAX)
@@ -144,7 +147,7 @@ impl Session {
                 if let Statement::Statement(s) = &mut statement
                     && let ast::Statement::Query(query) = s.as_mut()
                 {
-                    syntax::rewrite(query, &|table| self.columns(table));
+                    refused = syntax::rewrite(query, &|query| self.columns(query)).err();
                 }
                 match p.parser.peek_token().token {
                     Token::EOF => Ok(statement),
@@ -155,13 +158,21 @@ impl Session {
                 }
             })
             .map_err(|e| parse_error(e, tokens))?;
+        if let Some(refused) = refused {
+            let at = tokens.find_word(refused.word).unwrap_or(tokens.start());
+            return Err(Error::sql(refused.message).or_at(at));
+        }
         if let Statement::Statement(s) = &parsed
             && !matches!(s.as_ref(), ast::Statement::Query(_))
         {
             return Err(Error::sql("expected a query").or_at(tokens.start()));
         }
         let plan = self.sql().statement_to_plan(parsed);
-        plan.and_then(|plan| lateral::rewrite(plan, &self.registry))
+        let plan = plan.map_err(|e| planning(e, tokens))?;
+        if let Some(e) = grouping::refused(&plan).map_err(|e| planning(e, tokens))? {
+            return Err(e.or_at(tokens.find_word("GROUP").unwrap_or(tokens.start())));
+        }
+        lateral::rewrite(plan, &self.registry)
             .and_then(|plan| row_windows::rewrite(plan, &self.registry))
             .and_then(over::order_times)
             .map_err(|e| planning(e, tokens))

@@ -2,39 +2,82 @@
 //!
 //! | query | becomes |
 //! |---|---|
-//! | `SELECT id, id`, `SELECT *, id`, `SELECT id, CAST(id AS INT)` | `SELECT id, id AS id0`, as in Flink |
+//! | `SELECT id, id`, `SELECT *, id`, `SELECT a.id, b.id` | `SELECT id, id AS id0`, as in Flink |
 //! | `SELECT row.a` | `SELECT row.a AS a` |
+//! | `GROUP BY a, b WITH ROLLUP` | `GROUP BY ROLLUP(a, b)` |
+//! | `GROUP BY ROLLUP((a, b), c)` | `GROUP BY GROUPING SETS ((), (a, b), (a, b, c))` |
+//! | `GROUP BY a, b GROUPING SETS ((a, b), (a))` | `GROUP BY GROUPING SETS ((a, b), (a))` |
 //! | `FETCH FIRST n ROWS ONLY` | `LIMIT n` |
 //! | `LIKE 'a!%' ESCAPE '!'` | `LIKE 'a\%'` |
 
+mod names;
+
+use datafusion_common::Column;
 use datafusion_sql::sqlparser::ast::{
-    Expr, Fetch, Ident, LimitClause, Query, Select, SelectItem, SetExpr, TableFactor,
-    TableWithJoins, Value, VisitMut, VisitorMut,
+    Cte, Expr, Fetch, GroupByExpr, GroupByWithModifier, LimitClause, Query, SetExpr, Value,
+    VisitMut, VisitorMut, With,
 };
 use datafusion_sql::sqlparser::tokenizer::Span;
-use std::collections::HashSet;
-use std::convert::Infallible;
 use std::ops::ControlFlow;
 
-/// Rewrites a query; `columns` knows those of the declared tables.
-pub fn rewrite(query: &mut Query, columns: &dyn Fn(&str) -> Option<Vec<String>>) {
-    let ControlFlow::Continue(()) = VisitMut::visit(query, &mut Rewrite { columns });
+/// A part of a query that would be left out, and what to say of it.
+#[derive(Debug)]
+pub struct Refused {
+    pub word: &'static str,
+    pub message: &'static str,
+}
+
+/// Rewrites a query; `columns` knows those of a query's result.
+pub fn rewrite(
+    query: &mut Query,
+    columns: &dyn Fn(Query) -> Option<Vec<Column>>,
+) -> Result<(), Refused> {
+    let mut rewrite = Rewrite {
+        columns,
+        scopes: Vec::new(),
+    };
+    match VisitMut::visit(query, &mut rewrite) {
+        ControlFlow::Break(refused) => Err(refused),
+        ControlFlow::Continue(()) => Ok(()),
+    }
 }
 
 struct Rewrite<'a> {
-    columns: &'a dyn Fn(&str) -> Option<Vec<String>>,
+    columns: &'a dyn Fn(Query) -> Option<Vec<Column>>,
+    /// Of each query around: its WITH, and how its tables are called in it and in queries around it.
+    scopes: Vec<(Option<With>, Vec<Cte>)>,
 }
 
 impl VisitorMut for Rewrite<'_> {
-    type Break = Infallible;
+    type Break = Refused;
 
-    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Infallible> {
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Refused> {
         fetch(query);
-        self.set(&mut query.body);
+        let around = self.scopes.last().map(|(_, known)| known.clone());
+        self.scopes.push((None, around.unwrap_or_default()));
+        // Before the query itself: what it selects from a WITH depends on the names there.
+        let mut with = query.with.take();
+        for cte in with.iter_mut().flat_map(|with| &mut with.cte_tables) {
+            VisitMut::visit(cte, self)?;
+            if let Some((_, known)) = self.scopes.last_mut() {
+                known.push(cte.clone());
+            }
+        }
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.0 = with;
+        }
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Infallible> {
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Refused> {
+        let (with, known) = self.scopes.pop().unwrap_or_default();
+        self.set(&mut query.body, &known)?;
+        query.with = with;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Refused> {
+        together(expr);
         if let Expr::Like {
             pattern,
             escape_char,
@@ -54,6 +97,67 @@ impl VisitorMut for Rewrite<'_> {
         }
         ControlFlow::Continue(())
     }
+}
+
+impl Rewrite<'_> {
+    fn set(&self, body: &mut SetExpr, known: &[Cte]) -> ControlFlow<Refused> {
+        match body {
+            SetExpr::Select(select) => {
+                group_by(&mut select.group_by)?;
+                names::rewrite(select, known, self.columns);
+            }
+            SetExpr::SetOperation { left, right, .. } => {
+                self.set(left, known)?;
+                self.set(right, known)?;
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// What stands behind the keys of a GROUP BY, which the planner does not look at, before them.
+fn group_by(group_by: &mut GroupByExpr) -> ControlFlow<Refused> {
+    let refused = |word, message| ControlFlow::Break(Refused { word, message });
+    let (keys, modifiers) = match group_by {
+        GroupByExpr::Expressions(keys, modifiers) => (keys, modifiers),
+        GroupByExpr::All(modifiers) if modifiers.is_empty() => return ControlFlow::Continue(()),
+        GroupByExpr::All(_) => return refused("GROUP", "GROUP BY ALL has no grouping sets"),
+    };
+    let one_each = |keys: &mut Vec<Expr>| keys.drain(..).map(|key| vec![key]).collect();
+    let sets = match modifiers.as_slice() {
+        [] => return ControlFlow::Continue(()),
+        [GroupByWithModifier::Rollup] => Expr::Rollup(one_each(keys)),
+        [GroupByWithModifier::Cube] => Expr::Cube(one_each(keys)),
+        [GroupByWithModifier::GroupingSets(sets)] => sets.clone(),
+        [GroupByWithModifier::Totals] => {
+            return refused("TOTALS", "WITH TOTALS is not known: write WITH ROLLUP");
+        }
+        _ => return refused("WITH", "a GROUP BY has one WITH ROLLUP or WITH CUBE"),
+    };
+    *keys = vec![sets];
+    modifiers.clear();
+    ControlFlow::Continue(())
+}
+
+/// ROLLUP and CUBE of columns that come and go together, as the sets that they mean.
+fn together(expr: &mut Expr) {
+    let sets = match expr {
+        Expr::Rollup(list) if list.iter().any(|of| of.len() != 1) => {
+            (0..=list.len()).map(|n| list[..n].concat()).collect()
+        }
+        // As many as DataFusion allows.
+        Expr::Cube(list) if list.iter().any(|of| of.len() != 1) && list.len() <= 12 => {
+            let is_in = |set: usize, i: usize| set & 1 << i != 0;
+            let set = |set| {
+                let of = list.iter().enumerate().filter(|(i, _)| is_in(set, *i));
+                of.flat_map(|(_, of)| of.clone()).collect()
+            };
+            (0..1 << list.len()).map(set).collect()
+        }
+        _ => return,
+    };
+    *expr = Expr::GroupingSets(sets);
 }
 
 /// FETCH as LIMIT, beside an OFFSET that may be there.
@@ -122,143 +226,4 @@ fn unescaped(pattern: &str, escape: &str) -> Option<String> {
         out.push(literal);
     }
     Some(out)
-}
-
-impl Rewrite<'_> {
-    fn set(&self, body: &mut SetExpr) {
-        match body {
-            SetExpr::Select(select) => self.name(select),
-            SetExpr::SetOperation { left, right, .. } => {
-                self.set(left);
-                self.set(right);
-            }
-            _ => {}
-        }
-    }
-
-    /// Gives columns that stand in the list again a name of their own.
-    fn name(&self, select: &mut Select) {
-        let mut known: HashSet<String> = HashSet::new();
-        let joined = |from: &TableWithJoins| {
-            let others = from.joins.iter().map(|join| &join.relation);
-            let relations = std::iter::once(&from.relation).chain(others);
-            relations.map(name_of).collect::<Vec<_>>()
-        };
-        let tables: Vec<_> = select.from.iter().flat_map(joined).collect();
-        let only = match (select.from.as_slice(), tables.as_slice()) {
-            ([one], [_]) => Some(&one.relation),
-            _ => None,
-        };
-        let all = only.and_then(|relation| self.columns_of(relation));
-        for item in &mut select.projection {
-            match item {
-                SelectItem::Wildcard(options) if options.to_string().is_empty() => {
-                    known.extend(all.iter().flatten().cloned());
-                }
-                SelectItem::ExprWithAlias { alias, .. } => {
-                    known.insert(alias.value.clone());
-                }
-                SelectItem::UnnamedExpr(expr) => {
-                    let field = field(expr, &tables);
-                    let name = match (&field, only) {
-                        (Some(field), _) => field.clone(),
-                        (None, Some(_)) => shown(expr, &tables),
-                        (None, None) => expr.to_string(),
-                    };
-                    let is_new = known.insert(name.clone());
-                    if is_new && field.is_none() {
-                        continue;
-                    }
-                    let mut numbers = (0..).map(|n| format!("{name}{n}"));
-                    let name = match is_new {
-                        true => Some(name),
-                        false => numbers.find(|name| known.insert(name.clone())),
-                    };
-                    if let Some(name) = name {
-                        *item = SelectItem::ExprWithAlias {
-                            expr: expr.clone(),
-                            alias: Ident::with_quote('`', name),
-                        };
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// The names that `*` stands for over one relation, where they can be told.
-    fn columns_of(&self, relation: &TableFactor) -> Option<Vec<String>> {
-        let query = match relation {
-            TableFactor::Table { name, .. } => {
-                let name = name.0.last()?.as_ident()?;
-                return (self.columns)(&name.value);
-            }
-            TableFactor::Derived { subquery, .. } => subquery,
-            _ => return None,
-        };
-        let SetExpr::Select(select) = query.body.as_ref() else {
-            return None;
-        };
-        let [from] = select.from.as_slice() else {
-            return None;
-        };
-        let mut names = Vec::new();
-        for item in &select.projection {
-            match item {
-                SelectItem::Wildcard(_) if from.joins.is_empty() => {
-                    names.extend(self.columns_of(&from.relation)?);
-                }
-                SelectItem::ExprWithAlias { alias, .. } => names.push(alias.value.clone()),
-                SelectItem::UnnamedExpr(expr) => {
-                    let tables = [name_of(&from.relation)];
-                    names.push(field(expr, &tables).unwrap_or_else(|| shown(expr, &tables)));
-                }
-                _ => return None,
-            }
-        }
-        Some(names)
-    }
-}
-
-/// The name by which a relation's columns are called, empty where there is none; `None`: not known.
-fn name_of(relation: &TableFactor) -> Option<String> {
-    let (name, alias) = match relation {
-        TableFactor::Table { name, alias, .. } => {
-            let last = name.0.last().and_then(|part| part.as_ident());
-            (last.map(|ident| ident.value.clone()), alias)
-        }
-        TableFactor::Derived { alias, .. } => (Some(String::new()), alias),
-        TableFactor::UNNEST { alias, .. } => (None, alias),
-        _ => return None,
-    };
-    match alias {
-        Some(alias) => Some(alias.name.value.clone()),
-        None => name,
-    }
-}
-
-/// The field of a ROW that an expression is.
-fn field(expr: &Expr, tables: &[Option<String>]) -> Option<String> {
-    let Expr::CompoundIdentifier(parts) = expr else {
-        return None;
-    };
-    let of_table = tables
-        .iter()
-        .flatten()
-        .any(|table| *table == parts[0].value);
-    let is_field = parts.len() > 1 + usize::from(of_table);
-    (is_field && tables.iter().all(Option::is_some)).then(|| parts[parts.len() - 1].value.clone())
-}
-
-/// The name that DataFusion gives an expression over one table, as far as names can be equal.
-fn shown(expr: &Expr, tables: &[Option<String>]) -> String {
-    match expr {
-        Expr::Cast { expr, .. } => shown(expr, tables),
-        Expr::Identifier(ident) => ident.value.clone(),
-        Expr::CompoundIdentifier(parts) => match parts.as_slice() {
-            [of, name] if tables.contains(&Some(of.value.clone())) => name.value.clone(),
-            _ => expr.to_string(),
-        },
-        _ => expr.to_string(),
-    }
 }

@@ -35,7 +35,8 @@ impl Recovery {
         let shapes = shapes(queries, sources);
         let mut states = vec![None; queries.len()];
         if let Some(snapshot) = &snapshot {
-            let changes = evolve::compare(&snapshot.queries, &shapes);
+            let names = sources.iter().map(|s| s.def.name.as_str());
+            let changes = evolve::compare(snapshot, &shapes, names);
             if changes.iter().any(Change::loses) && !accepted {
                 return Err(refusal(snapshot.number, &changes));
             }

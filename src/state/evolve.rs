@@ -4,11 +4,11 @@
 //! windows, input and keys are the same and each of its functions was there before. Everything
 //! above the aggregate (HAVING, columns, top-N), the sink and the name of the file are free.
 
-use super::{AggregateSnapshot, QuerySnapshot, Shape};
+use super::{AggregateSnapshot, QuerySnapshot, Shape, Snapshot};
 use crate::error::{Error, Result};
 use std::fmt;
 
-/// What becomes of one query.
+/// What becomes of one query, or of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Goes on with its state.
@@ -19,6 +19,8 @@ pub enum Change {
     Rebuilt { query: String, reasons: Vec<String> },
     /// Not in the file any more.
     Lost { query: String },
+    /// A source that the checkpoint does not know begins as its table says.
+    Source { source: String },
 }
 
 impl Change {
@@ -39,12 +41,21 @@ impl fmt::Display for Change {
                 write!(f, "rebuilt  {query}: {}", reasons.join("; "))
             }
             Change::Lost { query } => write!(f, "lost     {query}: not in the file any more"),
+            Change::Source { source } => {
+                write!(f, "new      source {source}: begins as at a first start")
+            }
         }
     }
 }
 
-/// One change for each query of the job (name and shapes), then those that are gone.
-pub fn compare(old: &[QuerySnapshot], new: &[(String, Vec<Shape>)]) -> Vec<Change> {
+/// One change for each query of the job (name and shapes), then those that are gone, and sources
+/// that were not read before.
+pub fn compare<'a>(
+    old: &Snapshot,
+    new: &[(String, Vec<Shape>)],
+    sources: impl Iterator<Item = &'a str>,
+) -> Vec<Change> {
+    let (old, known) = (&old.queries, &old.sources);
     let mut changes: Vec<Change> = (new.iter())
         .map(|(name, shapes)| {
             let query = name.clone();
@@ -61,6 +72,10 @@ pub fn compare(old: &[QuerySnapshot], new: &[(String, Vec<Shape>)]) -> Vec<Chang
     let gone = (old.iter()).filter(|q| !new.iter().any(|(name, _)| q.name == *name));
     changes.extend(gone.map(|q| Change::Lost {
         query: q.name.clone(),
+    }));
+    let unknown = sources.filter(|name| !known.iter().any(|s| s.name == *name));
+    changes.extend(unknown.map(|name| Change::Source {
+        source: name.to_string(),
     }));
     changes
 }

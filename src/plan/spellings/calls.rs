@@ -10,6 +10,7 @@
 //! | `INT(x)`, `STRING(x)`, … | `CAST(x AS INT)`, `CAST(x AS STRING)`, … |
 //! | `ELEMENT_AT(x, k)` | `((x)[k])`: of an array and of a map |
 //! | `EXPLODE(x)` | `UNNEST(x)` |
+//! | `GROUPING_ID(x, y)` | `GROUPING(x, y)` |
 //! | `LISTAGG(x)`, `LISTAGG(x, separator)` | `STRING_AGG(x, ',')`, `STRING_AGG(x, separator)` |
 //!
 //! What is but another name is an alias in [`crate::plan::functions`].
@@ -53,7 +54,7 @@ const fn cast(name: &'static str, behind: &'static [&'static str]) -> Call {
     }
 }
 
-const CALLS: [Call; 19] = [
+const CALLS: [Call; 20] = [
     Call {
         name: "COUNT_IF",
         function: "COUNT",
@@ -105,6 +106,11 @@ const CALLS: [Call; 19] = [
         before: &["("],
         comma: &[")", "["],
         behind: &["]"],
+        ..PLAIN
+    },
+    Call {
+        name: "GROUPING_ID",
+        function: "GROUPING",
         ..PLAIN
     },
     Call {
