@@ -579,6 +579,31 @@ fn a_group_by_finds_its_window_below_unnest_and_needs_no_session() {
     }
 }
 
+/// A view's rows stood in their windows before the GROUP BY of the query that reads it: groups for ever. And the
+/// table of a NOT IN was taken for the stream, because it stands in a subquery.
+#[test]
+fn a_view_of_sliding_windows_is_grouped_by_them() {
+    let rows: Vec<&str> = ROWS.lines().take(3).collect();
+    let (_dir, file) = folder(&rows.join("\n"), "");
+    let table = std::fs::read_to_string(&file).unwrap();
+    let sql = table.clone()
+        + &table.replace("CREATE TABLE t ", "CREATE TABLE other ")
+        + "CREATE VIEW w AS SELECT * FROM HOP(t, ts, INTERVAL '5' SECOND, INTERVAL '10' SECOND);
+           SELECT window_end, COUNT(*) AS c FROM w GROUP BY window_start, window_end;
+           SELECT page FROM t WHERE n NOT IN (SELECT n FROM other WHERE n > 2);";
+    std::fs::write(&file, sql).unwrap();
+    let explained = text(&windrow(&["explain", &file]).stdout);
+    assert_eq!(
+        explained.matches("windows of 10 s every 5 s").count(),
+        1,
+        "{explained}"
+    );
+    let out = windrow(&["run", &file, "--format", "csv"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    assert!(text(&out.stdout).contains("2022-01-01 00:00:10,3"));
+    assert_eq!(sorted_lines(&out).iter().filter(|l| *l == "b").count(), 1);
+}
+
 /// Columns that stand in a list again were refused behind a wildcard, and written under one name twice in
 /// joins. WITH ROLLUP was read over.
 #[test]

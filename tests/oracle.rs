@@ -135,6 +135,16 @@ const CASES: &[Case] = &[
         stream: "SELECT a.window_start, a.k, a.v FROM TUMBLE(t, ts, INTERVAL '10' SECOND) a WHERE NOT EXISTS (SELECT * FROM TUMBLE(u, ts, INTERVAL '10' SECOND) b WHERE a.window_start = b.window_start AND a.window_end = b.window_end AND a.k = b.k)",
         batch: "SELECT s, k, v FROM w WHERE NOT EXISTS (SELECT * FROM x WHERE w.s = x.s AND w.e = x.e AND w.k = x.k)",
     },
+    Case {
+        windows: Windows::Sliding { size: 12, slide: 4 },
+        stream: "SELECT a.window_start, a.k, a.v FROM HOP(t, ts, INTERVAL '4' SECOND, INTERVAL '12' SECOND) a WHERE v > 0 AND v NOT IN (SELECT v FROM HOP(u, ts, INTERVAL '4' SECOND, INTERVAL '12' SECOND) b WHERE a.window_start = b.window_start AND a.window_end = b.window_end AND a.k = b.k)",
+        batch: "SELECT s, k, v FROM w WHERE v > 0 AND NOT EXISTS (SELECT * FROM x WHERE w.s = x.s AND w.e = x.e AND w.k = x.k AND (x.v IS NULL OR x.v = w.v))",
+    },
+    Case {
+        windows: Windows::Cumulating { size: 12, step: 4 },
+        stream: "SELECT a.window_end, a.k, count(*) c FROM CUMULATE(t, ts, INTERVAL '4' SECOND, INTERVAL '12' SECOND) a WHERE v IN (SELECT v FROM CUMULATE(u, ts, INTERVAL '4' SECOND, INTERVAL '12' SECOND) b WHERE a.window_start = b.window_start AND a.window_end = b.window_end) GROUP BY a.window_start, a.window_end, a.k",
+        batch: "SELECT e, k, count(*) FROM w WHERE EXISTS (SELECT * FROM x WHERE w.s = x.s AND w.e = x.e AND w.v = x.v) GROUP BY s, e, k",
+    },
     // The rows of closed sessions.
     Case {
         windows: Windows::Sessions {

@@ -28,7 +28,7 @@ use datafusion_physical_plan::sorts::sort::SortExec;
 use datafusion_physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use window::{ColumnTrait, WindowColumn, refuse_window_use};
+use window::{ColumnTrait, WindowColumn, is_shown, refuse_window_use};
 
 pub use chain::Chain;
 
@@ -207,6 +207,11 @@ impl Cutter<'_> {
                 continue;
             }
             refuse_window_use(expr, &chain, "GROUP BY")?;
+            if is_shown(expr, &chain.traits) {
+                // Without this check it would be a GROUP BY that has no window and never ends.
+                return Err(Error::sql("rows that stand in each of their windows already cannot be grouped by the window")
+                    .with_hint("write the GROUP BY directly over the window function"));
+            }
             let (data_type, nullable) = (
                 expr.data_type(&input_schema).map_err(internal)?,
                 expr.nullable(&input_schema).map_err(internal)?,

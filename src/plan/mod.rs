@@ -22,6 +22,7 @@ mod leaf;
 mod lookup;
 mod markers;
 mod nodes;
+mod not_in;
 mod over;
 mod per_window;
 mod physical;

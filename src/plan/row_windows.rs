@@ -8,6 +8,8 @@
 //! A tumbling window's columns are functions of the row. The plan is one that is not optimised yet: else
 //! columns that nobody reads, and with them the number of rows, would be gone.
 
+mod groups;
+
 use super::markers::{self, Kind, Marker, Part};
 use super::nodes::{self, unaliased};
 use super::over;
@@ -15,20 +17,26 @@ use crate::window::Assign;
 use arrow::array::{Array, ArrayRef, AsArray, ListBuilder, TimestampMicrosecondBuilder};
 use arrow::datatypes::{DataType, Field, TimestampMicrosecondType};
 use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_common::{Column, DFSchema, DFSchemaRef, Result, not_impl_err};
+use datafusion_common::{Column, Result, not_impl_err};
 use datafusion_expr::expr::ScalarFunction;
-use datafusion_expr::logical_plan::{Distinct, Projection};
+use datafusion_expr::logical_plan::Projection;
 use datafusion_expr::registry::FunctionRegistry;
-use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{
     BinaryExpr, ColumnarValue, Expr, LogicalPlan, Operator, ScalarFunctionArgs, ScalarUDF,
     ScalarUDFImpl, Signature, Volatility,
 };
 use std::sync::Arc;
 
+use groups::marker;
+pub(super) use groups::{window, window_of};
+
 /// Rewrites a plan and its subqueries.
 pub fn rewrite(plan: LogicalPlan, registry: &dyn FunctionRegistry) -> Result<LogicalPlan> {
-    visit(plan, &[], Above::Rows, registry)
+    Visit {
+        registry,
+        outer: None,
+    }
+    .visit(plan, &[], Above::Rows)
 }
 
 /// What is done above with the rows of a plan.
@@ -42,162 +50,45 @@ enum Above {
     Groups,
 }
 
-/// `groups`: the columns of `plan` by which what is above it groups rows.
-fn visit(
-    plan: LogicalPlan,
-    groups: &[usize],
-    above: Above,
-    registry: &dyn FunctionRegistry,
-) -> Result<LogicalPlan> {
-    let plan = match &plan {
-        LogicalPlan::Projection(projection) => match single(projection, groups, above, registry)? {
-            Some(rows) => return visit(rows, groups, above, registry),
-            None => plan,
-        },
-        _ => plan,
-    };
-    let above = match plan {
-        LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) => Above::Groups,
-        LogicalPlan::Limit(_) if above == Above::Rows => Above::Limit,
-        _ => above,
-    };
-    let plan =
-        plan.map_subqueries(|subquery| Ok(Transformed::yes(rewrite(subquery, registry)?)))?;
-    let mut input = 0;
-    let below = below(&plan.data, groups);
-    let rewritten = plan.data.map_children(|child| {
-        let child = visit(child, &below[input], above, registry)?;
-        input += 1;
-        Ok(Transformed::yes(child))
-    });
-    Ok(rewritten?.data)
+struct Visit<'a> {
+    registry: &'a dyn FunctionRegistry,
+    /// In a subquery: the rows that it is asked for.
+    outer: Option<&'a LogicalPlan>,
 }
 
-/// For each input of a node, the columns by which it or what is above it groups rows.
-fn below(plan: &LogicalPlan, groups: &[usize]) -> Vec<Vec<usize>> {
-    let all = |schema: &DFSchema| (0..schema.fields().len()).collect();
-    let columns = |exprs: &[&Expr], schema: &DFSchema| -> Vec<usize> {
-        let index = |expr: &&Expr| schema.maybe_index_of_column(unaliased(expr).try_as_col()?);
-        exprs.iter().filter_map(index).collect()
-    };
-    match plan {
-        LogicalPlan::Aggregate(aggregate) => {
-            let keys = aggregate.group_expr.iter();
-            let keys = keys.flat_map(|key| match key {
-                Expr::GroupingSet(sets) => sets.distinct_expr(),
-                key => vec![key],
-            });
-            vec![columns(&keys.collect::<Vec<_>>(), aggregate.input.schema())]
-        }
-        LogicalPlan::Distinct(Distinct::All(input)) => vec![all(input.schema())],
-        LogicalPlan::Window(window) => vec![over::partition(window)],
-        LogicalPlan::Projection(projection) => {
-            let exprs: Vec<&Expr> = groups.iter().map(|i| &projection.expr[*i]).collect();
-            vec![columns(&exprs, projection.input.schema())]
-        }
-        LogicalPlan::Join(join) => {
-            let width = join.left.schema().fields().len();
-            let equal: Vec<Expr> = join
-                .on
-                .iter()
-                .map(|(l, r)| l.clone().eq(r.clone()))
-                .collect();
-            let schemas = [join.left.schema(), join.right.schema()];
-            let mut groups = groups.to_vec();
-            groups.extend(equal_windows(
-                equal.iter().chain(&join.filter),
-                plan,
-                &schemas,
-            ));
-            let (left, right) = groups.iter().partition::<Vec<_>, _>(|i| **i < width);
-            vec![left, right.into_iter().map(|i| i - width).collect()]
-        }
-        LogicalPlan::Filter(filter) => {
-            let schemas = [filter.input.schema()];
-            let equal = equal_windows([&filter.predicate], &filter.input, &schemas);
-            vec![groups.iter().copied().chain(equal).collect()]
-        }
-        LogicalPlan::SubqueryAlias(_) | LogicalPlan::Union(_) => {
-            vec![groups.to_vec(); plan.inputs().len()]
-        }
-        other => {
-            let of_input = |input| {
-                groups
-                    .iter()
-                    .filter_map(move |i| below_by_name(other, *i, input))
+impl Visit<'_> {
+    /// `groups`: the columns of `plan` by which what is above it groups rows.
+    fn visit(&self, plan: LogicalPlan, groups: &[usize], above: Above) -> Result<LogicalPlan> {
+        let plan = match &plan {
+            LogicalPlan::Projection(projection) => {
+                match single(projection, groups, above, self.registry)? {
+                    Some(rows) => return self.visit(rows, groups, above),
+                    None => plan,
+                }
+            }
+            _ => plan,
+        };
+        let above = match plan {
+            LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) => Above::Groups,
+            LogicalPlan::Limit(_) if above == Above::Rows => Above::Limit,
+            _ => above,
+        };
+        let below = groups::below(&plan, groups, self.outer)?;
+        let outer = plan.inputs().first().map(|input| (*input).clone());
+        let plan = plan.map_subqueries(|subquery| {
+            let visit = Visit {
+                registry: self.registry,
+                outer: outer.as_ref(),
             };
-            let inputs = other.inputs().into_iter();
-            inputs.map(|input| of_input(input).collect()).collect()
-        }
-    }
-}
-
-/// The column of `input` that `plan` gives on, under its name, as its column `index`.
-fn below_by_name(plan: &LogicalPlan, index: usize, input: &LogicalPlan) -> Option<usize> {
-    let column = Column::from(plan.schema().qualified_field(index));
-    input.schema().maybe_index_of_column(&column)
-}
-
-/// Columns of windows that are asked to be equal: a join by windows takes their rows together, too.
-fn equal_windows<'a>(
-    conditions: impl IntoIterator<Item = &'a Expr>,
-    plan: &LogicalPlan,
-    schemas: &[&DFSchemaRef],
-) -> Vec<usize> {
-    let place = |expr: &Expr| {
-        let (column, mut before) = (unaliased(expr).try_as_col()?, 0);
-        schemas.iter().find_map(|schema| {
-            let place = schema.maybe_index_of_column(column).map(|i| before + i);
-            before += schema.fields().len();
-            place
-        })
-    };
-    let pair = |condition: &Expr| match condition {
-        Expr::BinaryExpr(BinaryExpr {
-            left,
-            op: Operator::Eq,
-            right,
-        }) => Some([place(left)?, place(right)?]),
-        _ => None,
-    };
-    let conditions = conditions.into_iter().flat_map(split_conjunction);
-    let pairs = conditions.filter_map(pair);
-    let pairs = pairs.filter(|pair| pair.iter().all(|i| window(plan, *i).is_some()));
-    pairs.flatten().collect()
-}
-
-/// The kind of window that a column of `plan` is of; of a join that gives one side, of both.
-pub(super) fn window(plan: &LogicalPlan, index: usize) -> Option<Kind> {
-    match plan {
-        LogicalPlan::Projection(p) => window_of(&p.expr[index], &p.input),
-        LogicalPlan::Aggregate(a) => window_of(a.group_expr.get(index)?, &a.input),
-        LogicalPlan::Join(join) => match index.checked_sub(join.left.schema().fields().len()) {
-            None => window(&join.left, index),
-            Some(index) if index < join.right.schema().fields().len() => window(&join.right, index),
-            Some(_) => None,
-        },
-        LogicalPlan::SubqueryAlias(alias) => window(&alias.input, index),
-        other => match other.inputs().as_slice() {
-            [input] => window(input, below_by_name(other, index, input)?),
-            _ => None,
-        },
-    }
-}
-
-/// The kind of window that an expression over `input` is of.
-pub(super) fn window_of(expr: &Expr, input: &LogicalPlan) -> Option<Kind> {
-    let of_column = || {
-        let column = unaliased(expr).try_as_col()?;
-        window(input, input.schema().maybe_index_of_column(column)?)
-    };
-    marker(expr).map(|(m, _)| m.kind).or_else(of_column)
-}
-
-/// The marker that an expression is.
-fn marker(expr: &Expr) -> Option<(&Marker, &[Expr])> {
-    match unaliased(expr) {
-        Expr::ScalarFunction(call) => markers::of(call).map(|m| (m, call.args.as_slice())),
-        _ => None,
+            Ok(Transformed::yes(visit.visit(subquery, &[], Above::Rows)?))
+        })?;
+        let mut input = 0;
+        let rewritten = plan.data.map_children(|child| {
+            let child = self.visit(child, &below[input], above)?;
+            input += 1;
+            Ok(Transformed::yes(child))
+        });
+        Ok(rewritten?.data)
     }
 }
 
@@ -225,6 +116,12 @@ fn single(
         // A row is in one session: an aggregate that does not ask for it needs none.
         Kind::Session | Kind::SessionBy | Kind::Tumble => Ok(None),
     }
+}
+
+/// Whether a function gives a column of the window that a row stands in.
+pub(super) fn gives_window(function: &ScalarUDF) -> bool {
+    let inner = function.inner().downcast_ref::<RowWindows>();
+    inner.is_some_and(|of| of.part.is_some())
 }
 
 const END: &str = "__window_end";

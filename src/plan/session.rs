@@ -6,7 +6,7 @@ use super::leaf::Declared;
 use super::physical::Planner;
 use super::registry::Registry;
 use super::tokens::Tokens;
-use super::{functions, grouping, lateral, markers, over, row_windows, syntax};
+use super::{functions, grouping, lateral, markers, not_in, over, row_windows, syntax};
 use crate::error::{Error, Result};
 use crate::time::{Clock, SystemClock};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -173,9 +173,15 @@ impl Session {
             return Err(e.or_at(tokens.find_word("GROUP").unwrap_or(tokens.start())));
         }
         lateral::rewrite(plan, &self.registry)
-            .and_then(|plan| row_windows::rewrite(plan, &self.registry))
+            .and_then(not_in::rewrite)
             .and_then(over::order_times)
             .map_err(|e| planning(e, tokens))
+    }
+
+    /// A query's plan with its rows in their windows. That of a view is not asked for: whether anything
+    /// groups its rows is said in the queries that read it.
+    pub fn in_windows(&self, plan: LogicalPlan, tokens: &Tokens) -> Result<LogicalPlan> {
+        row_windows::rewrite(plan, &self.registry).map_err(|e| planning(e, tokens))
     }
 
     /// An expression over columns of `schema`.

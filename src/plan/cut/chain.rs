@@ -1,7 +1,8 @@
 //! What stands between the stream and its aggregate, as row-wise stages.
 
 use super::window::{
-    ColumnTrait, in_micros, is_event_time, marker, refuse_sliding_marker, refuse_window_use,
+    ColumnTrait, in_micros, is_event_time, is_shown, marker, refuse_sliding_marker,
+    refuse_window_use,
 };
 use super::{Cutter, Plan, streams_of};
 use crate::batches::only_true;
@@ -154,15 +155,14 @@ impl Cutter<'_> {
             } else {
                 refuse_sliding_marker(&item.expr)?;
                 refuse_window_use(&item.expr, &chain, "an expression below the GROUP BY")?;
-                let time = is_event_time(&item.expr, &chain.traits);
-                (
-                    item.expr.clone(),
-                    if time {
-                        ColumnTrait::EventTime
-                    } else {
-                        ColumnTrait::Plain
-                    },
-                )
+                let kind = if is_event_time(&item.expr, &chain.traits) {
+                    ColumnTrait::EventTime
+                } else if is_shown(&item.expr, &chain.traits) {
+                    ColumnTrait::Shown
+                } else {
+                    ColumnTrait::Plain
+                };
+                (item.expr.clone(), kind)
             };
             exprs.push(expr);
             traits.push(kind);

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::plan::errors::internal;
 use crate::plan::functions::CUT_TIME;
 use crate::plan::markers::{self, Kind, Marker, Part};
+use crate::plan::row_windows;
 use crate::window::Assign;
 use arrow::datatypes::{DataType, Schema, TimeUnit};
 use datafusion_common::ScalarValue;
@@ -32,6 +33,8 @@ pub(super) enum ColumnTrait {
     Plain,
     /// The stream's event time itself.
     EventTime,
+    /// A column of the window that a row stands in, of those that it is once in each of.
+    Shown,
     /// One that sessions are partitioned by.
     SessionKey(String),
     /// Stands for a column of the window; at run time it holds the event time.
@@ -85,6 +88,15 @@ impl Cutter<'_> {
                 .with_hint("declare WATERMARK FOR ts AS ts - INTERVAL '5' SECOND in CREATE TABLE, or FROM t WATERMARK ts DELAY OF INTERVAL 5 SECONDS"),
         })
     }
+}
+
+/// Whether an expression is a column of the window that a row stands in.
+pub(super) fn is_shown(expr: &Arc<dyn PhysicalExpr>, traits: &[ColumnTrait]) -> bool {
+    if let Some(column) = expr.downcast_ref::<Column>() {
+        return traits[column.index()] == ColumnTrait::Shown;
+    }
+    let call = expr.downcast_ref::<ScalarFunctionExpr>();
+    call.is_some_and(|call| row_windows::gives_window(call.fun()))
 }
 
 /// The event time column itself, or a cast of it to a timestamp.

@@ -138,6 +138,7 @@ impl Script {
         sink: QuerySink,
     ) -> Result<()> {
         let name = self.unused(name);
+        let plan = self.session.in_windows(plan, tokens)?;
         sessions::check(&plan)
             .map_err(|e| e.or_at(tokens.find_word("WHERE").unwrap_or(tokens.start())))?;
         let physical = self.session.physical(&plan, tokens)?;
@@ -319,10 +320,10 @@ fn reads_tables(plan: &Plan) -> Result<bool> {
         .map_err(internal)
 }
 
-/// The tables that a plan reads, each once.
+/// The tables that a plan reads, each once; those of subqueries stand last.
 fn scanned(plan: &LogicalPlan) -> datafusion_common::Result<Vec<String>> {
     let mut names: Vec<String> = Vec::new();
-    plan.apply_with_subqueries(|node| {
+    let mut add = |node: &LogicalPlan| {
         if let LogicalPlan::TableScan(scan) = node {
             let name = scan.table_name.table().to_string();
             if !names.contains(&name) {
@@ -330,7 +331,9 @@ fn scanned(plan: &LogicalPlan) -> datafusion_common::Result<Vec<String>> {
             }
         }
         Ok(TreeNodeRecursion::Continue)
-    })?;
+    };
+    plan.apply(&mut add)?;
+    plan.apply_with_subqueries(&mut add)?;
     Ok(names)
 }
 
