@@ -195,6 +195,8 @@ fn wrong_options_statements_and_arguments_name_what_works() {
         ("SELECT page FROM tt;", "tt"),
         ("SELECT page FROM t WHERE;", "q.sql:3:"),
         ("SELECT coun(page) FROM t;", "did you mean 'count'?"),
+        ("SELECT page FROM T;", "did you mean 't'?"),
+        ("SELECT page FROM visits;", "declare it with CREATE TABLE"),
         ("SELECT SUM(page) FROM t;", "SUM does not take a String"),
         ("SELECT 1 / 0;", "q.sql:3:1"),
         (
@@ -275,6 +277,14 @@ fn check_finds_what_run_would_refuse() {
         (
             json("'bad-records' = 'dead-letter'"),
             "needs dead-letter.topic or dead-letter.path",
+        ),
+        (
+            json("'bad-records' = 'fail', 'json.ignore-parse-errors' = 'true'"),
+            "which skips them",
+        ),
+        (
+            json("'properties.group.id' = 'g', 'properties.auto.offset.reset' = 'soon'"),
+            "expected earliest, latest or none",
         ),
         (
             json("'properties.bootstrap.server' = 'x:1'"),

@@ -14,7 +14,8 @@ const RENAMED: &[(&str, &str)] = &[
     ("ssl.ca", "ssl.ca.pem"),
 ];
 
-/// Java names that mean nothing here: accepted, so that a working configuration goes on working.
+/// Java names that mean nothing to the client: accepted, so that a working configuration goes on working.
+/// (`auto.offset.reset` means something to the source.)
 const IGNORED: &[&str] = &[
     "key.deserializer",
     "value.deserializer",

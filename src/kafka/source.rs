@@ -10,7 +10,7 @@ use crate::error::{Error, Result, nearest};
 use crate::source::{Assignment, ReadRequest, Reader, Source};
 use crate::state::PartitionSnapshot;
 use crate::table::TableDef;
-use bounds::Bound;
+use bounds::{Beginning, Bound};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::metadata::Metadata;
@@ -89,7 +89,7 @@ impl KafkaSource {
         };
         let start = match o.get("scan.startup.mode") {
             Some(mode) => Bound::of(def, "scan.startup", mode)?,
-            None if o.get("properties.group.id").is_some() => Bound::Group,
+            None if o.get("properties.group.id").is_some() => Bound::Group(Beginning::of(o)?),
             None => Bound::Latest,
         };
         let end = match o.get("scan.bounded.mode") {
@@ -103,7 +103,7 @@ impl KafkaSource {
             (Some(&start), "scan.startup.mode"),
             (end.as_ref(), "scan.bounded.mode"),
         ] {
-            if matches!(bound, Some(Bound::Group)) && o.get("properties.group.id").is_none() {
+            if matches!(bound, Some(Bound::Group(_))) && o.get("properties.group.id").is_none() {
                 return Err(o.invalid(key, "needs 'properties.group.id'"));
             }
             if let (Some(Bound::OfTopics(offsets)), Topics::List(read)) = (bound, &topics)

@@ -77,6 +77,10 @@ fn clearer(text: String, whole: &str) -> (String, Option<String>) {
         let hint = near.map(|near| format!("did you mean '{near}'?"));
         return (format!("there is no function '{name}'"), hint);
     }
+    if text.starts_with("table '") && text.ends_with("' not found") {
+        let hint = whole.lines().nth(1).map(str::to_string);
+        return (text, hint);
+    }
     if let Some((_, types)) = text.split_once("failed to match any signature")
         && let (Some(name), Some((_, received))) =
             (quoted_name(&text), types.split_once("received "))

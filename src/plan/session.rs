@@ -7,7 +7,7 @@ use super::physical::Planner;
 use super::registry::Registry;
 use super::tokens::Tokens;
 use super::{functions, grouping, lateral, markers, not_in, over, row_windows, syntax};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 use crate::time::{Clock, SystemClock};
 use arrow::datatypes::{DataType, SchemaRef};
 use chrono::{DateTime, Utc};
@@ -258,8 +258,12 @@ impl ContextProvider for Session {
             TableReference::Bare { table } => self.tables.get(table.as_ref()),
             _ => None,
         };
-        let table = table.cloned();
-        table.ok_or_else(|| plan_datafusion_err!("table '{name}' not found"))
+        table.cloned().ok_or_else(|| {
+            let known = self.tables.keys().map(String::as_str);
+            let hint = nearest(name.table(), known);
+            let hint = hint.unwrap_or_else(|| "declare it with CREATE TABLE before".into());
+            plan_datafusion_err!("table '{name}' not found\n{hint}")
+        })
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

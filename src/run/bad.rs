@@ -45,6 +45,10 @@ impl<'a> Policy<'a> {
             .bool("json.ignore-parse-errors")?
             .or(options.bool("csv.ignore-parse-errors")?);
         match (options.get("bad-records"), ignore) {
+            (Some("fail"), Some(true)) => Err(options.invalid(
+                "bad-records",
+                "is fail, but ….ignore-parse-errors is true, which skips them",
+            )),
             (Some("fail"), _) | (None, Some(false)) => Ok(Policy::Fail),
             (Some("dead-letter"), _) => Self::dead_letter(options),
             _ => Ok(Policy::Skip),

@@ -115,6 +115,7 @@ fn modes_resolve_to_offsets(with: With) {
     let group = ("properties.group.id", "reading-modes-group");
     let fresh = ("properties.group.id", "reading-modes-fresh");
     let mode = |m| ("scan.startup.mode", m);
+    let reset = |r| ("properties.auto.offset.reset", r);
     let at = |ms| ("scan.startup.timestamp-millis", ms);
     let specific = |s| ("scan.startup.specific-offsets", s);
     let committed = with.open(&bootstrap, topic, &[FROM_START, group]);
@@ -132,7 +133,7 @@ fn modes_resolve_to_offsets(with: With) {
         [Some(7), None]
     );
 
-    let starts: [Variant; 12] = [
+    let starts: [Variant; 15] = [
         (&[FROM_START], [3, 0]),
         (&[("startingOffsets", "earliest")], [3, 0]),
         (&[mode("latest-offset")], [10, 5]),
@@ -141,6 +142,10 @@ fn modes_resolve_to_offsets(with: With) {
         (&[group], [7, 0]),
         // A group that has committed nothing begins at the beginning.
         (&[fresh], [3, 0]),
+        // Or where it is told to.
+        (&[fresh, reset("earliest")], [3, 0]),
+        (&[fresh, reset("latest")], [10, 5]),
+        (&[group, reset("latest")], [7, 5]),
         (&[mode("timestamp"), at("4000")], [3, 3]),
         (&[mode("timestamp"), at("4001")], [4, 4]),
         // No record that late: the end.
@@ -154,6 +159,12 @@ fn modes_resolve_to_offsets(with: With) {
             [8, 2],
         ),
     ];
+    let nowhere = with.open(&bootstrap, topic, &[fresh, reset("none")]);
+    let refused = nowhere.partitions(None, &mut |_| true).unwrap_err();
+    assert!(
+        refused.to_string().contains("has no offset of"),
+        "{refused}"
+    );
     for (options, starts) in starts {
         let all = partitions(&with.open(&bootstrap, topic, options));
         assert_eq!(

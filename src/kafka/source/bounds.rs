@@ -4,6 +4,7 @@ use super::{KafkaSource, Look, REQUEST};
 use crate::error::{Error, Result};
 use crate::kafka::faults;
 use crate::kafka::topic_ids::{self, TopicId};
+use crate::options::Options;
 use crate::source::{Assignment, resume_at};
 use crate::state::PartitionSnapshot;
 use crate::table::TableDef;
@@ -17,12 +18,55 @@ use std::collections::BTreeMap;
 pub(super) enum Bound {
     Earliest,
     Latest,
-    Group,
+    /// Where the group stands, and where a group that stands nowhere yet begins.
+    Group(Beginning),
     Timestamp(i64),
     /// Offsets of partitions, whatever the topic.
     Specific(BTreeMap<i32, i64>),
     /// Spark's: of the partitions of each topic; -2 is the first, -1 behind the last.
     OfTopics(BTreeMap<String, BTreeMap<i32, i64>>),
+}
+
+/// Where a group begins: Kafka's `auto.offset.reset`.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Beginning {
+    Earliest,
+    /// The same, but nobody has asked for it, so it is said.
+    Unsaid,
+    Latest,
+    /// It is an error.
+    Nowhere,
+}
+
+impl Beginning {
+    pub(super) fn of(options: &Options) -> Result<Self> {
+        let key = "properties.auto.offset.reset";
+        match options.get(key).map(str::to_lowercase).as_deref() {
+            None => Ok(Beginning::Unsaid),
+            Some("earliest" | "smallest" | "beginning") => Ok(Beginning::Earliest),
+            Some("latest" | "largest" | "end") => Ok(Beginning::Latest),
+            Some("none" | "error") => Ok(Beginning::Nowhere),
+            Some(_) => Err(options.invalid(key, "expected earliest, latest or none")),
+        }
+    }
+
+    /// The offset in a partition whose log goes from `low` to `high`.
+    fn offset(self, place: &str, low: i64, high: i64) -> std::result::Result<i64, Look> {
+        match self {
+            Beginning::Earliest => Ok(low),
+            Beginning::Latest => Ok(high),
+            Beginning::Unsaid => {
+                tracing::info!(
+                    "the consumer group has no offset of {place}: reading from the earliest, as properties.auto.offset.reset is not set"
+                );
+                Ok(low)
+            }
+            Beginning::Nowhere => Err(Look::Final(
+                Error::env(format!("the consumer group has no offset of {place}, and properties.auto.offset.reset is none"))
+                    .with_hint("set it to earliest or latest, or let the group commit first"),
+            )),
+        }
+    }
 }
 
 /// By name; see [`topic_ids`].
@@ -35,7 +79,7 @@ impl Bound {
         match mode.to_lowercase().as_str() {
             "earliest-offset" => Ok(Bound::Earliest),
             "latest-offset" => Ok(Bound::Latest),
-            "group-offsets" => Ok(Bound::Group),
+            "group-offsets" => Ok(Bound::Group(Beginning::of(o)?)),
             "timestamp" => {
                 let key = format!("{prefix}.timestamp-millis");
                 let ms = o.integer(&key)?.ok_or_else(|| {
@@ -95,7 +139,7 @@ impl KafkaSource {
             list.add_partition(topic, *p);
         }
         let answered = match bound {
-            Bound::Group => Some(
+            Bound::Group(_) => Some(
                 client
                     .committed_offsets(list, REQUEST)
                     .map_err(Look::Away)?,
@@ -131,7 +175,8 @@ impl KafkaSource {
                 }
                 (_, Some(Offset::Offset(offset))) => offset,
                 // Nothing committed, or no record that late.
-                (Bound::Group, _) => default,
+                (Bound::Group(_), _) if is_end => high,
+                (Bound::Group(new), _) => new.offset(&format!("{topic}/{p}"), low, high)?,
                 (Bound::Timestamp(_), _) => high,
             });
         }
