@@ -145,10 +145,22 @@ fn lz4_blocks(c: &mut Criterion) {
             .collect();
         let mut group = c.benchmark_group(format!("lz4 blocks, {name}"));
         group.throughput(Throughput::Bytes(content.len() as u64));
-        let mut output = vec![0; BLOCK + block::MARGIN];
-        group.bench_function("direct", |b| {
+        let mut output = vec![0; 2 * BLOCK + block::MARGIN];
+        group.bench_function("direct, alone", |b| {
             b.iter(|| {
                 for packed in &packed {
+                    black_box(block::unpack(packed, &mut output, 0, 0, BLOCK).expect("a block"));
+                }
+            });
+        });
+        group.bench_function("direct, two at a time", |b| {
+            let (pairs, single) = packed.as_chunks::<2>();
+            b.iter(|| {
+                for [first, second] in pairs {
+                    let two = block::unpack_two([first, second], &mut output, 0, BLOCK);
+                    black_box(two.expect("two blocks"));
+                }
+                for packed in single {
                     black_box(block::unpack(packed, &mut output, 0, 0, BLOCK).expect("a block"));
                 }
             });

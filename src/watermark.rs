@@ -79,14 +79,16 @@ impl PartitionWatermark {
     }
 }
 
-/// The smallest and the largest of some times. In lanes: none waits for the time before.
+/// The smallest and the largest of some times. In lanes: none waits for the time before, and all have a register.
 pub fn extremes(times: &[i64]) -> Option<(i64, i64)> {
     let first = *times.first()?;
-    let (mut least, mut most) = ([first; 8], [first; 8]);
-    let (chunks, rest) = times.as_chunks::<8>();
+    let (mut least, mut most) = ([first; 4], [first; 4]);
+    let (chunks, rest) = times.as_chunks::<4>();
     for chunk in chunks {
-        least = std::array::from_fn(|i| least[i].min(chunk[i]));
-        most = std::array::from_fn(|i| most[i].max(chunk[i]));
+        for i in 0..4 {
+            least[i] = least[i].min(chunk[i]);
+            most[i] = most[i].max(chunk[i]);
+        }
     }
     let least = least.iter().chain(rest).min()?;
     Some((*least, *most.iter().chain(rest).max()?))

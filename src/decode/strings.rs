@@ -96,14 +96,18 @@ impl Strings {
             .source
             .as_ref()
             .map_or(&[][..], |source| source.as_slice());
-        let (before, mut longest, mut all) = (self.views.len(), 0, true);
-        self.views.extend(spans.iter().map(|span| {
+        let before = self.views.len();
+        // In place: what an iterator of `extend` is to remember goes through memory, text by text.
+        self.views.resize(before + spans.len(), 0);
+        let (mut longest, mut all) = (0, true);
+        for (to, span) in self.views[before..].iter_mut().zip(spans) {
             let length = (span.end - span.start) as usize;
             longest = longest.max(length);
-            let view = view(source, span.start as usize, length);
-            all &= view.is_some();
-            view.unwrap_or_default()
-        }));
+            match view(source, span.start as usize, length) {
+                Some(view) => *to = view,
+                None => all = false,
+            }
+        }
         self.borrowed |= longest > 12;
         if all {
             return;

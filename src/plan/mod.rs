@@ -9,6 +9,7 @@ mod cut;
 mod ddl;
 mod distinct;
 mod elements;
+mod equal;
 mod errors;
 pub mod explain;
 mod finish;

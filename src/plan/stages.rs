@@ -2,6 +2,7 @@
 
 use super::casts;
 use super::elements::Elements;
+use super::equal;
 use super::errors::internal;
 use super::lookup::Lookup;
 use crate::batches::with_rows;
@@ -135,7 +136,7 @@ pub fn run_stages(stages: &[Stage], batch: &RecordBatch, track_origin: bool) -> 
     Ok(flow)
 }
 
-/// Gives all expressions their quick casts.
+/// Gives all expressions their quick casts and comparisons.
 pub(super) fn quicken_stages(stages: &mut [Stage]) -> Result<()> {
     for stage in stages {
         match stage {
@@ -149,7 +150,8 @@ pub(super) fn quicken_stages(stages: &mut [Stage]) -> Result<()> {
 
 fn quicken<'a>(exprs: impl IntoIterator<Item = &'a mut Arc<dyn PhysicalExpr>>) -> Result<()> {
     for expr in exprs {
-        *expr = casts::quicken(expr.clone()).map_err(internal)?;
+        let quick = casts::quicken(expr.clone()).and_then(equal::quicken);
+        *expr = quick.map_err(internal)?;
     }
     Ok(())
 }
@@ -181,7 +183,7 @@ pub struct Prepared {
 }
 
 impl AggregateInput {
-    /// Gives all expressions their quick casts.
+    /// Gives all expressions their quick casts and comparisons.
     pub(super) fn quicken(&mut self) -> Result<()> {
         let args = self.args.iter_mut().flatten();
         quicken(

@@ -59,28 +59,60 @@ fn header(packed: &mut &[u8]) -> Result<Blocks, Reason> {
     })
 }
 
+/// A block, as it lies in its frame.
+struct Block<'a> {
+    bytes: &'a [u8],
+    /// It is not compressed.
+    stored: bool,
+}
+
+impl Blocks {
+    /// The next block; `None` at the frame's end.
+    fn next<'a>(&self, packed: &mut &'a [u8]) -> Result<Option<Block<'a>>, Reason> {
+        let word = u32_le(packed)?;
+        if word == 0 {
+            if self.content_checksum {
+                take(packed, 4)?;
+            }
+            return Ok(None);
+        }
+        let bytes = take(packed, (word & !STORED) as usize)?;
+        if self.checksums {
+            take(packed, 4)?;
+        }
+        let stored = word & STORED != 0;
+        Ok(Some(Block { bytes, stored }))
+    }
+}
+
 /// Appends the content of the frames in `packed`, at most `limit` bytes.
 pub fn unpack(mut packed: &[u8], arena: &mut Arena, limit: usize) -> Result<(), Reason> {
     let start = arena.used;
     while !packed.is_empty() {
         let blocks = header(&mut packed)?;
         let frame = arena.used;
-        loop {
-            let word = u32_le(&mut packed)?;
-            if word == 0 {
-                break;
+        while let Some(block) = blocks.next(&mut packed)? {
+            let next = match blocks.linked {
+                true => None,
+                false => Some(blocks.next(&mut packed)?),
+            };
+            match &next {
+                Some(Some(next)) if !block.stored && !next.stored => {
+                    append_two([block.bytes, next.bytes], &blocks, arena)?;
+                }
+                next => {
+                    append(&block, &blocks, frame, arena)?;
+                    if let Some(Some(next)) = next {
+                        append(next, &blocks, frame, arena)?;
+                    }
+                }
             }
-            let block = take(&mut packed, (word & !STORED) as usize)?;
-            append(block, word & STORED != 0, &blocks, frame, arena)?;
             if arena.used - start > limit {
                 return Err(Reason::TooLarge(limit));
             }
-            if blocks.checksums {
-                take(&mut packed, 4)?;
+            if let Some(None) = next {
+                break;
             }
-        }
-        if blocks.content_checksum {
-            take(&mut packed, 4)?;
         }
     }
     Ok(())
@@ -88,23 +120,36 @@ pub fn unpack(mut packed: &[u8], arena: &mut Arena, limit: usize) -> Result<(), 
 
 /// Appends one block of the frame whose content began at `frame`.
 fn append(
-    block: &[u8],
-    stored: bool,
+    block: &Block<'_>,
     blocks: &Blocks,
     frame: usize,
     arena: &mut Arena,
 ) -> Result<(), Reason> {
-    if stored {
-        if block.len() > blocks.max {
+    let bytes = block.bytes;
+    if block.stored {
+        if bytes.len() > blocks.max {
             return Err(DAMAGED);
         }
-        arena.room(block.len()).copy_from_slice(block);
-        arena.used += block.len();
+        arena.room(bytes.len()).copy_from_slice(bytes);
+        arena.used += bytes.len();
         return Ok(());
     }
     arena.room(blocks.max + block::MARGIN);
     let (start, end) = (arena.used, arena.used + blocks.max);
     let base = if blocks.linked { frame } else { start };
-    arena.used = block::unpack(block, &mut arena.bytes, base, start, end).ok_or(DAMAGED)?;
+    arena.used = block::unpack(bytes, &mut arena.bytes, base, start, end).ok_or(DAMAGED)?;
+    Ok(())
+}
+
+/// Appends two blocks that refer to nothing before them.
+fn append_two(packed: [&[u8]; 2], blocks: &Blocks, arena: &mut Arena) -> Result<(), Reason> {
+    arena.room(2 * blocks.max + block::MARGIN);
+    let (start, second) = (arena.used, arena.used + blocks.max);
+    let ends = block::unpack_two(packed, &mut arena.bytes, start, blocks.max).ok_or(DAMAGED)?;
+    // Nearly always the first is full, and the second is where it belongs.
+    if ends[0] != second {
+        arena.bytes.copy_within(second..ends[1], ends[0]);
+    }
+    arena.used = ends[0] + (ends[1] - second);
     Ok(())
 }

@@ -1,12 +1,15 @@
-//! One lz4 block, unpacked behind what it refers to.
+//! lz4 blocks, one unpacked behind what it refers to, or two side by side.
 //!
 //! The [format](https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md): sequences of
 //! literals, which are copied as they are, and a match, which is copied from up to 64 kB before.
 //! JSON has a sequence for some 16 bytes, of lengths that nothing foretells, so what counts is
 //! branches. The quick loop has none that depends on how long a usual match is: it always copies 64
-//! bytes, of which the next sequence overwrites what was too many. What is unusual (long literals or
-//! matches, matches that overlap themselves, the block's end) goes one sequence at a time by checked
-//! indices.
+//! bytes, of which the next sequence overwrites what was too many. What is unusual (long literals,
+//! matches that overlap themselves or need a third byte of length, the block's end) goes one sequence at a
+//! time by checked indices.
+//!
+//! What is left is waiting: where a sequence begins is known when the one before it is read. Two blocks
+//! that do not refer to each other wait at the same time.
 //!
 //! This file is one of those that may hold `unsafe`: each block says why it is sound.
 
@@ -14,9 +17,9 @@
 const LITERALS: usize = 16;
 /// The same when a second byte says so.
 const LITERALS_MAX: usize = 48;
-/// Bytes of a match that it copies.
+/// Bytes of a match that it copies at once.
 const MATCH: usize = 64;
-/// What it copies at once: a match nearer than that would read what is not written yet.
+/// What it copies in one move: a match nearer than that would read what is not written yet.
 const WORD: usize = 16;
 /// Least bytes of a match.
 const MATCH_MIN: usize = 4;
@@ -37,81 +40,216 @@ pub fn unpack(
     end: usize,
 ) -> Option<usize> {
     assert!(base <= start && start <= end && end + MARGIN <= output.len());
-    let mut place = Place {
+    let place = Place {
         read: 0,
         written: start,
     };
+    let mut unpacked = Unpacked {
+        block,
+        base,
+        end,
+        limit: end,
+        place,
+    };
+    unpacked.finish(output)?;
+    Some(unpacked.place.written)
+}
+
+/// Unpacks two blocks, which refer to nothing before them, to `output[start..]`, up to `max` bytes of each: the
+/// second one `max` behind the first. Returns where each one's content ends; `None` when one is damaged.
+///
+/// There must be [`MARGIN`] bytes behind both.
+pub fn unpack_two(
+    blocks: [&[u8]; 2],
+    output: &mut [u8],
+    start: usize,
+    max: usize,
+) -> Option<[usize; 2]> {
+    let (middle, end) = (start + max, start + 2 * max);
+    assert!(max >= MARGIN && end + MARGIN <= output.len());
+    let unpacked = |block, base, end, limit| Unpacked {
+        block,
+        base,
+        end,
+        limit,
+        place: Place {
+            read: 0,
+            written: base,
+        },
+    };
+    // Behind the first is the second: what is written too much of the first must end before it.
+    let mut first = unpacked(blocks[0], start, middle, middle - MARGIN);
+    let mut second = unpacked(blocks[1], middle, end, end);
     loop {
-        place = quick(block, output, base, end, place);
-        let is_last;
-        (place, is_last) = sequence(block, &mut output[..end], base, place)?;
-        if is_last {
-            return Some(place.written);
+        let (next, other) = match quick_two(&mut first, &mut second, output) {
+            Stopped::First => (&mut first, &mut second),
+            Stopped::Second => (&mut second, &mut first),
+        };
+        if next.sequence(output)? {
+            other.finish(output)?;
+            return Some([first.place.written, second.place.written]);
         }
     }
+}
+
+/// A block on its way.
+struct Unpacked<'a> {
+    block: &'a [u8],
+    /// Where matches may begin.
+    base: usize,
+    /// Where the content must end.
+    end: usize,
+    /// Up to here there are `MARGIN` bytes more that may be written to.
+    limit: usize,
+    place: Place,
 }
 
 /// Between two sequences.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     read: usize,
-    /// At most `MARGIN` behind the end of the output.
+    /// At most `MARGIN` behind the limit, or the end.
     written: usize,
 }
 
-/// Sequences as long as they are usual, far from the block's end, and not behind the output's.
-///
-/// `base <= place.written` and `end + MARGIN <= output.len()`.
-#[inline(always)]
-fn quick(block: &[u8], output: &mut [u8], base: usize, end: usize, place: Place) -> Place {
-    let (from, to) = (block.as_ptr(), output.as_mut_ptr());
-    let Place {
-        mut read,
-        mut written,
-    } = place;
-    // SAFETY, of all that is read from `block`: while this holds, `READ` bytes from `read` on are
-    // within it, and no sequence has more before its last literal's end and four bytes.
-    while read + READ <= block.len() && written <= end {
-        // SAFETY: as above.
-        let token = usize::from(unsafe { *from.add(read) });
-        let mut literals = token >> 4;
-        let mut at = read + 1;
-        // SAFETY, of the literals' copies: `written <= end`, so `MARGIN` bytes from there on are within
-        // `output`; from `at`, at most 2 behind `read`, as many as are copied are within `block`.
-        if literals < 15 {
-            // SAFETY: as above.
-            unsafe { copy::<LITERALS>(from.add(at), to.add(written)) };
-        } else {
-            // SAFETY: as above.
-            literals += usize::from(unsafe { *from.add(at) });
-            at += 1;
-            if literals > LITERALS_MAX {
-                break;
+enum Stopped {
+    First,
+    Second,
+}
+
+impl Unpacked<'_> {
+    /// The rest of the block.
+    fn finish(&mut self, output: &mut [u8]) -> Option<()> {
+        loop {
+            self.quick(output);
+            if self.sequence(output)? {
+                return Some(());
             }
-            // SAFETY: as above.
-            unsafe { copy::<LITERALS_MAX>(from.add(at), to.add(written)) };
         }
-        let (next, target) = (at + literals, written + literals);
-        // SAFETY: at most `2 + LITERALS_MAX` behind `read`, so four bytes are within `block`.
-        let word = unsafe { from.add(next).cast::<u32>().read_unaligned() };
-        let word = u32::from_le(word) as usize;
-        let distance = word & 0xffff;
-        // Without a branch: whether there is a byte more to the length, and what it says.
-        let has_more = usize::from(token & 15 == 15);
-        let more = (word >> 16) & 0xff & has_more.wrapping_neg();
-        let length = (token & 15) + MATCH_MIN + more;
-        if distance < WORD || distance > target - base || length > MATCH {
-            break;
-        }
-        // SAFETY: the match begins `distance` before `target`, not before `base`, so within
-        // `output`. `target` is at most `LITERALS_MAX` behind `end`, and `MATCH` bytes more are
-        // within the margin. What is read of the match lies `distance` before what is written: at
-        // least a word, and words are copied in their order.
-        unsafe { copy::<MATCH>(to.add(target - distance), to.add(target)) };
-        read = next + 2 + has_more;
-        written = target + length;
     }
-    Place { read, written }
+
+    /// The next sequence, of any kind; and whether it is the last.
+    fn sequence(&mut self, output: &mut [u8]) -> Option<bool> {
+        let is_last;
+        (self.place, is_last) =
+            sequence(self.block, &mut output[..self.end], self.base, self.place)?;
+        Some(is_last)
+    }
+
+    /// Whether [`step`] may take the next sequence.
+    #[inline(always)]
+    fn is_far_from_ends(&self, place: Place) -> bool {
+        place.read + READ <= self.block.len() && place.written <= self.limit
+    }
+
+    /// Sequences as long as they are usual, far from the block's end, and not behind the limit.
+    #[inline(always)]
+    fn quick(&mut self, output: &mut [u8]) {
+        assert!(self.base <= self.place.written && self.limit + MARGIN <= output.len());
+        let (mut place, to) = (self.place, output.as_mut_ptr());
+        while self.is_far_from_ends(place) {
+            // SAFETY: what it asks for was asserted, or asked just now.
+            match unsafe { step(self, to, place) } {
+                Some(next) => place = next,
+                None => break,
+            }
+        }
+        self.place = place;
+    }
+}
+
+/// Sequences of both in turns, until one of them meets what is unusual, or an end.
+#[inline(never)]
+fn quick_two(first: &mut Unpacked<'_>, second: &mut Unpacked<'_>, output: &mut [u8]) -> Stopped {
+    for of in [&*first, &*second] {
+        assert!(of.base <= of.place.written && of.limit + MARGIN <= output.len());
+    }
+    let (mut a, mut b, to) = (first.place, second.place, output.as_mut_ptr());
+    let stopped = loop {
+        if !first.is_far_from_ends(a) {
+            break Stopped::First;
+        }
+        // SAFETY: what it asks for was asserted, or asked just now.
+        match unsafe { step(first, to, a) } {
+            Some(next) => a = next,
+            None => break Stopped::First,
+        }
+        if !second.is_far_from_ends(b) {
+            break Stopped::Second;
+        }
+        // SAFETY: the same of the second.
+        match unsafe { step(second, to, b) } {
+            Some(next) => b = next,
+            None => break Stopped::Second,
+        }
+    };
+    (first.place, second.place) = (a, b);
+    stopped
+}
+
+/// A usual sequence at `place`, and the place behind it; `None`, and nothing done that counts, if it is
+/// another one.
+///
+/// # Safety
+///
+/// `of.is_far_from_ends(place)`, `of.base <= place.written`, and up to `MARGIN` bytes behind `of.limit` the
+/// output at `to` can be read and written.
+#[inline(always)]
+unsafe fn step(of: &Unpacked<'_>, to: *mut u8, Place { read, written }: Place) -> Option<Place> {
+    let from = of.block.as_ptr();
+    // SAFETY, of all that is read from the block: `READ` bytes from `read` on are within it, and no
+    // sequence has more before its last literal's end and four bytes.
+    let token = usize::from(unsafe { *from.add(read) });
+    let mut literals = token >> 4;
+    let mut at = read + 1;
+    // SAFETY, of the literals' copies: `written <= limit`, so `MARGIN` bytes from there on are within
+    // the output; from `at`, at most 2 behind `read`, as many as are copied are within the block.
+    if literals < 15 {
+        // SAFETY: as above.
+        unsafe { copy::<LITERALS>(from.add(at), to.add(written)) };
+    } else {
+        // SAFETY: as above.
+        literals += usize::from(unsafe { *from.add(at) });
+        at += 1;
+        if literals > LITERALS_MAX {
+            return None;
+        }
+        // SAFETY: as above.
+        unsafe { copy::<LITERALS_MAX>(from.add(at), to.add(written)) };
+    }
+    let (next, target) = (at + literals, written + literals);
+    // SAFETY: at most `2 + LITERALS_MAX` behind `read`, so four bytes are within the block.
+    let word = unsafe { from.add(next).cast::<u32>().read_unaligned() };
+    let word = u32::from_le(word) as usize;
+    let distance = word & 0xffff;
+    // Without a branch: whether there is a byte more to the length, and what it says.
+    let has_more = usize::from(token & 15 == 15);
+    let more = (word >> 16) & 0xff & has_more.wrapping_neg();
+    let length = (token & 15) + MATCH_MIN + more;
+    if distance < WORD || distance > target - of.base {
+        return None;
+    }
+    // SAFETY, of the match's copies: it begins `distance` before `target`, not before `base`, so within
+    // the output. `target` is at most `LITERALS_MAX` behind the limit, and `MATCH` bytes more are
+    // within the margin. What is read of the match lies `distance` before what is written: at
+    // least a word, and words are copied in their order.
+    let (source, target_at) = unsafe { (to.add(target - distance), to.add(target)) };
+    // SAFETY: as above.
+    unsafe { copy::<MATCH>(source, target_at) };
+    if length > MATCH {
+        if more == 255 || target + length > of.limit + LITERALS_MAX {
+            return None;
+        }
+        for i in (MATCH..length).step_by(MATCH) {
+            // SAFETY: as above; `i < length`, and the match ends at most `LITERALS_MAX` behind the limit, so
+            // `MATCH` bytes from `i` on end within the margin.
+            unsafe { copy::<MATCH>(source.add(i), target_at.add(i)) };
+        }
+    }
+    Some(Place {
+        read: next + 2 + has_more,
+        written: target + length,
+    })
 }
 
 /// Copies `N` bytes, [`WORD`] by [`WORD`].
@@ -206,6 +344,19 @@ mod tests {
         Some(output[start..written].to_vec())
     }
 
+    /// Both contents; they lie `max` apart.
+    fn unpacked_two(blocks: [&[u8]; 2], max: usize) -> Option<[Vec<u8>; 2]> {
+        let start = 3;
+        let mut output = vec![0xee; start + 2 * max + MARGIN];
+        let ends = unpack_two(blocks, &mut output, start, max)?;
+        assert!(ends[0] <= start + max && ends[1] <= start + 2 * max);
+        assert_eq!(output[..start], [0xee; 3]);
+        Some([start, start + max].map(|at| {
+            let end = ends[usize::from(at > start)];
+            output[at..end].to_vec()
+        }))
+    }
+
     /// Text with repetitions of all lengths and distances.
     fn content() -> impl Strategy<Value = Vec<u8>> {
         let part = prop_oneof![
@@ -246,6 +397,20 @@ mod tests {
             }
         }
 
+        /// Each as if it were alone, whichever is the longer one, and however near it comes to the other.
+        #[test]
+        fn two_come_back_as_one(first in content(), second in content(), room in 0usize..300) {
+            let blocks = [compress(&first), compress(&second)];
+            let max = MARGIN.max(first.len().max(second.len()) + room);
+            let two = unpacked_two([&blocks[0], &blocks[1]], max);
+            prop_assert_eq!(two, Some([first.clone(), second.clone()]));
+            for max in [first.len(), second.len()].into_iter().filter(|max| *max > MARGIN) {
+                let fits = first.len() < max && second.len() < max;
+                let two = unpacked_two([&blocks[0], &blocks[1]], max - 1);
+                prop_assert_eq!(two.is_some(), fits);
+            }
+        }
+
         /// Damaged blocks are refused or give something, as another decoder has it; nothing else is
         /// written to.
         #[test]
@@ -263,6 +428,14 @@ mod tests {
             block.truncate(cut.index(2 * block.len() + 1));
             let max = content.len() + 100;
             let found = unpacked(&block, &before, max);
+            let alone = unpacked(&block, b"", max.max(MARGIN));
+            let good = compress(&content);
+            for blocks in [[&block[..], &good], [&good, &block]] {
+                let at = usize::from(blocks[0] == good);
+                let two = unpacked_two(blocks, max.max(MARGIN));
+                prop_assert_eq!(two.as_ref().map(|two| &two[at]), alone.as_ref());
+                prop_assert!(two.is_none_or(|two| two[1 - at] == content));
+            }
             let mut output = vec![0; max];
             if let (Some(found), Ok(other)) =
                 (&found, decompress_into_with_dict(&block, &mut output, &before))
