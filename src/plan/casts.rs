@@ -5,6 +5,8 @@
 //! kernel as a whole, so values and errors are always Arrow's. But for one thing: as a whole number
 //! `12.7` is 12, as in Flink and Spark; Arrow takes it for none.
 
+mod digits;
+
 use super::errors::internal;
 use crate::error::Result as CrateResult;
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, StringViewArray};
@@ -17,6 +19,7 @@ use datafusion_common::{Result, internal_err};
 use datafusion_expr::ColumnarValue;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{CastExpr, TryCastExpr};
+use digits::Short;
 use std::fmt;
 use std::sync::Arc;
 
@@ -214,23 +217,35 @@ fn whole_part(text: &str) -> Option<&str> {
 
 /// The numbers that all texts are, if they are all short and plain; NULL for NULL.
 fn numbers(texts: &StringViewArray, data_type: &DataType) -> Option<ArrayRef> {
+    let i32 = |value| i32::try_from(value).ok();
     match data_type {
-        DataType::Int32 => each::<Int32Type>(texts, |text| i32::try_from(integer(text)?).ok()),
-        DataType::Int64 => each::<Int64Type>(texts, integer),
-        DataType::Float64 => each::<Float64Type>(texts, double),
+        DataType::Int32 => each::<Int32Type>(
+            texts,
+            |short| i32(short.integer()?),
+            |text| i32(integer(text)?),
+        ),
+        DataType::Int64 => each::<Int64Type>(texts, Short::integer, integer),
+        DataType::Float64 => each::<Float64Type>(
+            texts,
+            |short| short.decimal().map(quotient),
+            |text| double(text).map(quotient),
+        ),
         _ => None,
     }
 }
 
+/// `short` and `number` read the same; the one all bytes at once, the other byte by byte.
 fn each<T: ArrowPrimitiveType>(
     texts: &StringViewArray,
+    short: impl Fn(Short) -> Option<T::Native>,
     number: impl Fn(&[u8]) -> Option<T::Native>,
 ) -> Option<ArrayRef> {
     let mut values = Vec::with_capacity(texts.len());
-    for i in 0..texts.len() {
-        values.push(match texts.is_valid(i) {
-            true => number(texts.value(i).as_bytes())?,
-            false => T::Native::default(),
+    for (i, view) in texts.views().iter().enumerate() {
+        values.push(match Short::of_view(*view) {
+            _ if texts.is_null(i) => T::Native::default(),
+            Some(text) => short(text)?,
+            None => number(texts.value(i).as_bytes())?,
         });
     }
     let array = PrimitiveArray::<T>::new(values.into(), texts.nulls().cloned());
@@ -262,13 +277,9 @@ fn integer(text: &[u8]) -> Option<i64> {
     Some(if is_negative { -value } else { value })
 }
 
-/// Up to 15 digits, with a point between two of them or none, behind a minus or none. So many digits
-/// are a double, and so is the power of ten: their quotient is rounded once (Clinger, "How to Read
-/// Floating Point Numbers Accurately", 1990).
-fn double(text: &[u8]) -> Option<f64> {
-    const POWERS: [f64; 16] = [
-        1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
-    ];
+/// Up to 15 digits, with a point between two of them or none, behind a minus or none: whether there is a
+/// minus, the digits' number, and how many are behind the point.
+fn double(text: &[u8]) -> Option<(bool, u64, usize)> {
     let (is_negative, rest) = sign(text);
     if rest.len() > 16 {
         return None;
@@ -288,8 +299,18 @@ fn double(text: &[u8]) -> Option<f64> {
     if digits == 0 || digits > 15 || (point.is_some() && behind == 0) {
         return None;
     }
-    let value = value as f64 / POWERS[behind];
-    Some(if is_negative { -value } else { value })
+    Some((is_negative, value, behind))
+}
+
+/// So few digits are a double, and so is the power of ten: their quotient is rounded once (Clinger, "How to Read
+/// Floating Point Numbers Accurately", 1990).
+fn quotient((is_negative, digits, behind): (bool, u64, usize)) -> f64 {
+    const POWERS: [f64; 16] = [
+        1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+    ];
+    // There is an instruction for signed ones.
+    let value = digits as i64 as f64 / POWERS[behind];
+    if is_negative { -value } else { value }
 }
 
 #[cfg(test)]
@@ -325,6 +346,20 @@ mod tests {
             )
         ) {
             same_as_arrow(&texts.into_iter().collect());
+        }
+    }
+
+    proptest! {
+        /// What is read at once is what is read byte by byte.
+        #[test]
+        fn short_texts_are_read_alike(text in "-?[0-9]{0,8}|-?[0-9]{0,6}[.][0-9]{0,6}|[-+.,/:;0-9e \0é]{0,5}") {
+            let view = arrow::array::make_view(text.as_bytes(), 0, 0);
+            let Some(short) = Short::of_view(view) else {
+                prop_assert!(text.len() > 8);
+                return Ok(());
+            };
+            prop_assert_eq!(short.integer(), integer(text.as_bytes()));
+            prop_assert_eq!(short.decimal(), double(text.as_bytes()));
         }
     }
 
