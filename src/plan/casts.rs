@@ -14,7 +14,7 @@ use arrow::compute::CastOptions;
 use arrow::datatypes::{DataType, FieldRef, Float64Type, Int32Type, Int64Type, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion_common::format::DEFAULT_FORMAT_OPTIONS;
-use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_common::{Result, internal_err};
 use datafusion_expr::ColumnarValue;
 use datafusion_physical_expr::PhysicalExpr;
@@ -30,19 +30,12 @@ enum QuickCast {
     Try(TryCastExpr),
 }
 
-/// The same expression with quick casts.
-pub(super) fn quicken(expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
-    let quick = expr.transform_up(|expr| {
-        let quick = QuickCast::of(&expr).filter(|cast| {
-            let target = cast.target();
-            target.is_signed_integer() || *target == DataType::Float64
-        });
-        Ok(match quick {
-            Some(cast) => Transformed::yes(Arc::new(cast) as _),
-            None => Transformed::no(expr),
-        })
-    })?;
-    Ok(quick.data)
+/// The quick one of an expression that is a cast to a number.
+pub(super) fn quick(expr: &Arc<dyn PhysicalExpr>) -> Option<Arc<dyn PhysicalExpr>> {
+    let cast = QuickCast::of(expr)?;
+    let target = cast.target();
+    let is_number = target.is_signed_integer() || *target == DataType::Float64;
+    is_number.then(|| Arc::new(cast) as _)
 }
 
 impl QuickCast {

@@ -8,7 +8,6 @@ use arrow::array::{Array, AsArray, BooleanArray, make_view};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, FieldRef, Schema};
 use arrow::record_batch::RecordBatch;
-use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{Result, ScalarValue, internal_err};
 use datafusion_expr::{ColumnarValue, Operator};
 use datafusion_physical_expr::PhysicalExpr;
@@ -23,30 +22,19 @@ struct ShortText {
     view: u128,
 }
 
-/// The same expression with quick comparisons.
-pub(super) fn quicken(expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
-    let quick = expr.transform_up(|expr| {
-        Ok(match ShortText::of(&expr) {
-            Some(short) => Transformed::yes(Arc::new(short) as _),
-            None => Transformed::no(expr),
-        })
-    })?;
-    Ok(quick.data)
-}
-
-impl ShortText {
-    fn of(expr: &Arc<dyn PhysicalExpr>) -> Option<Self> {
-        let slow = expr.downcast_ref::<BinaryExpr>()?;
-        let ScalarValue::Utf8View(Some(text)) = slow.right().downcast_ref::<Literal>()?.value()
-        else {
-            return None;
-        };
-        let is_known = matches!(slow.op(), Operator::Eq | Operator::NotEq) && text.len() <= 12;
-        is_known.then(|| Self {
+/// The quick one of an expression that is a comparison with a short text.
+pub(super) fn quick(expr: &Arc<dyn PhysicalExpr>) -> Option<Arc<dyn PhysicalExpr>> {
+    let slow = expr.downcast_ref::<BinaryExpr>()?;
+    let ScalarValue::Utf8View(Some(text)) = slow.right().downcast_ref::<Literal>()?.value() else {
+        return None;
+    };
+    let is_known = matches!(slow.op(), Operator::Eq | Operator::NotEq) && text.len() <= 12;
+    is_known.then(|| {
+        Arc::new(ShortText {
             slow: slow.clone(),
             view: make_view(text.as_bytes(), 0, 0),
-        })
-    }
+        }) as _
+    })
 }
 
 impl fmt::Display for ShortText {
@@ -133,7 +121,7 @@ mod tests {
                 op,
                 lit(ScalarValue::Utf8View(Some(text))),
             ));
-            let quick = quicken(slow.clone()).unwrap();
+            let quick = quick(&slow).unwrap();
             prop_assert!(quick.downcast_ref::<ShortText>().is_some());
             let of = |expr: Arc<dyn PhysicalExpr>| expr.evaluate(&batch).unwrap().into_array(batch.num_rows()).unwrap();
             prop_assert_eq!(&of(quick), &of(slow));

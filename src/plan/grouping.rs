@@ -20,10 +20,7 @@ use std::sync::Arc;
 pub fn refused(plan: &LogicalPlan) -> Result<Option<Error>> {
     let mut refused = None;
     plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::Aggregate(aggregate) = node
-            && let [Expr::GroupingSet(sets)] = aggregate.group_expr.as_slice()
-            && is_raw(&aggregate.input)
-        {
+        if let Some((aggregate, sets)) = with_sets(node) {
             let all = sets_of(sets);
             for key in sets.distinct_expr() {
                 let is_in_all = all.iter().all(|set| set.contains(key));
@@ -50,33 +47,44 @@ pub fn refused(plan: &LogicalPlan) -> Result<Option<Error>> {
 /// Rewrites all such aggregates of an optimised plan.
 pub fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
     let rewritten = plan.transform_up(|node| {
-        let LogicalPlan::Aggregate(aggregate) = &node else {
-            return Ok(Transformed::no(node));
-        };
-        let [Expr::GroupingSet(sets)] = aggregate.group_expr.as_slice() else {
-            return Ok(Transformed::no(node));
-        };
-        Ok(match is_raw(&aggregate.input) {
-            true => Transformed::yes(by_sets(aggregate, sets)?),
-            false => Transformed::no(node),
+        Ok(match with_sets(&node) {
+            Some((aggregate, sets)) => Transformed::yes(by_sets(aggregate, sets)?),
+            None => Transformed::no(node),
         })
     });
     Ok(rewritten?.data)
+}
+
+/// An aggregate of rows, not of results, by grouping sets.
+fn with_sets(node: &LogicalPlan) -> Option<(&Aggregate, &GroupingSet)> {
+    let LogicalPlan::Aggregate(aggregate) = node else {
+        return None;
+    };
+    let [Expr::GroupingSet(sets)] = aggregate.group_expr.as_slice() else {
+        return None;
+    };
+    is_raw(&aggregate.input).then_some((aggregate, sets))
 }
 
 /// All sets that are meant.
 pub(super) fn sets_of(sets: &GroupingSet) -> Vec<Vec<Expr>> {
     match sets {
         GroupingSet::GroupingSets(sets) => sets.clone(),
-        GroupingSet::Rollup(list) => (0..=list.len()).map(|n| list[..n].to_vec()).collect(),
+        GroupingSet::Rollup(list) => prefixes(list),
         GroupingSet::Cube(list) => subsets(list),
     }
 }
 
-fn subsets(list: &[Expr]) -> Vec<Vec<Expr>> {
+/// What ROLLUP means.
+pub(super) fn prefixes<T: Clone>(list: &[T]) -> Vec<Vec<T>> {
+    (0..=list.len()).map(|n| list[..n].to_vec()).collect()
+}
+
+/// What CUBE means.
+pub(super) fn subsets<T: Clone>(list: &[T]) -> Vec<Vec<T>> {
     let mut sets = vec![Vec::new()];
     for e in list {
-        let with: Vec<Vec<Expr>> = sets
+        let with: Vec<Vec<T>> = sets
             .iter()
             .map(|set| [set.as_slice(), std::slice::from_ref(e)].concat())
             .collect();

@@ -137,18 +137,12 @@ impl Session {
     /// Parses and resolves a query of rewritten tokens.
     pub fn logical(&self, tokens: &Tokens) -> Result<LogicalPlan> {
         let dialect = GenericDialect {};
-        let mut refused = None;
-        let parsed = DFParserBuilder::new(tokens.list.clone())
+        let mut parsed = DFParserBuilder::new(tokens.list.clone())
             .with_dialect(&dialect)
             .with_recursion_limit(RECURSION_MAX)
             .build()
             .and_then(|mut p| {
-                let mut statement = p.parse_statement()?;
-                if let Statement::Statement(s) = &mut statement
-                    && let ast::Statement::Query(query) = s.as_mut()
-                {
-                    refused = syntax::rewrite(query, &|query| self.columns(query)).err();
-                }
+                let statement = p.parse_statement()?;
                 match p.parser.peek_token().token {
                     Token::EOF => Ok(statement),
                     _ => p
@@ -158,14 +152,14 @@ impl Session {
                 }
             })
             .map_err(|e| parse_error(e, tokens))?;
-        if let Some(refused) = refused {
-            let at = tokens.find_word(refused.word).unwrap_or(tokens.start());
-            return Err(Error::sql(refused.message).or_at(at));
-        }
-        if let Statement::Statement(s) = &parsed
-            && !matches!(s.as_ref(), ast::Statement::Query(_))
-        {
-            return Err(Error::sql("expected a query").or_at(tokens.start()));
+        if let Statement::Statement(statement) = &mut parsed {
+            let ast::Statement::Query(query) = statement.as_mut() else {
+                return Err(Error::sql("expected a query").or_at(tokens.start()));
+            };
+            syntax::rewrite(query, &|query| self.columns(query)).map_err(|refused| {
+                let at = tokens.find_word(refused.word).unwrap_or(tokens.start());
+                Error::sql(refused.message).or_at(at)
+            })?;
         }
         let plan = self.sql().statement_to_plan(parsed);
         let plan = plan.map_err(|e| planning(e, tokens))?;

@@ -12,6 +12,7 @@ use arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
+use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_physical_expr::PhysicalExpr;
 use std::sync::Arc;
 
@@ -150,10 +151,18 @@ pub(super) fn quicken_stages(stages: &mut [Stage]) -> Result<()> {
 
 fn quicken<'a>(exprs: impl IntoIterator<Item = &'a mut Arc<dyn PhysicalExpr>>) -> Result<()> {
     for expr in exprs {
-        let quick = casts::quicken(expr.clone()).and_then(equal::quicken);
-        *expr = quick.map_err(internal)?;
+        *expr = quick(expr.clone())?;
     }
     Ok(())
+}
+
+/// The same expression with quick casts and comparisons.
+pub(super) fn quick(expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
+    let quick = expr.transform_up(|expr| {
+        let quick = casts::quick(&expr).or_else(|| equal::quick(&expr));
+        Ok(quick.map_or_else(|| Transformed::no(expr), Transformed::yes))
+    });
+    Ok(quick.map_err(internal)?.data)
 }
 
 /// Evaluates an expression to one array of the batch's length.

@@ -12,6 +12,7 @@
 
 mod names;
 
+use super::grouping;
 use datafusion_common::Column;
 use datafusion_sql::sqlparser::ast::{
     Cte, Expr, Fetch, GroupByExpr, GroupByWithModifier, LimitClause, Query, SetExpr, Value,
@@ -142,22 +143,14 @@ fn group_by(group_by: &mut GroupByExpr) -> ControlFlow<Refused> {
 
 /// ROLLUP and CUBE of columns that come and go together, as the sets that they mean.
 fn together(expr: &mut Expr) {
+    let has_several = |list: &[Vec<Expr>]| list.iter().any(|of| of.len() != 1);
     let sets = match expr {
-        Expr::Rollup(list) if list.iter().any(|of| of.len() != 1) => {
-            (0..=list.len()).map(|n| list[..n].concat()).collect()
-        }
+        Expr::Rollup(list) if has_several(list) => grouping::prefixes(list),
         // As many as DataFusion allows.
-        Expr::Cube(list) if list.iter().any(|of| of.len() != 1) && list.len() <= 12 => {
-            let is_in = |set: usize, i: usize| set & 1 << i != 0;
-            let set = |set| {
-                let of = list.iter().enumerate().filter(|(i, _)| is_in(set, *i));
-                of.flat_map(|(_, of)| of.clone()).collect()
-            };
-            (0..1 << list.len()).map(set).collect()
-        }
+        Expr::Cube(list) if has_several(list) && list.len() <= 12 => grouping::subsets(list),
         _ => return,
     };
-    *expr = Expr::GroupingSets(sets);
+    *expr = Expr::GroupingSets(sets.iter().map(|set| set.concat()).collect());
 }
 
 /// FETCH as LIMIT, beside an OFFSET that may be there.

@@ -34,6 +34,8 @@ struct Blocks {
     linked: bool,
     checksums: bool,
     content_checksum: bool,
+    /// There are no more.
+    ended: bool,
 }
 
 fn header(packed: &mut &[u8]) -> Result<Blocks, Reason> {
@@ -56,6 +58,7 @@ fn header(packed: &mut &[u8]) -> Result<Blocks, Reason> {
         linked: flags & 0x20 == 0,
         checksums: flags & 0x10 != 0,
         content_checksum: flags & 4 != 0,
+        ended: false,
     })
 }
 
@@ -67,13 +70,17 @@ struct Block<'a> {
 }
 
 impl Blocks {
-    /// The next block; `None` at the frame's end.
-    fn next<'a>(&self, packed: &mut &'a [u8]) -> Result<Option<Block<'a>>, Reason> {
+    /// The next block; `None` from the frame's end on.
+    fn next<'a>(&mut self, packed: &mut &'a [u8]) -> Result<Option<Block<'a>>, Reason> {
+        if self.ended {
+            return Ok(None);
+        }
         let word = u32_le(packed)?;
         if word == 0 {
             if self.content_checksum {
                 take(packed, 4)?;
             }
+            self.ended = true;
             return Ok(None);
         }
         let bytes = take(packed, (word & !STORED) as usize)?;
@@ -89,29 +96,25 @@ impl Blocks {
 pub fn unpack(mut packed: &[u8], arena: &mut Arena, limit: usize) -> Result<(), Reason> {
     let start = arena.used;
     while !packed.is_empty() {
-        let blocks = header(&mut packed)?;
+        let mut blocks = header(&mut packed)?;
         let frame = arena.used;
         while let Some(block) = blocks.next(&mut packed)? {
             let next = match blocks.linked {
                 true => None,
-                false => Some(blocks.next(&mut packed)?),
+                false => blocks.next(&mut packed)?,
             };
             match &next {
-                Some(Some(next)) if !block.stored && !next.stored => {
+                Some(next) if !block.stored && !next.stored => {
                     append_two([block.bytes, next.bytes], &blocks, arena)?;
                 }
                 next => {
-                    append(&block, &blocks, frame, arena)?;
-                    if let Some(Some(next)) = next {
-                        append(next, &blocks, frame, arena)?;
+                    for block in std::iter::once(&block).chain(next) {
+                        append(block, &blocks, frame, arena)?;
                     }
                 }
             }
             if arena.used - start > limit {
                 return Err(Reason::TooLarge(limit));
-            }
-            if let Some(None) = next {
-                break;
             }
         }
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::plan::casts::quicken;
+use crate::plan::stages::quick;
 use arrow::array::{ArrayRef, Int64Array, StringViewArray};
 use arrow::datatypes::{DataType, Int64Type, Schema};
 use datafusion_physical_expr::expressions::{cast, col};
@@ -11,7 +11,7 @@ fn casts_of(schema: &Schema, types: [DataType; 2]) -> Vec<Arc<dyn PhysicalExpr>>
     let columns = ["a", "b"].into_iter().zip(types);
     let casts = columns.map(|(name, data_type)| {
         let column = col(name, schema).unwrap();
-        quicken(cast(column, schema, data_type).unwrap()).unwrap()
+        quick(cast(column, schema, data_type).unwrap()).unwrap()
     });
     casts.collect()
 }

@@ -41,27 +41,23 @@ pub fn rewrite(select: &mut Select, known: &[Cte], columns: &dyn Fn(Query) -> Op
             used.extend(all.iter().map(|column| column.name.clone()));
         }
     }
-    let mut unique = |name: &String| {
-        if used.insert(name.clone()) {
-            return name.clone();
+    let mut unique = |name: &str| {
+        let (mut other, mut n) = (name.to_string(), 0);
+        while !used.insert(other.clone()) {
+            (other, n) = (format!("{name}{n}"), n + 1);
         }
-        let mut n = 0;
-        loop {
-            let numbered = format!("{name}{n}");
-            if used.insert(numbered.clone()) {
-                return numbered;
-            }
-            n += 1;
-        }
+        other
+    };
+    let renamed = |item, name: &str, other: String| match other == name {
+        true => item,
+        false => aliased(item, other),
     };
     let old = std::mem::take(&mut select.projection);
     for (item, names) in old.into_iter().zip(items) {
         match names {
             Some(Item::Named(name)) => {
                 let other = unique(&name);
-                let is_same = other == name;
-                let renamed = if is_same { item } else { aliased(item, other) };
-                select.projection.push(renamed);
+                select.projection.push(renamed(item, &name, other));
             }
             Some(Item::Field(name)) => select.projection.push(aliased(item, unique(&name))),
             Some(Item::Columns(all, true)) => {
@@ -72,8 +68,7 @@ pub fn rewrite(select: &mut Select, known: &[Cte], columns: &dyn Fn(Query) -> Op
                 }
                 let each = all.iter().zip(others).map(|(column, other)| {
                     let item = SelectItem::UnnamedExpr(reference(column));
-                    let is_same = column.name == other;
-                    if is_same { item } else { aliased(item, other) }
+                    renamed(item, &column.name, other)
                 });
                 select.projection.extend(each);
             }

@@ -40,17 +40,7 @@ pub fn unpack(
     end: usize,
 ) -> Option<usize> {
     assert!(base <= start && start <= end && end + MARGIN <= output.len());
-    let place = Place {
-        read: 0,
-        written: start,
-    };
-    let mut unpacked = Unpacked {
-        block,
-        base,
-        end,
-        limit: end,
-        place,
-    };
+    let mut unpacked = Unpacked::new(block, base, start, end, end);
     unpacked.finish(output)?;
     Some(unpacked.place.written)
 }
@@ -67,19 +57,9 @@ pub fn unpack_two(
 ) -> Option<[usize; 2]> {
     let (middle, end) = (start + max, start + 2 * max);
     assert!(max >= MARGIN && end + MARGIN <= output.len());
-    let unpacked = |block, base, end, limit| Unpacked {
-        block,
-        base,
-        end,
-        limit,
-        place: Place {
-            read: 0,
-            written: base,
-        },
-    };
     // Behind the first is the second: what is written too much of the first must end before it.
-    let mut first = unpacked(blocks[0], start, middle, middle - MARGIN);
-    let mut second = unpacked(blocks[1], middle, end, end);
+    let mut first = Unpacked::new(blocks[0], start, start, middle, middle - MARGIN);
+    let mut second = Unpacked::new(blocks[1], middle, middle, end, end);
     loop {
         let (next, other) = match quick_two(&mut first, &mut second, output) {
             Stopped::First => (&mut first, &mut second),
@@ -117,7 +97,21 @@ enum Stopped {
     Second,
 }
 
-impl Unpacked<'_> {
+impl<'a> Unpacked<'a> {
+    fn new(block: &'a [u8], base: usize, start: usize, end: usize, limit: usize) -> Self {
+        let place = Place {
+            read: 0,
+            written: start,
+        };
+        Self {
+            block,
+            base,
+            end,
+            limit,
+            place,
+        }
+    }
+
     /// The rest of the block.
     fn finish(&mut self, output: &mut [u8]) -> Option<()> {
         loop {
@@ -136,6 +130,12 @@ impl Unpacked<'_> {
         Some(is_last)
     }
 
+    /// Panics unless [`step`] may write where the limit lets it.
+    #[inline(always)]
+    fn assert_within(&self, output: &[u8]) {
+        assert!(self.base <= self.place.written && self.limit + MARGIN <= output.len());
+    }
+
     /// Whether [`step`] may take the next sequence.
     #[inline(always)]
     fn is_far_from_ends(&self, place: Place) -> bool {
@@ -145,7 +145,7 @@ impl Unpacked<'_> {
     /// Sequences as long as they are usual, far from the block's end, and not behind the limit.
     #[inline(always)]
     fn quick(&mut self, output: &mut [u8]) {
-        assert!(self.base <= self.place.written && self.limit + MARGIN <= output.len());
+        self.assert_within(output);
         let (mut place, to) = (self.place, output.as_mut_ptr());
         while self.is_far_from_ends(place) {
             // SAFETY: what it asks for was asserted, or asked just now.
@@ -161,9 +161,8 @@ impl Unpacked<'_> {
 /// Sequences of both in turns, until one of them meets what is unusual, or an end.
 #[inline(never)]
 fn quick_two(first: &mut Unpacked<'_>, second: &mut Unpacked<'_>, output: &mut [u8]) -> Stopped {
-    for of in [&*first, &*second] {
-        assert!(of.base <= of.place.written && of.limit + MARGIN <= output.len());
-    }
+    first.assert_within(output);
+    second.assert_within(output);
     let (mut a, mut b, to) = (first.place, second.place, output.as_mut_ptr());
     let stopped = loop {
         if !first.is_far_from_ends(a) {
