@@ -408,12 +408,35 @@ fn rows_are_let_through_by_a_table() {
             "EXISTS (SELECT 1 FROM l WHERE p = page AND CHAR_LENGTH(p) + n > 2)",
             vec![2, 4],
         ),
+        // Between ORs, and behind a NOT, unknown was taken for false and let rows through.
+        (
+            "a\n\"\"\n",
+            "n = 3 OR page NOT IN (SELECT p FROM l WHERE p = page)",
+            vec![2, 3],
+        ),
+        ("b\n", "n > 3 OR page IN (SELECT p FROM l)", vec![2, 4]),
+        ("b\n", "NOT (n > 3 OR page IN (SELECT p FROM l))", vec![1]),
+        (
+            "\"\"\n",
+            "NOT page IN (SELECT p FROM l WHERE p = page)",
+            vec![1, 2, 3, 4],
+        ),
+        // The names outside and inside were taken for the same column.
+        (
+            "a\nb\n",
+            "FROM (SELECT page, UPPER(page) AS p, n FROM t) WHERE p NOT IN (SELECT p FROM l WHERE l.p = page)",
+            vec![1, 2, 3, 4],
+        ),
     ] {
+        let query = match condition.starts_with("FROM") {
+            true => condition.to_string(),
+            false => format!("FROM t WHERE {condition}"),
+        };
         let (dir, file) = folder(rows, "");
         let path = dir.path().join("list.csv");
         std::fs::write(&path, list).unwrap();
         let sql = format!(
-            "CREATE TABLE l (p STRING) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv', 'csv.null-literal' = '');\nSELECT n FROM t WHERE {condition};",
+            "CREATE TABLE l (p STRING) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv', 'csv.null-literal' = '');\nSELECT n {query};",
             path.display()
         );
         std::fs::write(&file, std::fs::read_to_string(&file).unwrap() + &sql).unwrap();
@@ -556,6 +579,28 @@ fn constants_are_rows() {
         "{}",
         text(&run.stderr)
     );
+    // So are those of a view, and of an INSERT above.
+    let view = sql.replace("(VALUES (1), (2))", "(SELECT n + 1 AS n FROM w)");
+    let view = |n| format!("CREATE VIEW w AS SELECT {n} AS n;\n{view}");
+    for (sql, new) in [
+        (view(6), "1 rows"),
+        (view(7), "1 rows"),
+        (view(7), "0 rows"),
+    ] {
+        std::fs::write(&file, sql).unwrap();
+        let run = windrow(&[
+            "run",
+            &file,
+            "--checkpoint",
+            &checkpoints,
+            "--accept-changes",
+        ]);
+        let said = text(&run.stderr);
+        assert!(
+            said.contains(new) && run.status.code() == Some(0),
+            "{new}: {said}"
+        );
+    }
     std::fs::write(&file, "SELECT 1 + 1 AS two, UPPER('a') AS a;").unwrap();
     let shown = windrow(&["run", &file, "--format", "csv"]);
     assert_eq!(text(&shown.stdout), "two,a\n2,A\n");
@@ -629,7 +674,11 @@ fn each_column_has_a_name_of_its_own() {
         ("SELECT n, * FROM t", "n,ts,page,n0"),
         ("SELECT t.*, n, page FROM t", "ts,page,n,n0,page0"),
         ("SELECT n, n, page AS n0 FROM t", "n,n0,n00"),
-        ("SELECT n, * EXCEPT (ts) FROM t", "n0,page,n"),
+        ("SELECT n, * EXCEPT (ts) FROM t", "n,page,n0"),
+        (
+            "SELECT COUNT(*), count(*), (n), t.n FROM t GROUP BY n",
+            "count(*),count(*)0,n,n0",
+        ),
         ("SELECT *, * FROM (SELECT n FROM t)", "n,n0"),
         ("SELECT r.n, page, n FROM u", "n,page,n0"),
         (

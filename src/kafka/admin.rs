@@ -1,11 +1,12 @@
 //! Topics: list, describe, create.
 
+use super::metadata::{self, MetadataClient, Said};
 use crate::error::{Error, Result};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::consumer::Consumer;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::time::Duration;
 
 const REQUEST: Duration = Duration::from_secs(10);
@@ -32,21 +33,25 @@ fn away(config: &ClientConfig, e: impl std::fmt::Display) -> Error {
         .with_hint("is the broker running there? --bootstrap-server HOST:PORT or WINDROW_BOOTSTRAP names another")
 }
 
-fn consumer(config: &ClientConfig) -> Result<BaseConsumer> {
+fn silent(config: &ClientConfig, client: &MetadataClient, e: &KafkaError) -> Error {
+    metadata::events(client, Duration::ZERO);
+    away(config, metadata::why(client, e))
+}
+
+fn consumer(config: &ClientConfig) -> Result<MetadataClient> {
     let mut config = config.clone();
     // The error that is returned says it all; librdkafka's own log would say it again.
     config.set("log_level", "0");
     config
-        .create()
+        .create_with_context(Said::default())
         .map_err(|e| Error::env(format!("cannot make a Kafka client: {e}")))
 }
 
 /// All topics but the broker's own.
 pub fn list(config: &ClientConfig) -> Result<Vec<Topic>> {
     let client = consumer(config)?;
-    let metadata = client
-        .fetch_metadata(None, REQUEST)
-        .map_err(|e| away(config, e))?;
+    let metadata = client.fetch_metadata(None, REQUEST);
+    let metadata = metadata.map_err(|e| silent(config, &client, &e))?;
     let mut topics: Vec<Topic> = metadata
         .topics()
         .iter()
@@ -76,11 +81,8 @@ pub fn describe(config: &ClientConfig, name: &str) -> Result<Option<Topic>> {
     };
     let client = consumer(config)?;
     for p in &mut topic.partitions {
-        p.offsets = Some(
-            client
-                .fetch_watermarks(name, p.id, REQUEST)
-                .map_err(|e| away(config, e))?,
-        );
+        let offsets = client.fetch_watermarks(name, p.id, REQUEST);
+        p.offsets = Some(offsets.map_err(|e| silent(config, &client, &e))?);
     }
     topic.partitions.sort_by_key(|p| p.id);
     Ok(Some(topic))

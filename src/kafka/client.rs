@@ -72,6 +72,8 @@ pub struct KafkaReader {
     /// Whose rights count, for messages.
     who: String,
     away: bool,
+    /// What the client said last of itself.
+    said: Option<String>,
     /// The error that was returned is about an offset that the log does not have.
     overtaken: bool,
     clock: SystemClock,
@@ -163,6 +165,7 @@ impl KafkaReader {
             bootstrap: bootstrap.to_string(),
             who: faults::who(&config),
             away: false,
+            said: None,
             overtaken: false,
             clock: SystemClock::new(),
             checked: Duration::ZERO,
@@ -272,7 +275,15 @@ impl KafkaReader {
             // afterwards: everything was copied.
             unsafe { sys::rd_kafka_message_destroy(message) };
         }
-        result?;
+        if let Err(e) = result {
+            // What is not handed out is still to be read, by whoever goes on from here.
+            for (p, building) in building.iter().enumerate() {
+                if let Some(first) = building.as_ref().and_then(|b| b.offsets.first()) {
+                    self.partitions[p].position = *first;
+                }
+            }
+            return Err(e);
+        }
         for (p, building) in building.into_iter().enumerate() {
             if let Some(building) = building {
                 let chunk = self.chunk(p, building);
@@ -404,25 +415,30 @@ impl Reader for KafkaReader {
         if let Some(ready) = self.ready.pop_front() {
             return Ok(ready);
         }
+        self.client_error()?;
         let began = self.clock.now();
         let count = self.receive(timeout);
         let now = self.clock.now();
-        self.client_error()?;
         if count > 0 {
+            // Before any error is returned: a message that is not destroyed holds its broker, and
+            // librdkafka then never ends.
             self.sort(count)?;
-            let data = self.ready.iter().any(|r| matches!(r, Polled::Chunk(_)));
-            if self.away && data {
+            let is_data = |r: &Polled| matches!(r, Polled::Chunk(_));
+            if self.away
+                && let Some(data) = self.ready.iter().position(is_data)
+            {
                 self.away = false;
-                self.ready.push_front(Polled::Notice(format!(
-                    "Kafka at {} answers again",
-                    self.bootstrap
-                )));
+                let text = format!("Kafka at {} answers again", self.bootstrap);
+                self.ready.insert(data, Polled::Notice(text));
             }
         }
         self.waited = match count {
             0 => self.waited + (now - began),
             _ => Duration::ZERO,
         };
+        if self.ready.is_empty() {
+            self.client_error()?;
+        }
         if self.waited >= SILENCE {
             self.tell_silence();
         }
@@ -533,6 +549,9 @@ fn read_headers(message: *mut sys::rd_kafka_message_t) -> Headers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::embedded::EmbeddedBroker;
+    use events::TOO_LARGE;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
     use std::net::TcpListener;
 
     /// It took the whole process with it.
@@ -541,6 +560,79 @@ mod tests {
         let config = ClientConfig::new();
         let made = KafkaReader::new(&config, "", &[], &ReadRequest::default());
         assert!(made.err().unwrap().to_string().contains("group.id"));
+    }
+
+    fn partition(partition: i32, start: i64, end: Option<i64>) -> Assignment {
+        Assignment {
+            id: partition as usize,
+            topic: "t".into(),
+            topic_id: None,
+            partition,
+            start,
+            end,
+            max_us: crate::watermark::NONE,
+        }
+    }
+
+    /// A broker whose topic `t` has a row in the first of two partitions, and what to connect with.
+    fn one_row() -> (EmbeddedBroker, ClientConfig) {
+        let broker = EmbeddedBroker::start().unwrap();
+        broker.create_topic("t", 2).unwrap();
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", broker.bootstrap());
+        let producer: BaseProducer = config.create().unwrap();
+        let row = BaseRecord::<(), _>::to("t").payload("row").partition(0);
+        producer.send(row).unwrap();
+        producer.flush(Duration::from_secs(10)).unwrap();
+        (broker, config)
+    }
+
+    /// Waits until so many messages wait.
+    fn wait_for(reader: &KafkaReader, messages: usize) {
+        // SAFETY: the queue is valid.
+        while unsafe { sys::rd_kafka_queue_length(reader.queue) } < messages {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+
+    /// The messages that had come together with an error were never destroyed: the client waited
+    /// for them, and with it the process, after the error and before it was told.
+    #[test]
+    fn a_client_ends_when_an_error_comes_with_messages() {
+        let (_broker, mut config) = one_row();
+        config.set("group.id", "g");
+        let (request, from) = (ReadRequest::default(), [partition(0, 0, None)]);
+        let mut reader = KafkaReader::new(&config, "", &from, &request).unwrap();
+        wait_for(&reader, 1);
+        let too_large = (-1, TOO_LARGE.to_string());
+        *reader.state.error.lock().unwrap() = Some(too_large);
+        while reader.poll(Duration::from_secs(1)).is_ok() {}
+        let (ended, end) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            drop(reader);
+            ended.send(()).unwrap();
+        });
+        end.recv_timeout(Duration::from_secs(30)).expect("it ends");
+    }
+
+    /// Rows that stood before an error in one batch were lost where the error is allowed to pass: the end of
+    /// their partition had been seen.
+    #[test]
+    fn rows_before_an_error_are_still_to_be_read() {
+        let (_broker, mut config) = one_row();
+        config.set("group.id", "g");
+        let (request, from) = (ReadRequest::default(), [partition(0, 0, None)]);
+        let mut reader = KafkaReader::new(&config, "", &from, &request).unwrap();
+        // The row and the end, then a change of what is read and the error of another partition.
+        wait_for(&reader, 2);
+        reader.add(&[partition(1, 100, None)]).unwrap();
+        wait_for(&reader, 4);
+        let mut rows = 0;
+        while let Ok(polled) = reader.poll(Duration::from_secs(1)) {
+            rows += i64::from(matches!(polled, Polled::Chunk(_)));
+        }
+        assert!(reader.is_overtaken());
+        assert_eq!(reader.left()[0].start, rows);
     }
 
     /// A broker that takes connections and answers nothing was waited for without a word, for a
@@ -553,15 +645,7 @@ mod tests {
         config.set("bootstrap.servers", &bootstrap);
         config.set("group.id", "g");
         for end in [Some(3), None] {
-            let assignment = Assignment {
-                id: 0,
-                topic: "t".into(),
-                topic_id: None,
-                partition: 0,
-                start: 2,
-                end,
-                max_us: crate::watermark::NONE,
-            };
+            let assignment = partition(0, 2, end);
             let request = ReadRequest::default();
             let mut reader = KafkaReader::new(&config, &bootstrap, &[assignment], &request);
             let reader = reader.as_mut().unwrap();

@@ -6,15 +6,16 @@
 use super::client::KafkaReader;
 use super::config::ClientConfig;
 use super::direct::DirectReader;
+use super::metadata::MetadataClient;
 use crate::error::{Error, Result};
 use crate::source::{Assignment, Polled, ReadRequest, Reader};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long the brokers may take to say where a log begins.
-const REQUEST: Duration = Duration::from_secs(10);
+/// How long a broker may take to say where a log begins.
+const REQUEST: Duration = Duration::from_secs(3);
 
 pub struct EitherReader {
     reading: Reading,
@@ -30,7 +31,7 @@ pub struct Wanted {
     /// librdkafka reads what the direct client does not.
     pub either: bool,
     /// Records that are lost are told and left out; this client knows where the logs begin.
-    pub lossy: Option<Arc<BaseConsumer>>,
+    pub lossy: Option<Arc<MetadataClient>>,
 }
 
 enum Reading {
@@ -98,7 +99,10 @@ impl EitherReader {
         let mut left = self.reading.left();
         for a in &mut left {
             let watermarks = client.fetch_watermarks(&a.topic, a.partition, REQUEST);
-            let (low, _) = watermarks.map_err(|_| error.clone())?;
+            // One whose broker is away for now is read on from where it stands.
+            let Ok((low, _)) = watermarks else {
+                continue;
+            };
             if a.start < low {
                 let (lost, place) = (low - a.start, format!("{}/{}", a.topic, a.partition));
                 self.notices.push_back(format!(

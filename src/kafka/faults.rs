@@ -10,6 +10,12 @@ pub(super) fn out_of_range(place: &str, text: &str) -> Error {
         .with_hint("retention has overtaken the query; 'scan.fail-on-data-loss' = 'false' goes on with what is left, and without a checkpoint so does 'scan.startup.mode' = 'earliest-offset'")
 }
 
+/// The broker does not let the client in.
+pub(super) fn refused(bootstrap: &str, reason: &str) -> Error {
+    Error::env(format!("Kafka at {bootstrap} refuses: {reason}"))
+        .with_hint("check properties.security.protocol and properties.sasl.*")
+}
+
 /// `text` is what the broker says, if it says anything.
 pub(super) fn gone(place: &str, text: Option<&str>) -> Error {
     let text = text.map(|t| format!(": {t}")).unwrap_or_default();

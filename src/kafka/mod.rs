@@ -9,6 +9,7 @@ pub mod direct;
 mod either;
 pub mod embedded;
 mod faults;
+mod metadata;
 pub mod producer;
 pub mod sink;
 pub mod source;

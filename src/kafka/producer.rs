@@ -102,6 +102,8 @@ impl Client {
             ("queue.buffering.max.messages", "500000"),
             ("queue.buffering.max.kbytes", "65536"),
             ("compression.type", "lz4"),
+            // What is too large the broker says; and no larger than the queue above.
+            ("message.max.bytes", "67108864"),
             // A broker that comes back is written to at once, not up to 10 s later.
             ("reconnect.backoff.max.ms", "2000"),
             // The Java client's choice, so that a key goes where its other producers put it.

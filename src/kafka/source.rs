@@ -7,15 +7,17 @@ use super::direct;
 use super::either::{EitherReader, Wanted};
 use super::faults;
 use crate::error::{Error, Result, nearest};
+use crate::kafka::metadata::{self, MetadataClient, Said};
 use crate::source::{Assignment, ReadRequest, Reader, Source};
 use crate::state::PartitionSnapshot;
 use crate::table::TableDef;
 use bounds::{Beginning, Bound};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::metadata::Metadata;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,6 +25,8 @@ use std::time::Duration;
 /// How long one request may take before the broker counts as away.
 const REQUEST: Duration = Duration::from_secs(3);
 const DISCOVERY: Duration = Duration::from_secs(30);
+/// How long a commit of offsets may take, and hold back the next checkpoint.
+const COMMIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone)]
 enum Topics {
@@ -53,7 +57,7 @@ pub struct KafkaSource {
     group_forbidden: AtomicBool,
     bootstrap: String,
     /// For metadata and offsets; made when first needed.
-    client: Mutex<Option<Arc<BaseConsumer>>>,
+    client: Mutex<Option<Arc<MetadataClient>>>,
     /// Every partition that has been handed out; its place is its id.
     known: Mutex<Vec<(String, i32)>>,
 }
@@ -146,7 +150,7 @@ impl KafkaSource {
         })
     }
 
-    fn client(&self) -> Result<Arc<BaseConsumer>> {
+    fn client(&self) -> Result<Arc<MetadataClient>> {
         let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = &*client {
             return Ok(client.clone());
@@ -156,8 +160,8 @@ impl KafkaSource {
         config
             .set("log_level", "0")
             .set("topic.metadata.refresh.interval.ms", "-1");
-        let created: BaseConsumer = config
-            .create()
+        let created: MetadataClient = config
+            .create_with_context(Said::default())
             .map_err(|e| Error::env(format!("cannot make a Kafka client: {e}")))?;
         // Whoever logs in by a token has it made when this client is polled for the first time.
         let _nothing = created.poll(Duration::ZERO);
@@ -167,7 +171,7 @@ impl KafkaSource {
     }
 
     /// The topics' partitions, in order.
-    fn look(&self, client: &BaseConsumer) -> std::result::Result<Vec<(String, i32)>, Look> {
+    fn look(&self, client: &MetadataClient) -> std::result::Result<Vec<(String, i32)>, Look> {
         let metadata = client.fetch_metadata(None, REQUEST).map_err(Look::Away)?;
         let all: Vec<&str> = metadata.topics().iter().map(|t| t.name()).collect();
         let mut found = Vec::new();
@@ -195,7 +199,7 @@ impl KafkaSource {
         Ok(found)
     }
 
-    fn missing(&self, client: &BaseConsumer, topic: &str, all: &[&str]) -> Error {
+    fn missing(&self, client: &MetadataClient, topic: &str, all: &[&str]) -> Error {
         // Topics that this user may not see are left out of the list; asked by name, Kafka says so.
         let named = client.fetch_metadata(Some(topic), REQUEST);
         let code = named.ok().and_then(|n| n.topics().first()?.error());
@@ -241,8 +245,7 @@ impl KafkaSource {
         let reason = e
             .rdkafka_error_code()
             .map_or(e.to_string(), |code| code.to_string());
-        Error::env(format!("Kafka at {} refuses: {reason}", self.bootstrap))
-            .with_hint("check properties.security.protocol and properties.sasl.*")
+        faults::refused(&self.bootstrap, &reason)
     }
 
     /// Why a commit of offsets failed; one that is not allowed is not tried again.
@@ -341,7 +344,7 @@ impl Source for KafkaSource {
             Some(_) => &Bound::Earliest,
             None => &self.start,
         };
-        let mut told = false;
+        let mut told = HashSet::new();
         loop {
             let looked = self.look(&client).and_then(|found| {
                 let ids = self.ids(&client, &found)?;
@@ -353,7 +356,7 @@ impl Source for KafkaSource {
             });
             match looked {
                 Ok((assignments, found)) => {
-                    if told {
+                    if !told.is_empty() {
                         wait(&format!("Kafka at {} answers", self.bootstrap));
                     }
                     let nothing = self.end.is_some()
@@ -374,20 +377,15 @@ impl Source for KafkaSource {
                     return Err(self.refused(&e));
                 }
                 Err(Look::Away(e)) => {
-                    // Polling serves librdkafka's own events; it also lets an authentication
-                    // failure surface, which a request reports as a time-out only.
-                    if let Some(Err(event)) = client.poll(Duration::from_millis(200))
-                        && is_fatal(&event)
-                    {
-                        return Err(self.refused(&event));
+                    // An authentication failure is such an event; a request reports it as a time-out.
+                    let events = metadata::events(&client, Duration::from_millis(200));
+                    if let Some(event) = events.iter().find(|e| is_fatal(e)) {
+                        return Err(self.refused(event));
                     }
-                    let go_on = if told {
-                        wait("")
-                    } else {
-                        wait(&format!("waiting for Kafka at {}: {e}", self.bootstrap))
-                    };
-                    told = true;
-                    if !go_on {
+                    let why = metadata::why(&client, &e);
+                    let text = format!("waiting for Kafka at {}: {why}", self.bootstrap);
+                    let news = told.insert(why);
+                    if !wait(if news { &text } else { "" }) {
                         return Err(Error::Stopped(format!(
                             "stopped while waiting for Kafka at {}",
                             self.bootstrap
@@ -431,12 +429,11 @@ impl Source for KafkaSource {
         // Where the user may not use the group, a commit waits a minute for its coordinator, and
         // the checkpoints with it: this says so sooner.
         if let Err(e) = client.committed_offsets(list.clone(), REQUEST) {
-            let events = std::iter::from_fn(|| client.poll(Duration::ZERO));
-            let why = events.filter_map(|e| e.err()).find(is_group_forbidden);
+            let events = metadata::events(&client, Duration::ZERO);
+            let why = events.into_iter().find(is_group_forbidden);
             return Err(self.uncommitted(&why.unwrap_or(e)));
         }
-        let committed = client.commit(&list, rdkafka::consumer::CommitMode::Sync);
-        committed.map_err(|e| self.uncommitted(&e))
+        metadata::commit(client, list, COMMIT).map_err(|e| self.uncommitted(&e))
     }
 
     fn discovery_interval(&self) -> Option<Duration> {

@@ -4,9 +4,10 @@
 //! This file is one of those that may hold `unsafe`: the client's crate has no call for what
 //! librdkafka calls DescribeTopics.
 
+use super::metadata::MetadataClient;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::types::{RDKafka, RDKafkaErrorCode as Code};
 use rdkafka_sys as sys;
@@ -54,7 +55,7 @@ pub enum Described {
 
 /// The ids of those topics that have one.
 pub fn ids(
-    client: &BaseConsumer,
+    client: &MetadataClient,
     topics: &[&str],
     timeout: Duration,
 ) -> Result<BTreeMap<String, TopicId>, KafkaError> {

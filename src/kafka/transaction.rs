@@ -16,7 +16,8 @@ use rdkafka::producer::Producer;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A transaction may be open for so long, unless more is asked for.
@@ -52,6 +53,8 @@ pub struct Transaction {
     group: String,
     topic: String,
     state: Mutex<State>,
+    /// Something else of the run has failed.
+    failed: OnceLock<Arc<AtomicBool>>,
 }
 
 #[derive(Default)]
@@ -108,6 +111,7 @@ impl Transaction {
             group: group(id),
             topic: topic.to_string(),
             state: Mutex::default(),
+            failed: OnceLock::new(),
         };
         let init = || transaction.client.producer.init_transactions(ATTEMPT);
         transaction
@@ -119,6 +123,11 @@ impl Transaction {
                 failed => transaction.error(failed),
             })?;
         Ok(transaction)
+    }
+
+    /// A commit that waits for a broker gives up when this becomes true: the run has failed.
+    pub fn heed(&self, failed: Arc<AtomicBool>) {
+        let _first = self.failed.set(failed);
     }
 
     /// The checkpoint that the last committed transaction names; `None` when there is none, or
@@ -238,7 +247,7 @@ impl Transaction {
             if !text.is_empty() {
                 tracing::warn!("checkpoint {checkpoint}: {text}");
             }
-            true
+            !self.failed.get().is_some_and(|failed| failed.load(Relaxed))
         };
         let producer = &self.client.producer;
         for at in std::iter::once(&marker).chain(offsets) {

@@ -1,5 +1,6 @@
 //! DataFusion's errors as windrow's: who must act, and where in the file.
 
+use super::markers::BadWindow;
 use super::tokens::Tokens;
 use crate::error::{At, Error, nearest};
 use datafusion_common::{DataFusionError, SchemaError};
@@ -20,6 +21,9 @@ pub fn planning(error: DataFusionError, tokens: &Tokens) -> Error {
     let root = error.find_root();
     let (message, hint, name) = match root {
         DataFusionError::SchemaError(schema_error, _) => schema_message(schema_error),
+        DataFusionError::External(bad) if let Some(bad) = bad.downcast_ref::<BadWindow>() => {
+            (first_line(&bad.to_string()), None, Some(bad.marker.clone()))
+        }
         other => {
             let whole = other.strip_backtrace();
             let text = first_line(&whole);
@@ -76,6 +80,10 @@ fn clearer(text: String, whole: &str) -> (String, Option<String>) {
         let near = near.and_then(|(_, rest)| rest.split('\'').next());
         let hint = near.map(|near| format!("did you mean '{near}'?"));
         return (format!("there is no function '{name}'"), hint);
+    }
+    if text.starts_with("Projections require unique expression names") {
+        let hint = "give one of them another name, with AS";
+        return (text, Some(hint.into()));
     }
     if text.starts_with("table '") && text.ends_with("' not found") {
         let hint = whole.lines().nth(1).map(str::to_string);

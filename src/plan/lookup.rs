@@ -4,7 +4,9 @@ use super::errors::internal;
 use super::stages::{Flow, evaluate, origin_of};
 use crate::batches::with_rows;
 use crate::error::{Error, Result};
-use arrow::array::{Array, ArrayBuilder, ArrayRef, AsArray, UInt32Array, UInt32Builder};
+use arrow::array::{
+    Array, ArrayBuilder, ArrayRef, AsArray, BooleanArray, UInt32Array, UInt32Builder,
+};
 use arrow::compute;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -27,6 +29,8 @@ enum Kind {
     Outer,
     /// The row itself, if it has a match (`IN`, `EXISTS`).
     Semi,
+    /// The row and whether it has one (`IN` and `EXISTS` between ORs).
+    Mark,
     /// If it has none (`NOT EXISTS`). `null_aware`: `NOT IN`, which is not true where a NULL is compared.
     Anti { null_aware: bool },
 }
@@ -65,6 +69,7 @@ impl Lookup {
             (JoinType::Inner, _) => Kind::Inner,
             (JoinType::Left, true) | (JoinType::Right, false) => Kind::Outer,
             (JoinType::LeftSemi, true) | (JoinType::RightSemi, false) => Kind::Semi,
+            (JoinType::LeftMark, true) | (JoinType::RightMark, false) => Kind::Mark,
             (JoinType::LeftAnti, true) | (JoinType::RightAnti, false) => Kind::Anti { null_aware },
             (other, _) => {
                 return Err(Error::sql(format!(
@@ -159,6 +164,7 @@ impl Lookup {
                 (stream_rows, table_rows) =
                     with_unmatched(batch.num_rows(), &stream_rows, &table_rows);
             }
+            Kind::Mark => return self.marked(batch, origin, &stream_rows),
             Kind::Semi | Kind::Anti { .. } => {
                 stream_rows = self.decided(batch, built, &stream_rows)?;
             }
@@ -180,8 +186,19 @@ impl Lookup {
     }
 
     /// Whether the rows have the table's columns.
-    pub fn gives_table(&self) -> bool {
+    fn gives_table(&self) -> bool {
         matches!(self.kind, Kind::Inner | Kind::Outer)
+    }
+
+    /// How many columns stand before the stream's, and how many behind them.
+    pub fn added(&self) -> (usize, usize) {
+        let table = self.table.schema().fields().len();
+        match self.kind {
+            Kind::Inner | Kind::Outer if self.stream_is_left => (0, table),
+            Kind::Inner | Kind::Outer => (table, 0),
+            Kind::Mark => (0, 1),
+            Kind::Semi | Kind::Anti { .. } => (0, 0),
+        }
     }
 
     /// For `explain`, and for what a state means.
@@ -191,10 +208,31 @@ impl Lookup {
             Kind::Inner => "inner",
             Kind::Outer => "outer",
             Kind::Semi => "in",
+            Kind::Mark => "whether in",
             Kind::Anti { null_aware: true } => "not in",
             Kind::Anti { null_aware: false } => "not exists",
         };
         format!("{kind} {}", table.trim())
+    }
+
+    /// All rows, and whether they are among those that have a match.
+    fn marked(
+        &self,
+        batch: &RecordBatch,
+        origin: Option<&UInt32Array>,
+        matched: &UInt32Array,
+    ) -> Result<Flow> {
+        let mark = BooleanArray::from(flags(batch.num_rows(), matched));
+        let mut columns = batch.columns().to_vec();
+        columns.push(Arc::new(mark));
+        let mut joined = with_rows(self.joined.clone(), columns, batch.num_rows())?;
+        if let Some(projection) = &self.projection {
+            joined = joined.project(projection)?;
+        }
+        Ok(Flow {
+            batch: joined,
+            origin: origin.cloned(),
+        })
     }
 
     /// The rows that the table lets through, of which `matched` have a match.
@@ -204,11 +242,7 @@ impl Lookup {
         built: &Built,
         matched: &UInt32Array,
     ) -> Result<UInt32Array> {
-        let mut is_matched = vec![false; batch.num_rows()];
-        matched
-            .values()
-            .iter()
-            .for_each(|row| is_matched[*row as usize] = true);
+        let is_matched = flags(batch.num_rows(), matched);
         let wanted = self.kind == Kind::Semi;
         let unknown = match self.kind {
             Kind::Anti { null_aware: true } if built.rows.num_rows() > 0 => {
@@ -251,6 +285,13 @@ impl Lookup {
         }
         Ok((stream_rows.finish(), table_rows.finish()))
     }
+}
+
+/// True for the rows that are named.
+fn flags(rows: usize, named: &UInt32Array) -> Vec<bool> {
+    let mut flags = vec![false; rows];
+    (named.values().iter()).for_each(|row| flags[*row as usize] = true);
+    flags
 }
 
 fn take(columns: &[ArrayRef], rows: &UInt32Array) -> Result<Vec<ArrayRef>> {

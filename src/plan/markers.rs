@@ -9,7 +9,9 @@ use crate::window::Assign;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use datafusion_common::tree_node::TreeNode;
-use datafusion_common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion_common::{
+    DataFusionError, Result, ScalarValue, exec_err, plan_datafusion_err, plan_err,
+};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
@@ -106,6 +108,20 @@ impl Marker {
             signature: Signature::variadic_any(volatility),
         }
     }
+
+    fn bad(&self, reason: DataFusionError) -> DataFusionError {
+        let marker = self.name.clone();
+        DataFusionError::External(Box::new(BadWindow { reason, marker }))
+    }
+}
+
+/// A window that cannot be.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct BadWindow {
+    reason: DataFusionError,
+    /// The name of the marker.
+    pub marker: String,
 }
 
 /// All markers, to be registered.
@@ -147,11 +163,15 @@ impl ScalarUDFImpl for Marker {
             Some(DataType::Timestamp(..)) => {}
             Some(other) => {
                 let name = args.arg_fields[0].name();
-                return plan_err!(
+                let bad = plan_datafusion_err!(
                     "the time of a window must be a TIMESTAMP, but '{name}' is {other}; convert it in a computed column, e.g. ts AS TO_TIMESTAMP({name})"
                 );
+                return Err(self.bad(bad));
             }
-            None => return plan_err!("a window needs a time column and a size"),
+            None => {
+                let bad = plan_datafusion_err!("a window needs a time column and a size");
+                return Err(self.bad(bad));
+            }
         }
         // Intervals are literals only after constant folding; then `assign` is called again.
         let constants = self.kind.constants(args.scalar_arguments.len() - 1);
@@ -159,7 +179,7 @@ impl ScalarUDFImpl for Marker {
         if constants.iter().all(|a| a.is_some()) {
             let values: Vec<ScalarValue> =
                 constants.iter().flatten().map(|v| (*v).clone()).collect();
-            assign(self.kind, &values)?;
+            assign(self.kind, &values).map_err(|e| self.bad(e))?;
         }
         Ok(Arc::new(arrow::datatypes::Field::new(
             &self.name,

@@ -57,6 +57,7 @@ pub fn plan_script(
 }
 
 /// A source while the queries that need its columns are still being planned.
+#[derive(Clone)]
 struct Pending {
     def: TableDef,
     columns: BTreeSet<String>,
@@ -67,7 +68,7 @@ struct Script {
     session: Session,
     tables: BTreeMap<String, TableDef>,
     views: BTreeSet<String>,
-    /// The tables that some query reads.
+    /// The tables that some query or view reads.
     read: BTreeSet<String>,
     settings: Settings,
     flags: Settings,

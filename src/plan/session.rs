@@ -6,7 +6,7 @@ use super::leaf::Declared;
 use super::physical::Planner;
 use super::registry::Registry;
 use super::tokens::Tokens;
-use super::{functions, grouping, lateral, markers, not_in, over, row_windows, syntax};
+use super::{functions, grouping, lateral, markers, over, row_windows, subqueries, syntax};
 use crate::error::{Error, Result, nearest};
 use crate::time::{Clock, SystemClock};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -167,7 +167,7 @@ impl Session {
             return Err(e.or_at(tokens.find_word("GROUP").unwrap_or(tokens.start())));
         }
         lateral::rewrite(plan, &self.registry)
-            .and_then(not_in::rewrite)
+            .and_then(subqueries::rewrite)
             .and_then(over::order_times)
             .map_err(|e| planning(e, tokens))
     }

@@ -1,5 +1,6 @@
 //! Starts the threads of a job and waits for them.
 
+use super::alarm::{Alarm, panicked};
 use super::durable::Durable;
 use super::merge::Merge;
 use super::queue::{self, Receiver, Sender};
@@ -18,7 +19,7 @@ use crate::source::{Assignment, Source};
 use crate::state::spill::SpillFile;
 use sinks::Durability;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{JoinHandle, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ pub(super) struct Opened {
 struct RunningWorker {
     source: usize,
     additions: Additions,
-    thread: JoinHandle<Result<()>>,
+    thread: JoinHandle<Option<()>>,
 }
 
 /// The ends of the checkpoints' lines.
@@ -52,13 +53,10 @@ pub(super) struct Engine<'a> {
     /// Bytes for state and what goes with it.
     memory: usize,
     workers: Vec<RunningWorker>,
-    merges: Vec<JoinHandle<Result<QuerySummary>>>,
+    merges: Vec<JoinHandle<Option<QuerySummary>>>,
     /// One for each query, until the workers have their own.
     senders: Vec<Sender<Envelope>>,
-    /// Tells the workers to stop in order.
-    halt: Arc<AtomicBool>,
-    /// Something failed: there will be no further checkpoint.
-    failed: Arc<AtomicBool>,
+    alarm: Alarm,
 }
 
 fn spawn<T: Send + 'static>(
@@ -89,8 +87,7 @@ impl<'a> Engine<'a> {
             workers: Vec::new(),
             merges: Vec::new(),
             senders: Vec::new(),
-            halt: Arc::default(),
-            failed: Arc::default(),
+            alarm: Alarm::default(),
         }
     }
 
@@ -104,33 +101,34 @@ impl<'a> Engine<'a> {
             self.start(None)?;
             return self.wait(None, observer);
         };
+        if let Some(transaction) = &durable.transaction {
+            transaction.heed(self.alarm.failed.clone());
+        }
         let lines = self.start(Some(durable))?;
         let checkpointer = durable.checkpointer.take();
         let (Some(lines), Some(mut checkpointer)) = (lines, checkpointer) else {
             return Err(Error::bug("a run with checkpoints has no lines"));
         };
         let (clock, stats) = (self.options.clock.clone(), self.running.stats.clone());
-        let (opened, failed, halt) = (self.opened, self.failed.clone(), self.halt.clone());
+        let (opened, alarm) = (self.opened, self.alarm.clone());
         let (interval, sooner) = (durable.interval, durable.sooner);
         std::thread::scope(|scope| {
             let thread = start_scoped(scope, "checkpoints", move || {
-                let result = Checkpoints {
+                let mut checkpoints = Checkpoints {
                     events: lines.events,
                     leave: lines.leave,
                     interval,
                     sooner,
                     clock,
                     stats,
-                    failed: failed.clone(),
+                    failed: alarm.failed.clone(),
                     commit: Box::new(|positions| commit_positions(opened, positions)),
-                }
-                .run(&mut checkpointer);
-                if result.is_err() {
+                };
+                let done = alarm.watch(|| checkpoints.run(&mut checkpointer));
+                if done.is_none() {
                     checkpointer.abandon();
-                    failed.store(true, Relaxed);
-                    halt.store(true, Relaxed);
                 }
-                result
+                done
             })?;
             self.wait(Some(thread), observer)
         })
@@ -201,8 +199,9 @@ impl<'a> Engine<'a> {
         let clock = self.options.clock.clone();
         let ttl = self.settings.state_ttl;
         self.merges
-            .push(self.guarded(format!("merge-{q}"), move || {
-                let mut merge = Merge::new(query, q, stats, trigger, &workers, sink, late)?;
+            .push(self.guarded(format!("merge-{q}"), None, move |merge| {
+                let new = Merge::new(query, q, stats, trigger, &workers, sink, late)?;
+                let merge = merge.insert(new);
                 let spill = SpillFile::new(std::env::temp_dir(), &format!("{q}"));
                 merge.limit(budget / 4, budget / 2, Box::new(spill));
                 if let Some((number, shapes, from, state)) = restored {
@@ -220,21 +219,16 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    /// A thread whose failure stops the run.
-    fn guarded<T: Send + 'static>(
+    /// A thread whose failure stops the run. What it works with is dropped when the others have heard
+    /// of it: a client may be slow to end.
+    fn guarded<W: Send + 'static, T: Send + 'static>(
         &self,
         name: String,
-        body: impl FnOnce() -> Result<T> + Send + 'static,
-    ) -> Result<JoinHandle<Result<T>>> {
-        let (halt, failed) = (self.halt.clone(), self.failed.clone());
-        spawn(name, move || {
-            let result = body();
-            if result.is_err() {
-                failed.store(true, Relaxed);
-                halt.store(true, Relaxed);
-            }
-            result
-        })
+        mut with: W,
+        body: impl FnOnce(&mut W) -> Result<T> + Send + 'static,
+    ) -> Result<JoinHandle<Option<T>>> {
+        let alarm = self.alarm.clone();
+        spawn(name, move || alarm.watch(|| body(&mut with)))
     }
 
     fn workers_of(&self, source: usize) -> usize {
@@ -286,8 +280,8 @@ impl<'a> Engine<'a> {
             let endless = source.discovery_interval().is_some()
                 && !source.is_bounded()
                 && !self.running.bounded;
-            let (halt, incoming) = (self.halt.clone(), additions.clone());
-            let thread = self.guarded(format!("worker-{s}-{number}"), move || {
+            let (halt, incoming) = (self.alarm.halt.clone(), additions.clone());
+            let thread = self.guarded(format!("worker-{s}-{number}"), worker, move |worker| {
                 run_worker(worker, outbox, &halt, &incoming, endless)
             })?;
             self.workers.push(RunningWorker {
@@ -302,7 +296,7 @@ impl<'a> Engine<'a> {
     /// Waits for the end; meanwhile finds new partitions and shows progress.
     fn wait(
         self,
-        checkpoints: Option<ScopedJoinHandle<'_, Result<()>>>,
+        checkpoints: Option<ScopedJoinHandle<'_, Option<()>>>,
         observer: &mut dyn Observer,
     ) -> Result<Summary> {
         let stats = self.running.stats.clone();
@@ -315,14 +309,17 @@ impl<'a> Engine<'a> {
             let all_done =
                 !stats.queries.is_empty() && stats.queries.iter().all(|q| q.done.load(Relaxed));
             if self.options.stop.load(Relaxed) || all_done {
-                self.halt.store(true, Relaxed);
-                stopping.tell(self.options.clock.now());
+                self.alarm.halt.store(true, Relaxed);
+            }
+            if self.alarm.halt.load(Relaxed) {
+                stopping.tell(self.options.clock.now(), || self.alarm.error());
             }
             for (s, opened) in self.opened.iter().enumerate() {
                 let now = self.options.clock.now();
                 let due = (opened.source.discovery_interval())
                     .is_some_and(|i| now.saturating_sub(discovered_at[s]) >= i);
-                if due && !self.running.bounded && !self.halt.load(Relaxed) {
+                let ends = opened.source.is_bounded() || self.running.bounded;
+                if due && !ends && !self.alarm.halt.load(Relaxed) {
                     discovered_at[s] = now;
                     self.discover(s, opened.source.as_ref());
                 }
@@ -330,20 +327,17 @@ impl<'a> Engine<'a> {
             observer.observe(&stats, self.running);
             std::thread::park_timeout(TICK);
         }
-        let mut errors = Vec::new();
+        let alarm = &self.alarm;
         for worker in self.workers {
-            collect(worker.thread.join(), &mut errors);
+            joined(worker.thread.join(), alarm);
         }
-        let queries: Vec<QuerySummary> = self
-            .merges
-            .into_iter()
-            .filter_map(|m| collect(m.join(), &mut errors))
-            .collect();
+        let merges = self.merges.into_iter();
+        let queries: Vec<QuerySummary> = merges.filter_map(|m| joined(m.join(), alarm)).collect();
         if let Some(checkpoints) = checkpoints {
-            collect(checkpoints.join(), &mut errors);
+            joined(checkpoints.join(), alarm);
         }
         observer.observe(&stats, self.running);
-        match errors.into_iter().next() {
+        match alarm.error() {
             Some(error) => Err(error),
             None => Ok(Summary { queries, stats }),
         }
@@ -385,13 +379,18 @@ struct Stopping {
 }
 
 impl Stopping {
-    fn tell(&mut self, now: Duration) {
+    fn tell(&mut self, now: Duration, error: impl FnOnce() -> Option<Error>) {
         let since = *self.since.get_or_insert(now);
         if !self.told && now.saturating_sub(since) >= STOP_TOLD_AFTER {
             self.told = true;
-            tracing::warn!(
-                "stopping waits until what was read is written; a second signal ends at once"
-            );
+            match error() {
+                Some(error) => tracing::error!(
+                    "{error}; waiting for the other threads and the clients to end, two signals end at once"
+                ),
+                None => tracing::warn!(
+                    "stopping waits until what was read is written; a second signal ends at once"
+                ),
+            }
         }
     }
 }
@@ -417,23 +416,10 @@ fn commit_positions(opened: &[Opened], positions: &[Vec<crate::state::PartitionS
     }
 }
 
-fn collect<T>(joined: std::thread::Result<Result<T>>, errors: &mut Vec<Error>) -> Option<T> {
-    match joined {
-        Ok(Ok(value)) => Some(value),
-        Ok(Err(e)) => {
-            errors.push(e);
-            None
-        }
-        Err(panic) => {
-            let text = panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or(panic.downcast_ref::<&str>().map(|s| s.to_string()));
-            errors.push(Error::bug(format!(
-                "a thread panicked: {}",
-                text.unwrap_or_default()
-            )));
-            None
-        }
-    }
+/// What a thread has done; a panic outside its work counts as a failure, too.
+fn joined<T>(thread: std::thread::Result<Option<T>>, alarm: &Alarm) -> Option<T> {
+    thread.unwrap_or_else(|panic| {
+        alarm.ring(panicked(panic.as_ref()));
+        None
+    })
 }

@@ -6,6 +6,7 @@
 //! Plain threads. The caller's thread coordinates: it looks for new partitions, shows progress,
 //! and passes a stop on.
 
+mod alarm;
 pub mod bad;
 pub mod checkpoint;
 mod durable;

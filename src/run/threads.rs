@@ -44,7 +44,7 @@ pub(super) type Additions = Arc<Mutex<Vec<Assignment>>>;
 
 /// `endless`: partitions may still be found when all have ended.
 pub(super) fn run_worker(
-    mut worker: Worker,
+    worker: &mut Worker,
     mut outbox: Senders,
     halt: &AtomicBool,
     additions: &Additions,
@@ -112,7 +112,7 @@ impl Timer {
 }
 
 pub(super) fn run_merge(
-    mut merge: Merge,
+    merge: &mut Merge,
     receiver: &Receiver<Envelope>,
     line: Option<&Line>,
     trigger: Trigger,
@@ -140,7 +140,7 @@ pub(super) fn run_merge(
             (Handled::Ended, _) => break,
             (Handled::Cut(part), Some(line)) => {
                 let last = part.last;
-                if !publish(&mut merge, part, line)? || last {
+                if !publish(merge, part, line)? || last {
                     break;
                 }
             }

@@ -68,6 +68,39 @@ fn a_restart_is_told_once_and_loses_nothing(with: With) {
     }
 }
 
+/// librdkafka told it after 5 s, the direct client when it gave the connection up, after 30.
+#[test]
+fn a_broker_that_stands_still_is_told() {
+    let broker = Broker::start();
+    client::create_topic(&broker.bootstrap(), "frozen", 1);
+    client::produce(&broker.bootstrap(), "frozen", 0, &["a"]);
+    let source = With::DIRECT.open(&broker.bootstrap(), "frozen", &[FROM_START]);
+    let mut reader = source.reader(&partitions(&source)).unwrap();
+    let mut received = Received::default();
+    poll_until(reader.as_mut(), &mut received, |r| r.count() == 1);
+    broker.freeze();
+    let frozen = Instant::now();
+    poll_until(reader.as_mut(), &mut received, |r| r.notices.len() == 1);
+    assert!(
+        frozen.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        frozen.elapsed()
+    );
+    assert!(
+        received.notices[0].ends_with("does not answer"),
+        "{:?}",
+        received.notices
+    );
+    broker.thaw();
+    client::produce(&broker.bootstrap(), "frozen", 0, &["b"]);
+    poll_until(reader.as_mut(), &mut received, |r| r.count() == 2);
+    assert!(
+        received.notices[1].ends_with("answers again"),
+        "{:?}",
+        received.notices
+    );
+}
+
 #[test]
 fn a_source_waits_for_the_broker() {
     let mut broker = Broker::start();

@@ -120,20 +120,24 @@ fn modes_resolve_to_offsets(with: With) {
     let specific = |s| ("scan.startup.specific-offsets", s);
     let committed = with.open(&bootstrap, topic, &[FROM_START, group]);
     let all = partitions(&committed);
-    let stands = PartitionSnapshot {
-        topic: all[0].topic.to_string(),
+    let stands = |partition: usize, position| PartitionSnapshot {
+        topic: all[partition].topic.to_string(),
         topic_id: None,
-        partition: all[0].partition,
-        position: 7,
+        partition: all[partition].partition,
+        position,
         max_us: NONE,
     };
-    committed.commit(&[stands]).unwrap();
+    committed.commit(&[stands(0, 7)]).unwrap();
     assert_eq!(
         client::committed(&bootstrap, group.1, topic, 2),
         [Some(7), None]
     );
 
-    let starts: [Variant; 15] = [
+    let ahead = ("properties.group.id", "reading-modes-ahead");
+    let other = with.open(&bootstrap, topic, &[FROM_START, ahead]);
+    other.commit(&[stands(0, 1), stands(1, 9)]).unwrap();
+
+    let starts: [Variant; 17] = [
         (&[FROM_START], [3, 0]),
         (&[("startingOffsets", "earliest")], [3, 0]),
         (&[mode("latest-offset")], [10, 5]),
@@ -146,6 +150,9 @@ fn modes_resolve_to_offsets(with: With) {
         (&[fresh, reset("earliest")], [3, 0]),
         (&[fresh, reset("latest")], [10, 5]),
         (&[group, reset("latest")], [7, 5]),
+        // So does one whose offsets the log has not.
+        (&[ahead, reset("earliest")], [3, 0]),
+        (&[ahead, reset("latest")], [10, 5]),
         (&[mode("timestamp"), at("4000")], [3, 3]),
         (&[mode("timestamp"), at("4001")], [4, 4]),
         // No record that late: the end.

@@ -45,6 +45,34 @@ fn read_and_recreate(with: With, topic: &str, count: usize) -> Error {
     ends_with(reader.as_mut())
 }
 
+/// A topic of a pattern that was not to be seen at a restart was read from its beginning when it came back:
+/// its rows counted twice.
+#[test]
+fn a_topic_that_a_checkpoint_knows_is_missed() {
+    let bootstrap = With::DIRECT.bootstrap();
+    client::create_topic(&bootstrap, "missed-a", 1);
+    let open = |lossy| {
+        let options = [("topic-pattern", "missed-.*"), FROM_START, lossy];
+        let table = table(&bootstrap, &options);
+        KafkaSource::new(&table, ReadRequest::default()).unwrap()
+    };
+    let known = [("missed-a", 0), ("missed-b", 7), ("other", 7)].map(|(topic, position)| {
+        windrow::state::PartitionSnapshot {
+            topic: topic.to_string(),
+            topic_id: None,
+            partition: 0,
+            position,
+            max_us: windrow::watermark::NONE,
+        }
+    });
+    let strict = open(("scan.fail-on-data-loss", "true"));
+    let missed = strict.partitions(Some(&known), &mut |_| true).unwrap_err();
+    assert_says(&missed, &["missed-b/0 offset 7", "shows no such topic"]);
+    let lossy = open(("scan.fail-on-data-loss", "false"));
+    let all = lossy.partitions(Some(&known), &mut |_| true).unwrap();
+    assert_eq!(all.len(), 1);
+}
+
 /// It was taken for a topic from which retention had removed what was to be read next.
 fn a_topic_created_again_ends_the_query(with: With) {
     let topic = "recreated-short";

@@ -67,6 +67,21 @@ fn a_broker_that_cannot_prove_itself_is_not_read() {
     assert_told(&told("localhost", &both), "invalid peer certificate");
 }
 
+/// It was waited for without the reason.
+#[test]
+fn why_partitions_are_not_found_is_told() {
+    let bootstrap = format!("127.0.0.1:{}", broker().tls_port());
+    let source = With::DIRECT.open(&bootstrap, "t", &[TLS, ("properties.ssl.ca.pem", OTHER)]);
+    let mut told = Vec::new();
+    let found = source.partitions(None, &mut |text| {
+        told.extend((!text.is_empty()).then(|| text.to_string()));
+        !told
+            .last()
+            .is_some_and(|t| t.contains("certificate verify failed"))
+    });
+    assert_says(&found.unwrap_err(), &["stopped while waiting"]);
+}
+
 /// A certificate whose key nobody has.
 const OTHER: &str = "\
 -----BEGIN CERTIFICATE-----

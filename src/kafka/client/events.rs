@@ -14,7 +14,7 @@ const DESCRIBE: Duration = Duration::from_secs(1);
 
 /// What librdkafka advises when a response is larger than that; it drops the connection and asks
 /// again for ever.
-const TOO_LARGE: &str = "receive.message.max.bytes";
+pub(super) const TOO_LARGE: &str = "receive.message.max.bytes";
 
 /// Text of an error code.
 fn error_text(code: c_int) -> String {
@@ -52,11 +52,20 @@ pub(super) unsafe extern "C" fn on_error(
     // `reason` is a string that librdkafka owns during the call, or null.
     let (state, reason) = unsafe { (&*(opaque as *const State), copied(reason)) };
     let mut last = state.error.lock().unwrap_or_else(PoisonError::into_inner);
+    use sys::rd_kafka_resp_err_t as E;
     // That no broker is left follows from what went wrong before.
-    let keeps = |(_, text): &(c_int, String)| text.contains(TOO_LARGE);
-    if !last.as_ref().is_some_and(keeps) {
-        *last = Some((code, reason));
-    }
+    *last = match last.take() {
+        Some((before, why))
+            if why.contains(TOO_LARGE)
+                || before == E::RD_KAFKA_RESP_ERR__AUTHENTICATION as c_int =>
+        {
+            Some((before, why))
+        }
+        Some((_, why)) if code == E::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN as c_int => {
+            Some((code, why))
+        }
+        _ => Some((code, reason)),
+    };
 }
 
 pub(super) unsafe extern "C" fn on_log(
@@ -201,15 +210,17 @@ impl KafkaReader {
         if is(E::RD_KAFKA_RESP_ERR__BAD_MSG) || reason.contains(TOO_LARGE) {
             return Err(self.unreadable(&reason));
         }
-        if is(E::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
-            self.set_away(&reason);
-        } else {
-            tracing::debug!(
-                "Kafka at {}: {}: {reason}",
-                self.bootstrap,
-                error_text(code)
-            );
+        if is(E::RD_KAFKA_RESP_ERR__AUTHENTICATION) {
+            return Err(faults::refused(&self.bootstrap, &reason));
         }
+        if is(E::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
+            let why = self.said.take().unwrap_or(reason);
+            self.set_away(&why);
+            return Ok(());
+        }
+        let text = error_text(code);
+        tracing::debug!("Kafka at {}: {text}: {reason}", self.bootstrap);
+        self.said = Some(reason);
         Ok(())
     }
 

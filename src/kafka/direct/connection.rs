@@ -8,6 +8,7 @@ use super::settings::Settings;
 use super::stream::Stream;
 use super::wire::{In, Malformed};
 use crate::error::Error;
+use crate::kafka::faults;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use std::collections::VecDeque;
@@ -291,12 +292,8 @@ impl Connection {
     fn login(&mut self, frame: &Frame, settings: &Settings, now: Instant) -> Result<(), Failure> {
         let mut body = frame.body();
         let client = &settings.client_id;
-        let refused = |reason: String| {
-            Failure::Final(
-                Error::env(format!("Kafka at {} refuses: {reason}", settings.bootstrap))
-                    .with_hint("check properties.security.protocol and properties.sasl.*"),
-            )
-        };
+        let refused =
+            |reason: String| Failure::Final(faults::refused(&settings.bootstrap, &reason));
         let token = match std::mem::replace(&mut self.phase, Phase::Ready) {
             Phase::Versions => {
                 let (code, spoken) = m::read_api_versions(&mut body)?;

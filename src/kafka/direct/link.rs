@@ -89,15 +89,17 @@ impl Link {
 
     /// Whether the connection has been silent for too long.
     pub fn is_stuck(&self, settings: &Settings, now: Instant) -> bool {
-        let Some(connection) = &self.connection else {
-            return false;
-        };
-        let wait = Duration::from_millis(settings.limits.max_wait_ms.max(0) as u64);
-        let allowed = match connection.is_ready() {
-            true => settings.patience + wait,
+        let allowed = match self.is_ready() {
+            true => settings.patience + settings.longest_wait(),
             false => CONNECT_MAX.min(settings.patience),
         };
-        connection.silent_for(now) > allowed
+        self.is_silent(allowed, now)
+    }
+
+    /// Whether it has been silent for longer.
+    pub fn is_silent(&self, allowed: Duration, now: Instant) -> bool {
+        let silent = |c: &Connection| c.silent_for(now) > allowed;
+        self.connection.as_ref().is_some_and(silent)
     }
 
     /// Drops the connection; the next address is tried at once, the first one after a pause.

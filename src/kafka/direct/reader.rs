@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// Trouble that is over sooner is not told.
 const TOLD_AFTER: Duration = Duration::from_secs(1);
+/// A broker that owes an answer for so long, beside what it was asked to wait, is in trouble.
+const SILENCE: Duration = Duration::from_secs(4);
 /// One call of `poll` waits no longer, whatever it is told.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Sockets that are looked at in one go.
@@ -195,8 +197,15 @@ impl DirectReader {
 
     /// Tells when the brokers have been away for a while, and when they are back.
     fn tell(&mut self, now: Instant) {
-        let well = |p: &Partition| p.ended || p.proven;
-        if self.partitions.iter().all(well) {
+        let silent = |p: &Partition| {
+            let link = &self.links[p.leader?];
+            let allowed = SILENCE + self.settings.longest_wait();
+            link.is_silent(allowed, now).then_some(link)
+        };
+        let read = || self.partitions.iter().filter(|p| !p.ended);
+        if let Some(link) = read().find_map(silent) {
+            self.reason = format!("{}:{} does not answer", link.host, link.port);
+        } else if read().all(|p| p.proven) {
             self.trouble = None;
             self.metadata_backoff.succeeded();
             if std::mem::take(&mut self.away) {

@@ -49,6 +49,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// How long a broker may hold a Fetch request that finds nothing.
+    pub fn longest_wait(&self) -> Duration {
+        Duration::from_millis(self.limits.max_wait_ms.max(0) as u64)
+    }
+
     /// Reads the files that the configuration names; opens no connection.
     pub fn new(config: &ClientConfig) -> Result<Self> {
         let bootstrap = config.get("bootstrap.servers").unwrap_or_default();

@@ -1,15 +1,16 @@
 //! Where reading starts and ends: offsets by time, by group, by a checkpoint.
 
-use super::{KafkaSource, Look, REQUEST};
+use super::{KafkaSource, Look, REQUEST, Topics};
 use crate::error::{Error, Result};
 use crate::kafka::faults;
+use crate::kafka::metadata::MetadataClient;
 use crate::kafka::topic_ids::{self, TopicId};
 use crate::options::Options;
 use crate::source::{Assignment, resume_at};
 use crate::state::PartitionSnapshot;
 use crate::table::TableDef;
 use crate::watermark::NONE;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 
@@ -48,6 +49,20 @@ impl Beginning {
             Some("none" | "error") => Ok(Beginning::Nowhere),
             Some(_) => Err(options.invalid(key, "expected earliest, latest or none")),
         }
+    }
+
+    /// The offset in a partition whose log, from `low` to `high`, has the group's no more.
+    fn instead(self, offset: i64, place: &str, low: i64, high: i64) -> i64 {
+        let (new, which) = match self {
+            Beginning::Earliest => (low, "earliest"),
+            Beginning::Latest => (high, "latest"),
+            // Reading finds that out.
+            Beginning::Unsaid | Beginning::Nowhere => return offset,
+        };
+        tracing::warn!(
+            "the consumer group stands at {place} offset {offset}, which is not in the log ({low} to {high}): reading from the {which}, as properties.auto.offset.reset says"
+        );
+        new
     }
 
     /// The offset in a partition whose log goes from `low` to `high`.
@@ -123,7 +138,7 @@ impl KafkaSource {
     /// Offsets of one bound for all `partitions`.
     fn resolve(
         &self,
-        client: &BaseConsumer,
+        client: &MetadataClient,
         bound: &Bound,
         partitions: &[(String, i32)],
         is_end: bool,
@@ -173,6 +188,11 @@ impl KafkaSource {
                         offset => offset.copied().unwrap_or(default),
                     }
                 }
+                (Bound::Group(new), Some(Offset::Offset(offset)))
+                    if !is_end && !(low..=high).contains(&offset) =>
+                {
+                    new.instead(offset, &format!("{topic}/{p}"), low, high)
+                }
                 (_, Some(Offset::Offset(offset))) => offset,
                 // Nothing committed, or no record that late.
                 (Bound::Group(_), _) if is_end => high,
@@ -187,7 +207,7 @@ impl KafkaSource {
     /// are of the topic of that id, or of a later one: which is found out when it is read.
     pub(super) fn ids(
         &self,
-        client: &BaseConsumer,
+        client: &MetadataClient,
         partitions: &[(String, i32)],
     ) -> std::result::Result<TopicIds, Look> {
         let mut topics: Vec<&str> = partitions.iter().map(|(t, _)| t.as_str()).collect();
@@ -201,7 +221,7 @@ impl KafkaSource {
     /// Puts partitions where a checkpoint left them, if the log still goes on from there.
     pub(super) fn resume(
         &self,
-        client: &BaseConsumer,
+        client: &MetadataClient,
         assignments: &mut [Assignment],
         known: &[PartitionSnapshot],
         ids: &TopicIds,
@@ -214,6 +234,25 @@ impl KafkaSource {
                 let error = faults::recreated_since(&p.topic, &place);
                 return Err(Look::Final(error));
             }
+        }
+        for p in known {
+            let is_there = |a: &Assignment| *a.topic == *p.topic && a.partition == p.partition;
+            let Topics::Pattern(pattern) = &self.topics else {
+                continue;
+            };
+            if !pattern.is_match(&p.topic) || assignments.iter().any(is_there) {
+                continue;
+            }
+            let text = format!(
+                "the checkpoint stands at {}/{} offset {}, but Kafka at {} shows no such topic",
+                p.topic, p.partition, p.position, self.bootstrap
+            );
+            if self.fail_on_data_loss {
+                return Err(Look::Final(Error::env(text).with_hint(
+                    "was it deleted, or may the user not see it? Without it, it would be read from its beginning when it comes back; 'scan.fail-on-data-loss' = 'false' goes on so",
+                )));
+            }
+            tracing::warn!("{text}");
         }
         resume_at(assignments, Some(known));
         for a in assignments {
@@ -253,7 +292,7 @@ impl KafkaSource {
 
     pub(super) fn assignments(
         &self,
-        client: &BaseConsumer,
+        client: &MetadataClient,
         partitions: &[(String, i32)],
         ids: &TopicIds,
         first_id: usize,

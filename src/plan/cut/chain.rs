@@ -196,16 +196,9 @@ impl Cutter<'_> {
             refuse_window_use(if left { l } else { r }, &chain, "a join condition")?;
         }
         let lookup = Lookup::try_new(join, left)?;
-        let table_columns = match lookup.gives_table() {
-            true => lookup.table.schema().fields().len(),
-            false => 0,
-        };
-        let table_traits = vec![ColumnTrait::Plain; table_columns];
-        chain.traits = if left {
-            [chain.traits, table_traits].concat()
-        } else {
-            [table_traits, chain.traits].concat()
-        };
+        let (before, behind) = lookup.added();
+        let plain = |columns| vec![ColumnTrait::Plain; columns];
+        chain.traits = [plain(before), chain.traits, plain(behind)].concat();
         if let Some(projection) = &join.projection {
             chain.traits = projection
                 .iter()

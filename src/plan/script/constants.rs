@@ -11,17 +11,18 @@ use crate::plan::finish::run_once;
 use crate::plan::tokens::Tokens;
 use crate::table::{Column, ColumnKind, TableDef};
 use arrow::compute::{cast, concat_batches};
-use datafusion_common::DFSchema;
+use datafusion_common::tree_node::TreeNodeRecursion;
 use datafusion_expr::LogicalPlan;
 use ring::digest::{SHA256, digest};
 
 impl Script {
     /// A query that reads no table (VALUES, a SELECT without FROM, a condition that is never true) as one
-    /// over a table of its rows.
+    /// over a table of its rows. `query` is its name.
     pub(super) fn constants(
         &mut self,
+        query: &str,
+        plan: &LogicalPlan,
         physical: &Plan,
-        schema: &DFSchema,
         tokens: &Tokens,
     ) -> Result<LogicalPlan> {
         let rows = run_once(physical, self.session.task_context())
@@ -46,14 +47,12 @@ impl Script {
                 at: tokens.start(),
             });
         }
-        // Of the statement's words: a checkpoint knows these rows again, and no others.
-        let digest = digest(&SHA256, tokens.text().as_bytes());
+        // A checkpoint knows these rows again, and no others.
+        let meaning = meaning(query, plan).map_err(|e| planning(e, tokens))?;
+        let digest = digest(&SHA256, meaning.as_bytes());
         let start = digest.as_ref().iter().take(8);
         let start: String = start.map(|byte| format!("{byte:02x}")).collect();
-        let mut name = format!("values-{start}");
-        while self.tables.contains_key(&name) {
-            name.push('_');
-        }
+        let name = format!("values-{start}");
         let mut def = TableDef {
             name: name.clone(),
             columns,
@@ -68,7 +67,24 @@ impl Script {
         self.session.register(&name, def.schema());
         self.tables.insert(name.clone(), def);
         self.session
-            .renamed(&name, schema)
+            .renamed(&name, plan.schema())
             .map_err(|e| planning(e, tokens))
     }
+}
+
+/// What a query says, and of which name, views and all; what it computes (NOW() and its like) as it is
+/// written.
+fn meaning(query: &str, plan: &LogicalPlan) -> datafusion_common::Result<String> {
+    let mut text = format!("{query}\n{}", plan.display_indent());
+    // The text of a plan has the first rows alone.
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Values(values) = node {
+            for row in &values.values {
+                let row = row.iter().map(|value| format!("\n{value}"));
+                text.extend(row);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(text)
 }

@@ -64,8 +64,10 @@ impl Script {
             return Err(Error::sql("expected a query behind EXPLAIN").or_at(t.at(1)));
         };
         let kept = self.queries.len();
+        let (tables, sources, read) =
+            (self.tables.clone(), self.sources.clone(), self.read.clone());
         self.statement(&t.slice(from, t.len()))?;
-        // The query is only explained: it does not run.
+        // The query is only explained: it does not run, and the others are as they would be without.
         for query in self.queries.drain(kept..) {
             let sources = query
                 .sources
@@ -74,6 +76,14 @@ impl Script {
             let text = explain::query_text(&query, &sources.collect::<Vec<_>>());
             self.explained.push(text);
         }
+        for new in self
+            .tables
+            .keys()
+            .filter(|name| !tables.contains_key(*name))
+        {
+            self.session.deregister(new);
+        }
+        (self.tables, self.sources, self.read) = (tables, sources, read);
         Ok(())
     }
 
@@ -143,7 +153,7 @@ impl Script {
             .map_err(|e| e.or_at(tokens.find_word("WHERE").unwrap_or(tokens.start())))?;
         let physical = self.session.physical(&plan, tokens)?;
         if !reads_tables(&physical)? {
-            let plan = self.constants(&physical, plan.schema(), tokens)?;
+            let plan = self.constants(&name, &plan, &physical, tokens)?;
             return self.query(name, plan, tokens, sink);
         }
         (self.read).extend(scanned(&plan).map_err(|e| planning(e, tokens))?);
@@ -321,7 +331,7 @@ fn reads_tables(plan: &Plan) -> Result<bool> {
 }
 
 /// The tables that a plan reads, each once; those of subqueries stand last.
-fn scanned(plan: &LogicalPlan) -> datafusion_common::Result<Vec<String>> {
+pub(super) fn scanned(plan: &LogicalPlan) -> datafusion_common::Result<Vec<String>> {
     let mut names: Vec<String> = Vec::new();
     let mut add = |node: &LogicalPlan| {
         if let LogicalPlan::TableScan(scan) = node {

@@ -1,6 +1,7 @@
 //! CREATE and DROP of tables and views.
 
 use super::Script;
+use super::queries::scanned;
 use crate::error::{Error, Result};
 use crate::plan::ddl;
 use crate::plan::errors::planning;
@@ -40,11 +41,11 @@ impl Script {
             };
         }
         if self.read.contains(&name) {
-            return Err(
-                Error::sql(format!("a query above reads another table '{name}'"))
-                    .or_at(t.at(i))
-                    .with_hint("give this one a name of its own"),
-            );
+            return Err(Error::sql(format!(
+                "a query or view above reads another table '{name}'"
+            ))
+            .or_at(t.at(i))
+            .with_hint("give this one a name of its own"));
         }
         if view {
             self.create_view(t, i, name)
@@ -106,6 +107,7 @@ impl Script {
                 .and_then(|b| b.build())
                 .map_err(|e| planning(e, &tokens))?;
         }
+        (self.read).extend(scanned(&plan).map_err(|e| planning(e, &tokens))?);
         self.session.register_view(&name, plan);
         self.views.insert(name);
         Ok(())

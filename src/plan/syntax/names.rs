@@ -3,10 +3,11 @@
 use datafusion_common::Column;
 use datafusion_sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion_sql::sqlparser::ast::{
-    Cte, Expr, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr, TableFactor, TableWithJoins,
-    With,
+    Cte, Expr, GroupByExpr, Ident, ObjectNamePart, Query, Select, SelectItem, SetExpr, TableFactor,
+    TableWithJoins, VisitMut, VisitorMut, With,
 };
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 
 /// Gives each column of the list a name of its own; `columns` knows those of a query's result.
 pub fn rewrite(select: &mut Select, known: &[Cte], columns: &dyn Fn(Query) -> Option<Vec<Column>>) {
@@ -22,8 +23,8 @@ pub fn rewrite(select: &mut Select, known: &[Cte], columns: &dyn Fn(Query) -> Op
         SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..) if is_all => None,
         SelectItem::Wildcard(options) | SelectItem::QualifiedWildcard(_, options) => {
             let all = columns(only(item.clone(), select, known))?;
-            let is_plain = options.to_string().is_empty();
-            Some(Item::Columns(all, is_plain))
+            let renames = options.opt_replace.is_some() || options.opt_rename.is_some();
+            Some(Item::Columns(all, !renames))
         }
         SelectItem::ExprWithAlias { alias, .. } => Some(Item::Named(alias.value.clone())),
         SelectItem::UnnamedExpr(expr) => Some(match field(expr, &tables) {
@@ -36,7 +37,7 @@ pub fn rewrite(select: &mut Select, known: &[Cte], columns: &dyn Fn(Query) -> Op
 
     let mut used = HashSet::new();
     for item in items.iter().flatten() {
-        // The names behind `* EXCEPT (…)` stay.
+        // The names behind `* REPLACE (…)` stay.
         if let Item::Columns(all, false) = item {
             used.extend(all.iter().map(|column| column.name.clone()));
         }
@@ -82,7 +83,7 @@ enum Item {
     Named(String),
     /// A field of a ROW, which has the field's name.
     Field(String),
-    /// `*`; true without EXCEPT and its like.
+    /// `*`, also with EXCEPT; true where none has another name or value.
     Columns(Vec<Column>, bool),
 }
 
@@ -179,15 +180,46 @@ fn field(expr: &Expr, tables: &[Option<String>]) -> Option<String> {
     (is_field && tables.iter().all(Option::is_some)).then(|| parts[parts.len() - 1].value.clone())
 }
 
-/// The name that DataFusion gives an expression over one table, as far as names can be equal.
+/// The name that DataFusion gives an expression, as far as names can be equal.
 fn shown(expr: &Expr, tables: &[Option<String>]) -> String {
+    let mut expr = expr.clone();
+    while let Expr::Cast { expr: of, .. } | Expr::Nested(of) = expr {
+        expr = *of;
+    }
+    let _visited = VisitMut::visit(&mut expr, &mut Bare { tables });
     match expr {
-        Expr::Cast { expr, .. } => shown(expr, tables),
-        Expr::Identifier(ident) => ident.value.clone(),
-        Expr::CompoundIdentifier(parts) => match parts.as_slice() {
-            [of, name] if tables.contains(&Some(of.value.clone())) => name.value.clone(),
-            _ => expr.to_string(),
-        },
-        _ => expr.to_string(),
+        Expr::Identifier(ident) => ident.value,
+        other => other.to_string(),
+    }
+}
+
+/// Leaves out what the name does not show: brackets, tables, how a function is spelt.
+struct Bare<'a> {
+    tables: &'a [Option<String>],
+}
+
+impl VisitorMut for Bare<'_> {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Nested(of) => *expr = of.as_ref().clone(),
+            Expr::Function(function) => {
+                for part in &mut function.name.0 {
+                    if let ObjectNamePart::Identifier(ident) = part {
+                        ident.value.make_ascii_lowercase();
+                    }
+                }
+            }
+            Expr::CompoundIdentifier(parts) => {
+                if let [of, name] = parts.as_slice()
+                    && self.tables.contains(&Some(of.value.clone()))
+                {
+                    *expr = Expr::Identifier(name.clone());
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
     }
 }

@@ -1,0 +1,66 @@
+//! The client for metadata, offsets and groups: librdkafka's consumer, which reads nothing here.
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+pub type MetadataClient = BaseConsumer<Said>;
+
+/// What the client says beside the answers of calls.
+#[derive(Debug, Default)]
+pub struct Said {
+    last: Mutex<Option<String>>,
+}
+
+impl ClientContext for Said {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, text: &str) {
+        tracing::debug!(target: "librdkafka", "{facility}: {text}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", "{error}: {reason}");
+        // That no broker is left follows from what was said before.
+        if error.rdkafka_error_code() != Some(Code::AllBrokersDown) {
+            // What follows changes from one attempt to the next.
+            let reason = reason.split(" (after ").next().unwrap_or(reason);
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_string());
+        }
+    }
+}
+
+impl ConsumerContext for Said {}
+
+/// Serves what the client has to say, for so long at most, and returns its errors.
+pub fn events(client: &MetadataClient, wait: Duration) -> Vec<KafkaError> {
+    let mut errors = Vec::new();
+    let mut wait = wait;
+    while let Some(event) = client.poll(wait) {
+        errors.extend(event.err());
+        wait = Duration::ZERO;
+    }
+    errors
+}
+
+/// Why nothing answers, where a call says only that; `error` where that is all there is.
+pub fn why(client: &MetadataClient, error: &KafkaError) -> String {
+    let said = client.context().last.lock();
+    let said = said.unwrap_or_else(PoisonError::into_inner).clone();
+    said.unwrap_or_else(|| error.to_string())
+}
+
+/// Commits offsets of the client's group. librdkafka's call waits for a coordinator that has gone
+/// without a bound; it is left alone then.
+pub fn commit(
+    client: Arc<MetadataClient>,
+    list: TopicPartitionList,
+    wait: Duration,
+) -> KafkaResult<()> {
+    let (done, answer) = mpsc::sync_channel(1);
+    std::thread::spawn(move || done.send(client.commit(&list, CommitMode::Sync)));
+    let silent = |_| Err(KafkaError::ConsumerCommit(Code::OperationTimedOut));
+    answer.recv_timeout(wait).unwrap_or_else(silent)
+}
