@@ -72,6 +72,8 @@ pub struct KafkaReader {
     /// Whose rights count, for messages.
     who: String,
     away: bool,
+    /// The error that is returned when what was received with it is handed out.
+    failed: Option<Error>,
     /// What the client said last of itself.
     said: Option<String>,
     /// The error that was returned is about an offset that the log does not have.
@@ -165,6 +167,7 @@ impl KafkaReader {
             bootstrap: bootstrap.to_string(),
             who: faults::who(&config),
             away: false,
+            failed: None,
             said: None,
             overtaken: false,
             clock: SystemClock::new(),
@@ -415,10 +418,13 @@ impl Reader for KafkaReader {
         if let Some(ready) = self.ready.pop_front() {
             return Ok(ready);
         }
-        self.client_error()?;
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         let began = self.clock.now();
         let count = self.receive(timeout);
         let now = self.clock.now();
+        self.failed = self.client_error().err();
         if count > 0 {
             // Before any error is returned: a message that is not destroyed holds its broker, and
             // librdkafka then never ends.
@@ -436,8 +442,8 @@ impl Reader for KafkaReader {
             0 => self.waited + (now - began),
             _ => Duration::ZERO,
         };
-        if self.ready.is_empty() {
-            self.client_error()?;
+        if let Some(error) = self.failed.take_if(|_| self.ready.is_empty()) {
+            return Err(error);
         }
         if self.waited >= SILENCE {
             self.tell_silence();

@@ -81,6 +81,25 @@ fn a_response_that_is_too_large_for_librdkafka_is_an_error() {
     ended.assert(1, &["error: ", &place, "receive.message.max.bytes"]);
 }
 
+/// librdkafka takes records of a megabyte, unless it is told otherwise: each start ended at the same one.
+#[test]
+fn a_large_bad_record_is_kept_in_a_topic() {
+    let (topic, dead) = ("poison-large-bad", "poison-large-dead");
+    let value = "x".repeat(3 << 20);
+    let (head, tail) = record_around(value.len() as i64);
+    let bad = batch(0, &[&head, value.as_bytes(), &tail].concat());
+    between_small_rows(topic, &bad);
+    let bootstrap = broker().bootstrap();
+    client::create_topic(&bootstrap, dead, 1);
+    let policy = format!("'json', 'bad-records' = 'dead-letter', 'dead-letter.topic' = '{dead}'");
+    let sql = select(topic, "direct").replace("'json'", &policy);
+    let folder = tempfile::tempdir().unwrap();
+    let ended = Run::start(windrow(folder.path(), &sql, &["--until-end"])).end();
+    ended.assert(0, &["read 3 records", "bad 1"]);
+    let kept = client::read_all(&bootstrap, dead);
+    assert!(kept.len() == 1 && kept[0].1 == value);
+}
+
 /// A billion letters in one record, packed.
 fn bomb(codec: i16) -> Vec<u8> {
     const LETTERS: usize = 1_000_000_000;
