@@ -127,3 +127,27 @@ impl Column {
         Field::new(&self.name, self.data_type.clone(), self.nullable)
     }
 }
+
+/// The SQL name of a type, for messages.
+pub fn sql_name(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Utf8View | DataType::Utf8 | DataType::LargeUtf8 => "STRING".into(),
+        DataType::Boolean => "BOOLEAN".into(),
+        DataType::Int8 => "TINYINT".into(),
+        DataType::Int16 => "SMALLINT".into(),
+        DataType::Int32 => "INT".into(),
+        DataType::Int64 => "BIGINT".into(),
+        DataType::Float32 => "FLOAT".into(),
+        DataType::Float64 => "DOUBLE".into(),
+        DataType::Decimal128(precision, scale) => format!("DECIMAL({precision}, {scale})"),
+        DataType::Date32 => "DATE".into(),
+        DataType::Time64(_) => "TIME".into(),
+        DataType::Timestamp(..) => "TIMESTAMP".into(),
+        DataType::Interval(_) => "INTERVAL".into(),
+        DataType::Binary | DataType::BinaryView => "BYTES".into(),
+        DataType::List(_) => "ARRAY".into(),
+        DataType::Map(..) => "MAP".into(),
+        DataType::Struct(_) => "ROW".into(),
+        other => other.to_string(),
+    }
+}

@@ -197,7 +197,32 @@ fn wrong_options_statements_and_arguments_name_what_works() {
         ("SELECT coun(page) FROM t;", "did you mean 'count'?"),
         ("SELECT page FROM T;", "did you mean 't'?"),
         ("SELECT page FROM visits;", "declare it with CREATE TABLE"),
-        ("SELECT SUM(page) FROM t;", "SUM does not take a String"),
+        ("SELECT SUM(page) FROM t;", "SUM does not take STRING"),
+        // Types were named as Arrow names them, and functions in the words of three layers.
+        ("SELECT page + n FROM t;", "expression STRING + INT"),
+        ("SELECT UPPER(n) FROM t;", "UPPER takes STRING, not INT"),
+        (
+            "SELECT SUBSTRING(n, 1, 2) FROM t;",
+            "SUBSTR(CAST(x AS STRING))",
+        ),
+        (
+            "SELECT ROUND(n, 2, 3) FROM t;",
+            "takes 1 or 2 arguments, not 3",
+        ),
+        ("SELECT COALESCE(n, ts) FROM t;", "take (INT, TIMESTAMP)"),
+        // A window that cannot be was pointed to at the statement's start.
+        (
+            "SELECT n FROM HOP(t, ts, INTERVAL '20' SECOND, INTERVAL '10' SECOND);",
+            "q.sql:3:15",
+        ),
+        (
+            "SELECT COUNT(*) FROM t GROUP BY page, window(ts, '10 parsecs');",
+            "q.sql:3:39",
+        ),
+        (
+            "SELECT COUNT(*) FROM t GROUP BY TUMBLE(n, INTERVAL '1' DAY);",
+            "'n' is INT",
+        ),
         ("SELECT 1 / 0;", "q.sql:3:1"),
         (
             "CREATE VIEW v AS SELECT n FROM t; DROP TABLE t; SELECT * FROM v;",

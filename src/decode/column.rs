@@ -404,29 +404,6 @@ pub(super) fn take_same_capacity<T>(values: &mut Vec<T>) -> Vec<T> {
     std::mem::replace(values, Vec::with_capacity(capacity))
 }
 
-/// The SQL name of a type, for messages.
-pub(super) fn sql_name(data_type: &DataType) -> String {
-    match data_type {
-        DataType::Utf8View => "STRING".into(),
-        DataType::Boolean => "BOOLEAN".into(),
-        DataType::Int8 => "TINYINT".into(),
-        DataType::Int16 => "SMALLINT".into(),
-        DataType::Int32 => "INT".into(),
-        DataType::Int64 => "BIGINT".into(),
-        DataType::Float32 => "FLOAT".into(),
-        DataType::Float64 => "DOUBLE".into(),
-        DataType::Decimal128(precision, scale) => format!("DECIMAL({precision}, {scale})"),
-        DataType::Date32 => "DATE".into(),
-        DataType::Time64(_) => "TIME".into(),
-        DataType::Timestamp(..) => "TIMESTAMP".into(),
-        DataType::Binary => "BYTES".into(),
-        DataType::List(_) => "ARRAY".into(),
-        DataType::Map(..) => "MAP".into(),
-        DataType::Struct(_) => "ROW".into(),
-        other => other.to_string(),
-    }
-}
-
 /// A text of the data in a message: quoted, one line, cut after 40 characters.
 pub(super) fn shown(text: &str) -> String {
     let (text, dots) = cut(text);

@@ -1,9 +1,10 @@
 //! CSV records: one line each, columns by position.
 
-use super::column::{Mismatch, Scalar, shown, sql_name};
+use super::column::{Mismatch, Scalar, shown};
 use super::{Bad, Decode, Decoded, Outcomes, text};
 use crate::error::{Error, Result};
 use crate::source::Blobs;
+use crate::table::sql_name;
 use arrow::datatypes::SchemaRef;
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 use std::ops::Range;

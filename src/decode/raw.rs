@@ -1,9 +1,10 @@
 //! Raw records: the whole payload is the value of the only column.
 
-use super::column::{Scalar, sql_name};
+use super::column::Scalar;
 use super::{Bad, Decode, Decoded, Outcomes, text};
 use crate::error::{Error, Result};
 use crate::source::Blobs;
+use crate::table::sql_name;
 use arrow::datatypes::{DataType, SchemaRef};
 use std::ops::Range;
 

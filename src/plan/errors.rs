@@ -1,14 +1,17 @@
 //! DataFusion's errors as windrow's: who must act, and where in the file.
 
+mod types;
+
 use super::markers::BadWindow;
 use super::tokens::Tokens;
 use crate::error::{At, Error, nearest};
 use datafusion_common::{DataFusionError, SchemaError};
+use types::in_sql;
 
 /// A failure inside a running plan. Resources and user data surface here as well, so the
 /// message alone is kept: it names the expression.
 pub fn internal(error: DataFusionError) -> Error {
-    Error::Data(first_line(&error.strip_backtrace()))
+    Error::Data(in_sql(&first_line(&error.strip_backtrace())))
 }
 
 /// A failure to plan one statement: finds the position by the error's own span, else by the
@@ -29,7 +32,7 @@ pub fn planning(error: DataFusionError, tokens: &Tokens) -> Error {
             let text = first_line(&whole);
             let name = quoted_name(&text);
             let (text, hint) = clearer(text, &whole);
-            (text, hint, name)
+            (in_sql(&text), hint, name)
         }
     };
     let at = span
@@ -89,19 +92,81 @@ fn clearer(text: String, whole: &str) -> (String, Option<String>) {
         let hint = whole.lines().nth(1).map(str::to_string);
         return (text, hint);
     }
-    if let Some((_, types)) = text.split_once("failed to match any signature")
-        && let (Some(name), Some((_, received))) =
-            (quoted_name(&text), types.split_once("received "))
+    if let Some((_, signatures)) = text.split_once("failed to match any signature")
+        && let Some(name) = quoted_name(&text)
+        && let Some(clear) = no_signature(&name.to_uppercase(), signatures)
     {
-        let received = received.split([' ', '.', ',']).next().unwrap_or_default();
-        let message = format!("{} does not take a {received}", name.to_uppercase());
-        let hint = format!(
-            "convert it, like {}(CAST(x AS DOUBLE))",
-            name.to_uppercase()
-        );
-        return (message, Some(hint));
+        return clear;
     }
-    (text, None)
+    if text.starts_with("Substring without for/from") {
+        return (
+            "SUBSTRING takes a text, a start and an optional length".into(),
+            None,
+        );
+    }
+    no_function(&text).unwrap_or((text, None))
+}
+
+/// What is said of each signature of a function, in one sentence: of a type, else of the number of arguments.
+fn no_signature(name: &str, signatures: &str) -> Option<(String, Option<String>)> {
+    let word = |text: &str| Some(text.split([' ', '.', ',']).next()?.to_string());
+    let said: Vec<&str> = signatures.split("received ").collect();
+    for said in said.windows(2) {
+        let received = word(said[1])?;
+        if received.parse::<usize>().is_ok() {
+            continue;
+        }
+        let wanted = match said[0]
+            .trim_end_matches(", but ")
+            .ends_with("requires String")
+        {
+            true => "STRING",
+            false => "DOUBLE",
+        };
+        let hint = format!("convert it, like {name}(CAST(x AS {wanted}))");
+        return Some((format!("{name} does not take {received}"), Some(hint)));
+    }
+    let mut counts: Vec<String> = signatures
+        .split("expects ")
+        .skip(1)
+        .filter_map(word)
+        .collect();
+    counts.sort();
+    counts.dedup();
+    let received = word(said.last()?)?;
+    let counts = counts.join(" or ");
+    Some((
+        format!("{name} takes {counts} arguments, not {received}"),
+        None,
+    ))
+}
+
+/// The message about a function that does not take its arguments.
+fn no_function(text: &str) -> Option<(String, Option<String>)> {
+    const WHICH: &str = "No function matches the given name and argument types '";
+    let (why, call) = text.split_once(WHICH)?;
+    let (name, types) = call.split_once('\'')?.0.split_once('(')?;
+    let (name, types) = (name.to_uppercase(), types.strip_suffix(')')?);
+    let why = why.trim_end_matches([' ', '.']);
+    // Our own functions say it themselves.
+    if let Some((_, own)) = why.rsplit_once("Error during planning: ") {
+        return Some((own.to_string(), None));
+    }
+    let wanted = ["requires ", "expects "].iter().find_map(|word| {
+        let (_, wanted) = why.split_once(word)?;
+        let one = wanted.split([' ', ',']).next()?;
+        ["String", "Numeric", "Integer", "Timestamp"]
+            .contains(&one)
+            .then_some(one)
+    });
+    let message = match wanted {
+        Some(wanted) => format!("{name} takes {}, not {types}", wanted.to_uppercase()),
+        None => format!("{name} does not take ({types})"),
+    };
+    Some((
+        message,
+        Some("convert what it is given, with CAST(… AS …)".into()),
+    ))
 }
 
 /// The first line without DataFusion's "… error: " prefixes.

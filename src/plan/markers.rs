@@ -5,6 +5,7 @@
 //! row several windows, which no scalar function can: these markers are volatile, so that no
 //! rule moves or merges them, and the cut (see [`super::cut`]) takes them out of the plan.
 
+use crate::table::sql_name;
 use crate::window::Assign;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
@@ -164,7 +165,8 @@ impl ScalarUDFImpl for Marker {
             Some(other) => {
                 let name = args.arg_fields[0].name();
                 let bad = plan_datafusion_err!(
-                    "the time of a window must be a TIMESTAMP, but '{name}' is {other}; convert it in a computed column, e.g. ts AS TO_TIMESTAMP({name})"
+                    "the time of a window must be a TIMESTAMP, but '{name}' is {}; convert it in a computed column, e.g. ts AS TO_TIMESTAMP({name})",
+                    sql_name(other)
                 );
                 return Err(self.bad(bad));
             }

@@ -45,7 +45,7 @@ pub struct TextKeys {
 impl TextKeys {
     /// The numbers of all `texts`, into `ids`.
     pub fn intern(&mut self, texts: &StringViewArray, ids: &mut Vec<usize>) {
-        ids.clear();
+        // All are written below, so those of the batch before may stay.
         ids.resize(texts.len(), 0);
         if self.words.is_empty() {
             self.words.resize(WORDS_MIN, 0);

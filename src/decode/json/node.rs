@@ -2,8 +2,9 @@
 //! children, all else is a [`Scalar`].
 
 use super::keys::Keys;
-use crate::decode::column::{Scalar, sql_name, take_same_capacity};
+use crate::decode::column::{Scalar, take_same_capacity};
 use crate::error::{Error, Result};
+use crate::table::sql_name;
 use arrow::array::{
     Array, ArrayRef, BooleanArray, ListArray, MapArray, NullBufferBuilder, StructArray,
 };

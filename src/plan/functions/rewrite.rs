@@ -25,7 +25,7 @@ use super::udf::{Call, Kind, Param, Spec, TIMESTAMP, param};
 use crate::batches::only_true;
 use crate::encode::text::scalar::float64;
 use crate::plan::physical::is_ordered;
-use crate::table::EVENT_TIME;
+use crate::table::{EVENT_TIME, sql_name};
 
 const TIME: &[Param] = &[param("timestamp", Kind::Text)];
 const NUMBER: &[Param] = &[param("number", Kind::Double)];
@@ -419,11 +419,18 @@ impl ScalarUDFImpl for If {
             return plan_err!("IF takes 3 arguments, not {}", arg_types.len());
         };
         if !matches!(condition, DataType::Boolean | DataType::Null) {
-            return plan_err!("IF: argument 1 (condition) takes a boolean, not {condition}");
+            return plan_err!(
+                "IF: argument 1 (condition) takes a boolean, not {}",
+                sql_name(condition)
+            );
         }
         match type_union_resolution(&[then.clone(), otherwise.clone()]) {
             Some(common) => Ok(vec![DataType::Boolean, common.clone(), common]),
-            None => plan_err!("IF: arguments 2 and 3 have no common type: {then}, {otherwise}"),
+            None => plan_err!(
+                "IF: arguments 2 and 3 have no common type: {}, {}",
+                sql_name(then),
+                sql_name(otherwise)
+            ),
         }
     }
 

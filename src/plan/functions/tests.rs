@@ -165,7 +165,7 @@ fn text_to_timestamps() {
         ),
         (
             "TO_TIMESTAMP(true)",
-            "error: TO_TIMESTAMP: argument 1 (text) takes text, a timestamp or a number, not Boolean",
+            "error: TO_TIMESTAMP: argument 1 (text) takes text, a timestamp or a number, not BOOLEAN",
         ),
         (
             "TO_TIMESTAMP()",
@@ -404,7 +404,7 @@ fn calendar() {
         ("SECOND(TIMESTAMP '1969-12-31 23:59:59.9')", "59"),
         (
             "HOUR(1)",
-            "error: HOUR: argument 1 (timestamp) takes a timestamp, a date or text, not Int64",
+            "error: HOUR: argument 1 (timestamp) takes a timestamp, a date or text, not BIGINT",
         ),
         (
             "DATEDIFF('2022-01-02 00:00:00', '2022-01-01 23:59:59')",
@@ -474,7 +474,7 @@ fn text() {
         ("SPLIT_INDEX(s, '|', n) FROM t", "NULL|NULL|NULL"),
         (
             "SPLIT_INDEX('a', true, 1)",
-            "error: SPLIT_INDEX: argument 2 (delimiter) takes text or a whole number, not Boolean",
+            "error: SPLIT_INDEX: argument 2 (delimiter) takes text or a whole number, not BOOLEAN",
         ),
         ("SUBSTRING_INDEX('a.b.c', '.', 2)", "a.b"),
         ("SUBSTRING('abcé', 2)", "bcé"),
@@ -662,7 +662,7 @@ fn numbers() {
         ("IF(n = 1, 10 / n, 1 / (n - n)) FROM t LIMIT 1", "10"),
         (
             "IF(1, 2, 3)",
-            "error: IF: argument 1 (condition) takes a boolean, not Int64",
+            "error: IF: argument 1 (condition) takes a boolean, not BIGINT",
         ),
         ("IFNULL(NULL, 1)", "1"),
         ("NVL(n, 0) FROM t LIMIT 2", "1|0"),

@@ -17,6 +17,7 @@ use datafusion_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
+use crate::table::sql_name;
 use crate::time::format_us;
 
 /// The one timestamp type of windrow: microseconds since 1970-01-01 UTC.
@@ -227,10 +228,11 @@ impl Spec {
             match param.kind.accept(data_type) {
                 Some(target) => Ok(target),
                 None => plan_err!(
-                    "{name}: argument {} ({}) takes {}, not {data_type}",
+                    "{name}: argument {} ({}) takes {}, not {}",
                     i + 1,
                     param.name,
-                    param.kind.takes()
+                    param.kind.takes(),
+                    sql_name(data_type)
                 ),
             }
         });

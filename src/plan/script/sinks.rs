@@ -6,7 +6,7 @@ use crate::plan::errors::planning;
 use crate::plan::query::{Body, LateTable, QuerySink};
 use crate::plan::tokens::Tokens;
 use crate::sink::OutputMode;
-use crate::table::{Column, TableDef};
+use crate::table::{Column, TableDef, sql_name};
 use crate::window::Assign;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::Column as DfColumn;
@@ -103,12 +103,13 @@ pub(super) fn to_sink(
         let from = plan.schema().field(i).data_type().clone();
         if !assignable(&from, &target.data_type) {
             return Err(Error::sql(format!(
-                "column {} of the query ('{}') is {from}, but column '{}' of {} is {}",
+                "column {} of the query ('{}') is {}, but column '{}' of {} is {}",
                 i + 1,
                 fields[i].name,
+                sql_name(&from),
                 target.name,
                 def.name,
-                target.data_type
+                sql_name(&target.data_type)
             ))
             .or_at(tokens.find_word(&fields[i].name).unwrap_or(tokens.start()))
             .with_hint(format!("write CAST({} AS …)", fields[i].name)));

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::plan::ddl;
 use crate::plan::errors::planning;
 use crate::plan::tokens::Tokens;
+use crate::table::sql_name;
 use arrow::datatypes::DataType;
 use datafusion_expr::{Expr, LogicalPlanBuilder};
 use datafusion_sql::sqlparser::tokenizer::Token;
@@ -63,7 +64,8 @@ impl Script {
         {
             return Err(Error::sql(format!(
                 "the watermark's column '{}' must be a TIMESTAMP, but it is {}",
-                c.name, c.data_type
+                c.name,
+                sql_name(&c.data_type)
             ))
             .or_at(c.at)
             .with_hint("convert it: ts AS TO_TIMESTAMP(…), or TO_TIMESTAMP_LTZ(epoch, 0 or 3)"));

@@ -1,0 +1,90 @@
+//! Arrow's names of types, which DataFusion's messages are full of, as SQL's.
+
+/// `Utf8View + Int32` as `STRING + INT`, and literals (`Int64(5)`) as they are written.
+pub fn in_sql(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        if !c.is_alphanumeric() {
+            out.push(c);
+            rest = &rest[c.len_utf8()..];
+            continue;
+        }
+        let is_part = |c: char| c.is_alphanumeric() || c == '_';
+        let (word, behind) = rest.split_at(rest.find(|c| !is_part(c)).unwrap_or(rest.len()));
+        let inside = behind.strip_prefix('(').and_then(inside);
+        let (name, taken) = match (sql(word), inside) {
+            (None, _) => (word.to_string(), 0),
+            // What is in brackets is a length to the reader, too.
+            (Some("DECIMAL"), Some(_)) => ("DECIMAL".into(), 0),
+            (Some(name), Some(of)) if is_nested(name) => (name.into(), of.len() + 2),
+            (Some(_), Some(literal)) => (literal.replace('"', "'"), literal.len() + 2),
+            (Some(name), None) => (name.into(), 0),
+        };
+        out.push_str(&name);
+        rest = &behind[taken..];
+    }
+    out
+}
+
+fn sql(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "Utf8View" | "Utf8" | "LargeUtf8" | "String" => "STRING",
+        "Boolean" => "BOOLEAN",
+        "Int8" => "TINYINT",
+        "Int16" => "SMALLINT",
+        "Int32" => "INT",
+        "Int64" => "BIGINT",
+        "Float32" => "FLOAT",
+        "Float64" => "DOUBLE",
+        "Decimal128" => "DECIMAL",
+        "Date32" => "DATE",
+        "Time64" => "TIME",
+        "Timestamp" => "TIMESTAMP",
+        "Interval" => "INTERVAL",
+        "Binary" | "BinaryView" => "BYTES",
+        "List" => "ARRAY",
+        "Struct" => "ROW",
+        _ => return None,
+    })
+}
+
+/// Whether what stands in brackets behind a type belongs to it, and says nothing to the reader.
+fn is_nested(name: &str) -> bool {
+    ["TIME", "TIMESTAMP", "INTERVAL", "ARRAY", "ROW"].contains(&name)
+}
+
+/// What stands before the bracket that closes.
+fn inside(behind: &str) -> Option<&str> {
+    let mut open = 1;
+    let end = behind.find(|c| {
+        open += match c {
+            '(' => 1,
+            ')' => -1,
+            _ => 0,
+        };
+        open == 0
+    })?;
+    Some(&behind[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_and_literals_are_as_in_sql() {
+        for (arrow, shown) in [
+            ("Utf8View + Int32", "STRING + INT"),
+            ("Timestamp(µs) = Int64(5)", "TIMESTAMP = 5"),
+            ("[Utf8, Timestamp(ns, \"UTC\")]", "[STRING, TIMESTAMP]"),
+            ("x = Utf8(\"a\")", "x = 'a'"),
+            ("Decimal128(10, 2)", "DECIMAL(10, 2)"),
+            ("List(Int64) of Interval(MonthDayNano)", "ARRAY of INTERVAL"),
+            ("column my_Int32 of Int32s", "column my_Int32 of Int32s"),
+            ("Int32(", "INT("),
+        ] {
+            assert_eq!(in_sql(arrow), shown);
+        }
+    }
+}
