@@ -433,6 +433,11 @@ fn rows_are_let_through_by_a_table() {
             "EXISTS (SELECT 1 FROM l WHERE p = page AND CHAR_LENGTH(p) + n > 2)",
             vec![2, 4],
         ),
+        (
+            "a\nb\n",
+            "page IN (SELECT MAX(p) FROM l WHERE p = page)",
+            vec![1, 2, 4],
+        ),
         // Between ORs, and behind a NOT, unknown was taken for false and let rows through.
         (
             "a\n\"\"\n",

@@ -74,6 +74,8 @@ pub struct KafkaReader {
     away: bool,
     /// The error that is returned when what was received with it is handed out.
     failed: Option<Error>,
+    /// Why a response cannot be read, which is told then, too, with the place that was reached.
+    unreadable: Option<String>,
     /// What the client said last of itself.
     said: Option<String>,
     /// The error that was returned is about an offset that the log does not have.
@@ -168,6 +170,7 @@ impl KafkaReader {
             who: faults::who(&config),
             away: false,
             failed: None,
+            unreadable: None,
             said: None,
             overtaken: false,
             clock: SystemClock::new(),
@@ -423,21 +426,20 @@ impl Reader for KafkaReader {
         if let Some(ready) = self.ready.pop_front() {
             return Ok(ready);
         }
-        if let Some(error) = self.failed.take() {
+        if let Some(error) = self.failure() {
             return Err(error);
         }
         let began = self.clock.now();
         let count = self.receive(timeout);
         let now = self.clock.now();
+        let was_away = self.away;
         self.failed = self.client_error().err();
         if count > 0 {
             // Before any error is returned: a message that is not destroyed holds its broker, and
             // librdkafka then never ends.
             self.sort(count)?;
             let is_data = |r: &Polled| matches!(r, Polled::Chunk(_));
-            if self.away
-                && let Some(data) = self.ready.iter().position(is_data)
-            {
+            if was_away && let Some(data) = self.ready.iter().position(is_data) {
                 self.away = false;
                 let text = format!("Kafka at {} answers again", self.bootstrap);
                 self.ready.insert(data, Polled::Notice(text));
@@ -447,7 +449,9 @@ impl Reader for KafkaReader {
             0 => self.waited + (now - began),
             _ => Duration::ZERO,
         };
-        if let Some(error) = self.failed.take_if(|_| self.ready.is_empty()) {
+        if self.ready.is_empty()
+            && let Some(error) = self.failure()
+        {
             return Err(error);
         }
         if self.waited >= SILENCE {

@@ -47,9 +47,19 @@ pub fn events(client: &MetadataClient, wait: Duration) -> Vec<KafkaError> {
 
 /// Why nothing answers, where a call says only that; `error` where that is all there is.
 pub fn why(client: &MetadataClient, error: &KafkaError) -> String {
+    let silent = [
+        Code::BrokerTransportFailure,
+        Code::OperationTimedOut,
+        Code::AllBrokersDown,
+        Code::Resolve,
+    ];
+    let is_silent = error
+        .rdkafka_error_code()
+        .is_some_and(|c| silent.contains(&c));
     let said = client.context().last.lock();
     let said = said.unwrap_or_else(PoisonError::into_inner).clone();
-    said.unwrap_or_else(|| error.to_string())
+    said.filter(|_| is_silent)
+        .unwrap_or_else(|| error.to_string())
 }
 
 /// Commits offsets of the client's group. librdkafka's call waits for a coordinator that has gone

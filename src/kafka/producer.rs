@@ -102,8 +102,6 @@ impl Client {
             ("queue.buffering.max.messages", "500000"),
             ("queue.buffering.max.kbytes", "65536"),
             ("compression.type", "lz4"),
-            // What is too large the broker says; and no larger than the queue above.
-            ("message.max.bytes", "67108864"),
             // A broker that comes back is written to at once, not up to 10 s later.
             ("reconnect.backoff.max.ms", "2000"),
             // The Java client's choice, so that a key goes where its other producers put it.
@@ -112,6 +110,16 @@ impl Client {
             if config.get(key).is_none() {
                 config.set(key, value);
             }
+        }
+        // What is too large the broker says; but what the queue does not hold would wait for ever.
+        let queue = config
+            .get("queue.buffering.max.kbytes")
+            .and_then(|k| k.parse::<u64>().ok());
+        if config.get("message.max.bytes").is_none()
+            && let Some(queue) = queue
+        {
+            let most = queue.saturating_mul(1024).clamp(1000, 64 << 20);
+            config.set("message.max.bytes", most.to_string());
         }
         let text = |key: &str| config.get(key).unwrap_or("").to_string();
         let (bootstrap, transactional_id) = (text("bootstrap.servers"), text("transactional.id"));

@@ -112,7 +112,10 @@ fn no_signature(name: &str, signatures: &str) -> Option<(String, Option<String>)
     let word = |text: &str| Some(text.split([' ', '.', ',']).next()?.to_string());
     let said: Vec<&str> = signatures.split("received ").collect();
     for said in said.windows(2) {
-        let received = word(said[1])?;
+        let received = match said[1].split_once(" (DataType") {
+            Some((data_type, _)) => data_type.to_string(),
+            None => word(said[1])?,
+        };
         if received.parse::<usize>().is_ok() {
             continue;
         }
@@ -134,6 +137,9 @@ fn no_signature(name: &str, signatures: &str) -> Option<(String, Option<String>)
     counts.sort();
     counts.dedup();
     let received = word(said.last()?)?;
+    if counts.is_empty() {
+        return None;
+    }
     let counts = counts.join(" or ");
     Some((
         format!("{name} takes {counts} arguments, not {received}"),

@@ -40,7 +40,7 @@ pub fn plan_script(
     let mut script = Script {
         session: Session::new()?,
         tables: BTreeMap::new(),
-        views: BTreeSet::new(),
+        views: BTreeMap::new(),
         read: BTreeSet::new(),
         settings: Settings::default(),
         flags: settings.clone(),
@@ -67,8 +67,9 @@ struct Pending {
 struct Script {
     session: Session,
     tables: BTreeMap<String, TableDef>,
-    views: BTreeSet<String>,
-    /// The tables that some query or view reads.
+    /// And the tables that each reads.
+    views: BTreeMap<String, Vec<String>>,
+    /// The tables that some query reads.
     read: BTreeSet<String>,
     settings: Settings,
     flags: Settings,

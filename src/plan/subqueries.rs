@@ -61,8 +61,8 @@ impl Outside {
                 Ok(Expr::BinaryExpr(BinaryExpr { left, op, right }))
             }
             Expr::InSubquery(of) => {
-                check(&of.subquery, true)?;
                 let negated = of.negated != negated;
+                check(&of.subquery, Some(negated))?;
                 let is_known = alone && of.subquery.outer_ref_columns.is_empty();
                 if negated && !is_known {
                     return self.not_exists(of);
@@ -70,7 +70,7 @@ impl Outside {
                 Ok(Expr::InSubquery(InSubquery { negated, ..of }))
             }
             Expr::Exists(of) => {
-                check(&of.subquery, false)?;
+                check(&of.subquery, None)?;
                 let negated = of.negated != negated;
                 Ok(Expr::Exists(Exists { negated, ..of }))
             }
@@ -80,7 +80,7 @@ impl Outside {
                         plan_err!("IN with a subquery stands by itself or between AND, OR and NOT")
                     }
                     Expr::Exists(of) => {
-                        check(&of.subquery, false)?;
+                        check(&of.subquery, None)?;
                         Ok(TreeNodeRecursion::Continue)
                     }
                     _ => Ok(TreeNodeRecursion::Continue),
@@ -159,19 +159,24 @@ fn is_captured(x: &Expr, subquery: &LogicalPlan) -> Result<bool> {
 }
 
 /// Refuses what has other rows for each row outside than a join gives: a LIMIT, and an aggregate that has a row
-/// where nothing is found.
-fn check(subquery: &Subquery, is_in: bool) -> Result<()> {
+/// where nothing is found. `negated`: of an IN.
+fn check(subquery: &Subquery, negated: Option<bool>) -> Result<()> {
     let checked = subquery.subquery.apply(|node| {
         match node {
             LogicalPlan::Limit(limit) if asks_outside(node) => {
                 let skips = !matches!(limit.get_skip_type()?, SkipType::Literal(0));
-                if is_in || skips {
+                if negated.is_some() || skips {
                     return plan_err!(
                         "a subquery that asks for columns of the query around it has no LIMIT or OFFSET"
                     );
                 }
             }
-            LogicalPlan::Aggregate(of) if of.group_expr.is_empty() && asks_outside(node) => {
+            // `x IN (NULL)` lets no row through, as no row does.
+            LogicalPlan::Aggregate(of)
+                if of.group_expr.is_empty()
+                    && asks_outside(node)
+                    && !(negated == Some(false) && is_null_of_none(&subquery.subquery)) =>
+            {
                 return plan_err!(
                     "IN and EXISTS of an aggregate that asks for columns of the query around it need a GROUP BY in the subquery"
                 );
@@ -181,6 +186,23 @@ fn check(subquery: &Subquery, is_in: bool) -> Result<()> {
         Ok(TreeNodeRecursion::Continue)
     });
     checked.map(|_| ())
+}
+
+/// Whether a subquery is an aggregate that is NULL where there are no rows.
+fn is_null_of_none(subquery: &LogicalPlan) -> bool {
+    match subquery {
+        LogicalPlan::Projection(of) => {
+            let is_column = |e: &Expr| matches!(e.clone().unalias(), Expr::Column(_));
+            of.expr.iter().all(is_column) && is_null_of_none(&of.input)
+        }
+        LogicalPlan::Aggregate(of) => of.aggr_expr.iter().all(|e| {
+            let Expr::AggregateFunction(call) = e.clone().unalias() else {
+                return false;
+            };
+            ["min", "max", "sum", "avg"].contains(&call.func.name())
+        }),
+        _ => false,
+    }
 }
 
 fn asks_outside(node: &LogicalPlan) -> bool {

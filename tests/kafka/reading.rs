@@ -133,9 +133,9 @@ fn modes_resolve_to_offsets(with: With) {
         [Some(7), None]
     );
 
-    let ahead = ("properties.group.id", "reading-modes-ahead");
-    let other = with.open(&bootstrap, topic, &[FROM_START, ahead]);
-    other.commit(&[stands(0, 1), stands(1, 9)]).unwrap();
+    let behind = ("properties.group.id", "reading-modes-behind");
+    let other = with.open(&bootstrap, topic, &[FROM_START, behind]);
+    other.commit(&[stands(0, 1), stands(1, 2)]).unwrap();
 
     let starts: [Variant; 17] = [
         (&[FROM_START], [3, 0]),
@@ -150,9 +150,9 @@ fn modes_resolve_to_offsets(with: With) {
         (&[fresh, reset("earliest")], [3, 0]),
         (&[fresh, reset("latest")], [10, 5]),
         (&[group, reset("latest")], [7, 5]),
-        // So does one whose offsets the log has not.
-        (&[ahead, reset("earliest")], [3, 0]),
-        (&[ahead, reset("latest")], [10, 5]),
+        // So does one whose offset retention has removed.
+        (&[behind, reset("earliest")], [3, 2]),
+        (&[behind, reset("latest")], [10, 2]),
         (&[mode("timestamp"), at("4000")], [3, 3]),
         (&[mode("timestamp"), at("4001")], [4, 4]),
         // No record that late: the end.

@@ -55,10 +55,7 @@ pub(super) unsafe extern "C" fn on_error(
     use sys::rd_kafka_resp_err_t as E;
     // That no broker is left follows from what went wrong before.
     *last = match last.take() {
-        Some((before, why))
-            if why.contains(TOO_LARGE)
-                || before == E::RD_KAFKA_RESP_ERR__AUTHENTICATION as c_int =>
-        {
+        Some((before, why)) if why.contains(TOO_LARGE) || is_refusal(before, &why) => {
             Some((before, why))
         }
         Some((_, why)) if code == E::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN as c_int => {
@@ -66,6 +63,14 @@ pub(super) unsafe extern "C" fn on_error(
         }
         _ => Some((code, reason)),
     };
+}
+
+/// Whether the broker refuses the client. (A connection that ends while it logs in, and a token that is not to be
+/// had for now, have the same code, and pass.)
+fn is_refusal(code: c_int, reason: &str) -> bool {
+    code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__AUTHENTICATION as c_int
+        && !reason.contains("Local:")
+        && !reason.contains("Failed to acquire")
 }
 
 pub(super) unsafe extern "C" fn on_log(
@@ -135,7 +140,8 @@ impl KafkaReader {
             return Err(faults::forbidden(&self.who, topic, &place, &text));
         }
         if partition.is_none() && is(&[E::RD_KAFKA_RESP_ERR__BAD_MSG]) {
-            return Err(self.unreadable(&text));
+            self.set_unreadable(text);
+            return Ok(());
         }
         if is(&[
             E::RD_KAFKA_RESP_ERR__BAD_MSG,
@@ -176,8 +182,25 @@ impl KafkaReader {
         partition.assignment.place(partition.position)
     }
 
+    /// Requests that failed with the one that was too large say less than that.
+    fn set_unreadable(&mut self, why: String) {
+        let says_most = |known: &String| known.contains(TOO_LARGE);
+        if !self.unreadable.as_ref().is_some_and(says_most) {
+            self.unreadable = Some(why);
+        }
+    }
+
+    /// What ends the reading, if something does.
+    pub(super) fn failure(&mut self) -> Option<Error> {
+        let failed = self.failed.take();
+        failed.or_else(|| {
+            let why = self.unreadable.take()?;
+            Some(self.cannot_read(&why))
+        })
+    }
+
     /// A response as a whole cannot be read; asking again would give the same.
-    fn unreadable(&self, text: &str) -> Error {
+    fn cannot_read(&self, text: &str) -> Error {
         let read = (0..self.partitions.len()).filter(|p| !self.partitions[*p].ended);
         let places: Vec<String> = read.take(3).map(|p| self.place(p)).collect();
         Error::env(format!(
@@ -208,9 +231,10 @@ impl KafkaReader {
             )));
         }
         if is(E::RD_KAFKA_RESP_ERR__BAD_MSG) || reason.contains(TOO_LARGE) {
-            return Err(self.unreadable(&reason));
+            self.set_unreadable(reason);
+            return Ok(());
         }
-        if is(E::RD_KAFKA_RESP_ERR__AUTHENTICATION) {
+        if is_refusal(code, &reason) {
             return Err(faults::refused(&self.bootstrap, &reason));
         }
         if is(E::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {

@@ -200,7 +200,7 @@ impl DirectReader {
         let silent = |p: &Partition| {
             let link = &self.links[p.leader?];
             let allowed = SILENCE + self.settings.longest_wait();
-            link.is_silent(allowed, now).then_some(link)
+            (now >= link.quiet_until && link.is_silent(allowed, now)).then_some(link)
         };
         let read = || self.partitions.iter().filter(|p| !p.ended);
         if let Some(link) = read().find_map(silent) {

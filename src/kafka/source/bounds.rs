@@ -51,7 +51,8 @@ impl Beginning {
         }
     }
 
-    /// The offset in a partition whose log, from `low` to `high`, has the group's no more.
+    /// The offset in a partition whose log, from `low` to `high`, has the group's no more. (What lies beyond
+    /// `high` may be in a transaction that is still open.)
     fn instead(self, offset: i64, place: &str, low: i64, high: i64) -> i64 {
         let (new, which) = match self {
             Beginning::Earliest => (low, "earliest"),
@@ -60,7 +61,7 @@ impl Beginning {
             Beginning::Unsaid | Beginning::Nowhere => return offset,
         };
         tracing::warn!(
-            "the consumer group stands at {place} offset {offset}, which is not in the log ({low} to {high}): reading from the {which}, as properties.auto.offset.reset says"
+            "the consumer group stands at {place} offset {offset}, but the log begins at {low}: reading from the {which}, as properties.auto.offset.reset says"
         );
         new
     }
@@ -188,9 +189,7 @@ impl KafkaSource {
                         offset => offset.copied().unwrap_or(default),
                     }
                 }
-                (Bound::Group(new), Some(Offset::Offset(offset)))
-                    if !is_end && !(low..=high).contains(&offset) =>
-                {
+                (Bound::Group(new), Some(Offset::Offset(offset))) if !is_end && offset < low => {
                     new.instead(offset, &format!("{topic}/{p}"), low, high)
                 }
                 (_, Some(Offset::Offset(offset))) => offset,

@@ -5,6 +5,14 @@ pub fn in_sql(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
+        // What the user wrote stays.
+        if c == '\''
+            && let Some(end) = rest[1..].find('\'')
+        {
+            out.push_str(&rest[..end + 2]);
+            rest = &rest[end + 2..];
+            continue;
+        }
         if !c.is_alphanumeric() {
             out.push(c);
             rest = &rest[c.len_utf8()..];
@@ -56,11 +64,12 @@ fn is_nested(name: &str) -> bool {
 
 /// What stands before the bracket that closes.
 fn inside(behind: &str) -> Option<&str> {
-    let mut open = 1;
+    let (mut open, mut quoted) = (1, false);
     let end = behind.find(|c| {
+        quoted ^= c == '"';
         open += match c {
-            '(' => 1,
-            ')' => -1,
+            '(' if !quoted => 1,
+            ')' if !quoted => -1,
             _ => 0,
         };
         open == 0
@@ -83,6 +92,7 @@ mod tests {
             ("List(Int64) of Interval(MonthDayNano)", "ARRAY of INTERVAL"),
             ("column my_Int32 of Int32s", "column my_Int32 of Int32s"),
             ("Int32(", "INT("),
+            ("table 'Struct' of Utf8(\"a)b\")", "table 'Struct' of 'a)b'"),
         ] {
             assert_eq!(in_sql(arrow), shown);
         }

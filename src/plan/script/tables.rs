@@ -34,14 +34,15 @@ impl Script {
         if replaces {
             self.tables.remove(&name);
             self.views.remove(&name);
-        } else if self.tables.contains_key(&name) || self.views.contains(&name) {
+        } else if self.tables.contains_key(&name) || self.views.contains_key(&name) {
             return if tolerant {
                 Ok(())
             } else {
                 Err(Error::sql(format!("'{name}' exists already")).or_at(t.at(i)))
             };
         }
-        if self.read.contains(&name) {
+        let mut by_views = self.views.values().flatten();
+        if self.read.contains(&name) || by_views.any(|read| *read == name) {
             return Err(Error::sql(format!(
                 "a query or view above reads another table '{name}'"
             ))
@@ -109,9 +110,9 @@ impl Script {
                 .and_then(|b| b.build())
                 .map_err(|e| planning(e, &tokens))?;
         }
-        (self.read).extend(scanned(&plan).map_err(|e| planning(e, &tokens))?);
+        let read = scanned(&plan).map_err(|e| planning(e, &tokens))?;
         self.session.register_view(&name, plan);
-        self.views.insert(name);
+        self.views.insert(name, read);
         Ok(())
     }
 
@@ -126,7 +127,7 @@ impl Script {
             i += 2;
         }
         let name = t.name(i, "a name")?;
-        let known = self.tables.remove(&name).is_some() | self.views.remove(&name);
+        let known = self.tables.remove(&name).is_some() | self.views.remove(&name).is_some();
         if !known && !tolerant {
             return Err(Error::sql(format!("there is no table or view '{name}'")).or_at(t.at(i)));
         }

@@ -186,6 +186,14 @@ fn shown(expr: &Expr, tables: &[Option<String>]) -> String {
     while let Expr::Cast { expr: of, .. } | Expr::Nested(of) = expr {
         expr = *of;
     }
+    if let Expr::CompoundIdentifier(parts) = &expr
+        && let [of, name] = parts.as_slice()
+        && tables.contains(&Some(of.value.clone()))
+    {
+        return name.value.clone();
+    }
+    // Of several tables, DataFusion's name says which.
+    let tables = if tables.len() == 1 { tables } else { &[] };
     let _visited = VisitMut::visit(&mut expr, &mut Bare { tables });
     match expr {
         Expr::Identifier(ident) => ident.value,
