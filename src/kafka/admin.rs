@@ -1,6 +1,6 @@
 //! Topics: list, describe, create.
 
-use super::metadata::{self, MetadataClient, Said};
+use super::metadata::{self, MetadataClient};
 use crate::error::{Error, Result};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -38,18 +38,9 @@ fn silent(config: &ClientConfig, client: &MetadataClient, e: &KafkaError) -> Err
     away(config, metadata::why(client, e))
 }
 
-fn consumer(config: &ClientConfig) -> Result<MetadataClient> {
-    let mut config = config.clone();
-    // The error that is returned says it all; librdkafka's own log would say it again.
-    config.set("log_level", "0");
-    config
-        .create_with_context(Said::default())
-        .map_err(|e| Error::env(format!("cannot make a Kafka client: {e}")))
-}
-
 /// All topics but the broker's own.
 pub fn list(config: &ClientConfig) -> Result<Vec<Topic>> {
-    let client = consumer(config)?;
+    let client = metadata::client(config)?;
     let metadata = client.fetch_metadata(None, REQUEST);
     let metadata = metadata.map_err(|e| silent(config, &client, &e))?;
     let mut topics: Vec<Topic> = metadata
@@ -79,7 +70,7 @@ pub fn describe(config: &ClientConfig, name: &str) -> Result<Option<Topic>> {
     let Some(mut topic) = list(config)?.into_iter().find(|t| t.name == name) else {
         return Ok(None);
     };
-    let client = consumer(config)?;
+    let client = metadata::client(config)?;
     for p in &mut topic.partitions {
         let offsets = client.fetch_watermarks(name, p.id, REQUEST);
         p.offsets = Some(offsets.map_err(|e| silent(config, &client, &e))?);

@@ -577,48 +577,44 @@ mod tests {
         assert!(made.err().unwrap().to_string().contains("group.id"));
     }
 
-    fn partition(partition: i32, start: i64, end: Option<i64>) -> Assignment {
+    fn partition(start: i64, end: Option<i64>) -> Assignment {
         Assignment {
-            id: partition as usize,
+            id: 0,
             topic: "t".into(),
             topic_id: None,
-            partition,
+            partition: 0,
             start,
             end,
             max_us: crate::watermark::NONE,
         }
     }
 
-    /// A broker whose topic `t` has a row in the first of two partitions, and what to connect with.
-    fn one_row() -> (EmbeddedBroker, ClientConfig) {
+    /// A reader of a topic that has one row, and its broker.
+    fn one_row() -> (EmbeddedBroker, KafkaReader) {
         let broker = EmbeddedBroker::start().unwrap();
-        broker.create_topic("t", 2).unwrap();
+        broker.create_topic("t", 1).unwrap();
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", broker.bootstrap());
         let producer: BaseProducer = config.create().unwrap();
-        let row = BaseRecord::<(), _>::to("t").payload("row").partition(0);
-        producer.send(row).unwrap();
+        producer
+            .send(BaseRecord::<(), _>::to("t").payload("row"))
+            .unwrap();
         producer.flush(Duration::from_secs(10)).unwrap();
-        (broker, config)
-    }
-
-    /// Waits until so many messages wait.
-    fn wait_for(reader: &KafkaReader, messages: usize) {
-        // SAFETY: the queue is valid.
-        while unsafe { sys::rd_kafka_queue_length(reader.queue) } < messages {
-            std::thread::park_timeout(Duration::from_millis(1));
-        }
+        config.set("group.id", "g");
+        let (request, from) = (ReadRequest::default(), [partition(0, None)]);
+        let reader = KafkaReader::new(&config, "", &from, &request);
+        (broker, reader.unwrap())
     }
 
     /// The messages that had come together with an error were never destroyed: the client waited
     /// for them, and with it the process, after the error and before it was told.
     #[test]
     fn a_client_ends_when_an_error_comes_with_messages() {
-        let (_broker, mut config) = one_row();
-        config.set("group.id", "g");
-        let (request, from) = (ReadRequest::default(), [partition(0, 0, None)]);
-        let mut reader = KafkaReader::new(&config, "", &from, &request).unwrap();
-        wait_for(&reader, 1);
+        let (_broker, mut reader) = one_row();
+        // SAFETY: the queue is valid.
+        while unsafe { sys::rd_kafka_queue_length(reader.queue) } == 0 {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
         let too_large = (-1, TOO_LARGE.to_string());
         *reader.state.error.lock().unwrap() = Some(too_large);
         while reader.poll(Duration::from_secs(1)).is_ok() {}
@@ -634,10 +630,7 @@ mod tests {
     /// their partition had been seen.
     #[test]
     fn rows_before_an_error_are_still_to_be_read() {
-        let (_broker, mut config) = one_row();
-        config.set("group.id", "g");
-        let (request, from) = (ReadRequest::default(), [partition(0, 0, None)]);
-        let mut reader = KafkaReader::new(&config, "", &from, &request).unwrap();
+        let (_broker, mut reader) = one_row();
         let mut building = [None];
         // Until the end is seen.
         while reader.partitions[0].position == 0 {
@@ -663,7 +656,7 @@ mod tests {
         config.set("bootstrap.servers", &bootstrap);
         config.set("group.id", "g");
         for end in [Some(3), None] {
-            let assignment = partition(0, 2, end);
+            let assignment = partition(2, end);
             let request = ReadRequest::default();
             let mut reader = KafkaReader::new(&config, &bootstrap, &[assignment], &request);
             let reader = reader.as_mut().unwrap();

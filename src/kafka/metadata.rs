@@ -1,14 +1,25 @@
 //! The client for metadata, offsets and groups: librdkafka's consumer, which reads nothing here.
 
-use rdkafka::ClientContext;
+use crate::error::{Error, Result};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::{ClientConfig, ClientContext};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 pub type MetadataClient = BaseConsumer<Said>;
+
+/// A client; connects in the background.
+pub fn client(config: &ClientConfig) -> Result<MetadataClient> {
+    let mut config = config.clone();
+    // The error that a call returns says it all; librdkafka's own log would say it again.
+    config.set("log_level", "0");
+    config
+        .create_with_context(Said::default())
+        .map_err(|e| Error::env(format!("cannot make a Kafka client: {e}")))
+}
 
 /// What the client says beside the answers of calls.
 #[derive(Debug, Default)]
@@ -69,8 +80,12 @@ pub fn commit(
     list: TopicPartitionList,
     wait: Duration,
 ) -> KafkaResult<()> {
+    let failed = KafkaError::ConsumerCommit;
     let (done, answer) = mpsc::sync_channel(1);
-    std::thread::spawn(move || done.send(client.commit(&list, CommitMode::Sync)));
-    let silent = |_| Err(KafkaError::ConsumerCommit(Code::OperationTimedOut));
-    answer.recv_timeout(wait).unwrap_or_else(silent)
+    std::thread::Builder::new()
+        .name("commit".into())
+        .spawn(move || done.send(client.commit(&list, CommitMode::Sync)))
+        .map_err(|_| failed(Code::CriticalSystemResource))?;
+    let answer = answer.recv_timeout(wait);
+    answer.unwrap_or_else(|_| Err(failed(Code::OperationTimedOut)))
 }

@@ -6,8 +6,8 @@ use super::config::config_of;
 use super::direct;
 use super::either::{EitherReader, Wanted};
 use super::faults;
+use super::metadata::{self, MetadataClient};
 use crate::error::{Error, Result, nearest};
-use crate::kafka::metadata::{self, MetadataClient, Said};
 use crate::source::{Assignment, ReadRequest, Reader, Source};
 use crate::state::PartitionSnapshot;
 use crate::table::TableDef;
@@ -156,13 +156,8 @@ impl KafkaSource {
             return Ok(client.clone());
         }
         let mut config = self.config.clone();
-        // The log of this client is ours to tell: a broker that is away is said once.
-        config
-            .set("log_level", "0")
-            .set("topic.metadata.refresh.interval.ms", "-1");
-        let created: MetadataClient = config
-            .create_with_context(Said::default())
-            .map_err(|e| Error::env(format!("cannot make a Kafka client: {e}")))?;
+        config.set("topic.metadata.refresh.interval.ms", "-1");
+        let created = metadata::client(&config)?;
         // Whoever logs in by a token has it made when this client is polled for the first time.
         let _nothing = created.poll(Duration::ZERO);
         let created = Arc::new(created);

@@ -8,9 +8,10 @@
 
 use super::config::{ClientConfig, client_config};
 use super::faults;
+use super::metadata::{self, MetadataClient};
 use super::producer::Client;
 use crate::error::{Error, Result};
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
+use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::producer::Producer;
 use rdkafka::{Offset, TopicPartitionList};
@@ -376,17 +377,14 @@ impl Transaction {
         ))
     }
 
-    fn consumer(&self, group: &str) -> Result<BaseConsumer> {
-        self.config
-            .clone()
+    fn consumer(&self, group: &str) -> Result<MetadataClient> {
+        let mut config = self.config.clone();
+        config
             .set("group.id", group)
             .set("enable.auto.commit", "false")
             // Offsets of a transaction that is just being completed are waited for.
-            .set("isolation.level", "read_committed")
-            // The error that is returned says it all; librdkafka's own log would say it again.
-            .set("log_level", "0")
-            .create()
-            .map_err(|e| Error::env(format!("cannot make a Kafka client: {e}")))
+            .set("isolation.level", "read_committed");
+        metadata::client(&config)
     }
 
     /// A group as one who is no member of it commits to it.

@@ -109,12 +109,12 @@ fn clearer(text: String, whole: &str) -> (String, Option<String>) {
 
 /// What is said of each signature of a function, in one sentence: of a type, else of the number of arguments.
 fn no_signature(name: &str, signatures: &str) -> Option<(String, Option<String>)> {
-    let word = |text: &str| Some(text.split([' ', '.', ',']).next()?.to_string());
+    let word = |text| str::split(text, [' ', '.', ',']).next().unwrap_or_default();
     let said: Vec<&str> = signatures.split("received ").collect();
     for said in said.windows(2) {
         let received = match said[1].split_once(" (DataType") {
-            Some((data_type, _)) => data_type.to_string(),
-            None => word(said[1])?,
+            Some((data_type, _)) => data_type,
+            None => word(said[1]),
         };
         if received.parse::<usize>().is_ok() {
             continue;
@@ -129,17 +129,13 @@ fn no_signature(name: &str, signatures: &str) -> Option<(String, Option<String>)
         let hint = format!("convert it, like {name}(CAST(x AS {wanted}))");
         return Some((format!("{name} does not take {received}"), Some(hint)));
     }
-    let mut counts: Vec<String> = signatures
-        .split("expects ")
-        .skip(1)
-        .filter_map(word)
-        .collect();
-    counts.sort();
-    counts.dedup();
-    let received = word(said.last()?)?;
+    let mut counts: Vec<&str> = signatures.split("expects ").skip(1).map(word).collect();
     if counts.is_empty() {
         return None;
     }
+    counts.sort();
+    counts.dedup();
+    let received = word(said.last()?);
     let counts = counts.join(" or ");
     Some((
         format!("{name} takes {counts} arguments, not {received}"),

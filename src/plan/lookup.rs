@@ -164,7 +164,15 @@ impl Lookup {
                 (stream_rows, table_rows) =
                     with_unmatched(batch.num_rows(), &stream_rows, &table_rows);
             }
-            Kind::Mark => return self.marked(batch, origin, &stream_rows),
+            Kind::Mark => {
+                let mark = BooleanArray::from(flags(batch.num_rows(), &stream_rows));
+                let mark: ArrayRef = Arc::new(mark);
+                let columns = [batch.columns(), &[mark]].concat();
+                return Ok(Flow {
+                    batch: self.shaped(columns, batch.num_rows())?,
+                    origin: origin.cloned(),
+                });
+            }
             Kind::Semi | Kind::Anti { .. } => {
                 stream_rows = self.decided(batch, built, &stream_rows)?;
             }
@@ -175,13 +183,18 @@ impl Lookup {
             (true, true) => [stream, take(built.rows.columns(), &table_rows)?].concat(),
             (true, false) => [take(built.rows.columns(), &table_rows)?, stream].concat(),
         };
-        let mut joined = with_rows(self.joined.clone(), columns, stream_rows.len())?;
-        if let Some(projection) = &self.projection {
-            joined = joined.project(projection)?;
-        }
         Ok(Flow {
-            batch: joined,
+            batch: self.shaped(columns, stream_rows.len())?,
             origin: origin_of(origin, &stream_rows)?,
+        })
+    }
+
+    /// Of joined columns those that are asked for.
+    fn shaped(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+        let joined = with_rows(self.joined.clone(), columns, rows)?;
+        Ok(match &self.projection {
+            Some(projection) => joined.project(projection)?,
+            None => joined,
         })
     }
 
@@ -193,11 +206,10 @@ impl Lookup {
     /// How many columns stand before the stream's, and how many behind them.
     pub fn added(&self) -> (usize, usize) {
         let table = self.table.schema().fields().len();
-        match self.kind {
-            Kind::Inner | Kind::Outer if self.stream_is_left => (0, table),
-            Kind::Inner | Kind::Outer => (table, 0),
-            Kind::Mark => (0, 1),
-            Kind::Semi | Kind::Anti { .. } => (0, 0),
+        match (self.gives_table(), self.stream_is_left) {
+            (true, true) => (0, table),
+            (true, false) => (table, 0),
+            (false, _) => (0, usize::from(self.kind == Kind::Mark)),
         }
     }
 
@@ -213,26 +225,6 @@ impl Lookup {
             Kind::Anti { null_aware: false } => "not exists",
         };
         format!("{kind} {}", table.trim())
-    }
-
-    /// All rows, and whether they are among those that have a match.
-    fn marked(
-        &self,
-        batch: &RecordBatch,
-        origin: Option<&UInt32Array>,
-        matched: &UInt32Array,
-    ) -> Result<Flow> {
-        let mark = BooleanArray::from(flags(batch.num_rows(), matched));
-        let mut columns = batch.columns().to_vec();
-        columns.push(Arc::new(mark));
-        let mut joined = with_rows(self.joined.clone(), columns, batch.num_rows())?;
-        if let Some(projection) = &self.projection {
-            joined = joined.project(projection)?;
-        }
-        Ok(Flow {
-            batch: joined,
-            origin: origin.cloned(),
-        })
     }
 
     /// The rows that the table lets through, of which `matched` have a match.

@@ -10,9 +10,7 @@ use crate::window::Assign;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use datafusion_common::tree_node::TreeNode;
-use datafusion_common::{
-    DataFusionError, Result, ScalarValue, exec_err, plan_datafusion_err, plan_err,
-};
+use datafusion_common::{DataFusionError, Result, ScalarValue, exec_err, plan_err};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
@@ -110,9 +108,28 @@ impl Marker {
         }
     }
 
-    fn bad(&self, reason: DataFusionError) -> DataFusionError {
-        let marker = self.name.clone();
-        DataFusionError::External(Box::new(BadWindow { reason, marker }))
+    /// Whether the window can be, as far as its arguments are known.
+    fn check(&self, args: &ReturnFieldArgs) -> Result<()> {
+        match args.arg_fields.first().map(|f| f.data_type()) {
+            Some(DataType::Timestamp(..)) => {}
+            Some(other) => {
+                let name = args.arg_fields[0].name();
+                return plan_err!(
+                    "the time of a window must be a TIMESTAMP, but '{name}' is {}; convert it in a computed column, e.g. ts AS TO_TIMESTAMP({name})",
+                    sql_name(other)
+                );
+            }
+            None => return plan_err!("a window needs a time column and a size"),
+        }
+        // Intervals are literals only after constant folding; then `assign` is called again.
+        let constants = self.kind.constants(args.scalar_arguments.len() - 1);
+        let constants = &args.scalar_arguments[1..=constants];
+        if constants.iter().all(|a| a.is_some()) {
+            let values: Vec<ScalarValue> =
+                constants.iter().flatten().map(|v| (*v).clone()).collect();
+            assign(self.kind, &values)?;
+        }
+        Ok(())
     }
 }
 
@@ -160,29 +177,10 @@ impl ScalarUDFImpl for Marker {
 
     /// Checks the window's sizes while planning, where the message can carry a position.
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<arrow::datatypes::FieldRef> {
-        match args.arg_fields.first().map(|f| f.data_type()) {
-            Some(DataType::Timestamp(..)) => {}
-            Some(other) => {
-                let name = args.arg_fields[0].name();
-                let bad = plan_datafusion_err!(
-                    "the time of a window must be a TIMESTAMP, but '{name}' is {}; convert it in a computed column, e.g. ts AS TO_TIMESTAMP({name})",
-                    sql_name(other)
-                );
-                return Err(self.bad(bad));
-            }
-            None => {
-                let bad = plan_datafusion_err!("a window needs a time column and a size");
-                return Err(self.bad(bad));
-            }
-        }
-        // Intervals are literals only after constant folding; then `assign` is called again.
-        let constants = self.kind.constants(args.scalar_arguments.len() - 1);
-        let constants = &args.scalar_arguments[1..=constants];
-        if constants.iter().all(|a| a.is_some()) {
-            let values: Vec<ScalarValue> =
-                constants.iter().flatten().map(|v| (*v).clone()).collect();
-            assign(self.kind, &values).map_err(|e| self.bad(e))?;
-        }
+        self.check(&args).map_err(|reason| {
+            let marker = self.name.clone();
+            DataFusionError::External(Box::new(BadWindow { reason, marker }))
+        })?;
         Ok(Arc::new(arrow::datatypes::Field::new(
             &self.name,
             MICROS,

@@ -29,7 +29,15 @@ impl Alarm {
         }
     }
 
-    pub fn ring(&self, error: Error) {
+    /// What a thread has done; a panic outside its work counts as a failure, too.
+    pub fn joined<T>(&self, thread: std::thread::Result<Option<T>>) -> Option<T> {
+        thread.unwrap_or_else(|panic| {
+            self.ring(panicked(panic.as_ref()));
+            None
+        })
+    }
+
+    fn ring(&self, error: Error) {
         let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert(error);
         self.failed.store(true, Relaxed);
@@ -44,7 +52,7 @@ impl Alarm {
 }
 
 /// A panic as an error; its place stands in what Rust has printed.
-pub(super) fn panicked(panic: &(dyn Any + Send)) -> Error {
+fn panicked(panic: &(dyn Any + Send)) -> Error {
     let text = panic
         .downcast_ref::<String>()
         .cloned()

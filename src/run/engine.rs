@@ -1,6 +1,6 @@
 //! Starts the threads of a job and waits for them.
 
-use super::alarm::{Alarm, panicked};
+use super::alarm::Alarm;
 use super::durable::Durable;
 use super::merge::Merge;
 use super::queue::{self, Receiver, Sender};
@@ -231,6 +231,12 @@ impl<'a> Engine<'a> {
         spawn(name, move || alarm.watch(|| body(&mut with)))
     }
 
+    /// How often a source is asked for new partitions; `None`: never, it ends.
+    fn looks_for_more(&self, source: &dyn Source) -> Option<Duration> {
+        let ends = source.is_bounded() || self.running.bounded;
+        source.discovery_interval().filter(|_| !ends)
+    }
+
     fn workers_of(&self, source: usize) -> usize {
         workers_of(self.workers_max, self.opened[source].partitions.len())
     }
@@ -277,9 +283,7 @@ impl<'a> Engine<'a> {
             let outbox = Senders(queries.iter().map(sender).collect());
             let additions = Additions::default();
             // A source that may grow is never at its end.
-            let endless = source.discovery_interval().is_some()
-                && !source.is_bounded()
-                && !self.running.bounded;
+            let endless = self.looks_for_more(source.as_ref()).is_some();
             let (halt, incoming) = (self.alarm.halt.clone(), additions.clone());
             let thread = self.guarded(format!("worker-{s}-{number}"), worker, move |worker| {
                 run_worker(worker, outbox, &halt, &incoming, endless)
@@ -316,10 +320,9 @@ impl<'a> Engine<'a> {
             }
             for (s, opened) in self.opened.iter().enumerate() {
                 let now = self.options.clock.now();
-                let due = (opened.source.discovery_interval())
+                let due = (self.looks_for_more(opened.source.as_ref()))
                     .is_some_and(|i| now.saturating_sub(discovered_at[s]) >= i);
-                let ends = opened.source.is_bounded() || self.running.bounded;
-                if due && !ends && !self.alarm.halt.load(Relaxed) {
+                if due && !self.alarm.halt.load(Relaxed) {
                     discovered_at[s] = now;
                     self.discover(s, opened.source.as_ref());
                 }
@@ -329,12 +332,12 @@ impl<'a> Engine<'a> {
         }
         let alarm = &self.alarm;
         for worker in self.workers {
-            joined(worker.thread.join(), alarm);
+            alarm.joined(worker.thread.join());
         }
         let merges = self.merges.into_iter();
-        let queries: Vec<QuerySummary> = merges.filter_map(|m| joined(m.join(), alarm)).collect();
+        let queries: Vec<QuerySummary> = merges.filter_map(|m| alarm.joined(m.join())).collect();
         if let Some(checkpoints) = checkpoints {
-            joined(checkpoints.join(), alarm);
+            alarm.joined(checkpoints.join());
         }
         observer.observe(&stats, self.running);
         match alarm.error() {
@@ -414,12 +417,4 @@ fn commit_positions(opened: &[Opened], positions: &[Vec<crate::state::PartitionS
             tracing::warn!("{e}");
         }
     }
-}
-
-/// What a thread has done; a panic outside its work counts as a failure, too.
-fn joined<T>(thread: std::thread::Result<Option<T>>, alarm: &Alarm) -> Option<T> {
-    thread.unwrap_or_else(|panic| {
-        alarm.ring(panicked(panic.as_ref()));
-        None
-    })
 }

@@ -48,11 +48,11 @@ pub(super) unsafe extern "C" fn on_error(
     reason: *const c_char,
     opaque: *mut c_void,
 ) {
+    use sys::rd_kafka_resp_err_t as E;
     // SAFETY: `opaque` is the address of the reader's `State`, alive as long as the client;
     // `reason` is a string that librdkafka owns during the call, or null.
     let (state, reason) = unsafe { (&*(opaque as *const State), copied(reason)) };
     let mut last = state.error.lock().unwrap_or_else(PoisonError::into_inner);
-    use sys::rd_kafka_resp_err_t as E;
     // That no broker is left follows from what went wrong before.
     *last = match last.take() {
         Some((before, why)) if why.contains(TOO_LARGE) || is_refusal(before, &why) => {

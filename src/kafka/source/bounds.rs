@@ -234,24 +234,9 @@ impl KafkaSource {
                 return Err(Look::Final(error));
             }
         }
-        for p in known {
-            let is_there = |a: &Assignment| *a.topic == *p.topic && a.partition == p.partition;
-            let Topics::Pattern(pattern) = &self.topics else {
-                continue;
-            };
-            if !pattern.is_match(&p.topic) || assignments.iter().any(is_there) {
-                continue;
-            }
-            let text = format!(
-                "the checkpoint stands at {}/{} offset {}, but Kafka at {} shows no such topic",
-                p.topic, p.partition, p.position, self.bootstrap
-            );
-            if self.fail_on_data_loss {
-                return Err(Look::Final(Error::env(text).with_hint(
-                    "was it deleted, or may the user not see it? Without it, it would be read from its beginning when it comes back; 'scan.fail-on-data-loss' = 'false' goes on so",
-                )));
-            }
-            tracing::warn!("{text}");
+        if let Topics::Pattern(pattern) = &self.topics {
+            let wanted = known.iter().filter(|p| pattern.is_match(&p.topic));
+            self.miss(assignments, wanted)?;
         }
         resume_at(assignments, Some(known));
         for a in assignments {
@@ -285,6 +270,32 @@ impl KafkaSource {
                 );
                 a.start = low;
             }
+        }
+        Ok(())
+    }
+
+    /// Says which partitions that are wanted are not there. (A topic of a list that is not there is an error
+    /// before.)
+    fn miss<'a>(
+        &self,
+        assignments: &[Assignment],
+        wanted: impl Iterator<Item = &'a PartitionSnapshot>,
+    ) -> std::result::Result<(), Look> {
+        for p in wanted {
+            let is_it = |a: &Assignment| *a.topic == *p.topic && a.partition == p.partition;
+            if assignments.iter().any(is_it) {
+                continue;
+            }
+            let text = format!(
+                "the checkpoint stands at {}/{} offset {}, but Kafka at {} shows no such topic",
+                p.topic, p.partition, p.position, self.bootstrap
+            );
+            if self.fail_on_data_loss {
+                return Err(Look::Final(Error::env(text).with_hint(
+                    "was it deleted, or may the user not see it? Without it, it would be read from its beginning when it comes back; 'scan.fail-on-data-loss' = 'false' goes on so",
+                )));
+            }
+            tracing::warn!("{text}");
         }
         Ok(())
     }

@@ -1,5 +1,8 @@
 //! Arrow's names of types, which DataFusion's messages are full of, as SQL's.
 
+use crate::table::sql_name;
+use arrow::datatypes::DataType;
+
 /// `Utf8View + Int32` as `STRING + INT`, and literals (`Int64(5)`) as they are written.
 pub fn in_sql(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -24,10 +27,10 @@ pub fn in_sql(text: &str) -> String {
         let (name, taken) = match (sql(word), inside) {
             (None, _) => (word.to_string(), 0),
             // What is in brackets is a length to the reader, too.
-            (Some("DECIMAL"), Some(_)) => ("DECIMAL".into(), 0),
-            (Some(name), Some(of)) if is_nested(name) => (name.into(), of.len() + 2),
+            (Some(name), Some(_)) if name == "DECIMAL" => (name, 0),
+            (Some(name), Some(of)) if is_nested(&name) => (name, of.len() + 2),
             (Some(_), Some(literal)) => (literal.replace('"', "'"), literal.len() + 2),
-            (Some(name), None) => (name.into(), 0),
+            (Some(name), None) => (name, 0),
         };
         out.push_str(&name);
         rest = &behind[taken..];
@@ -35,26 +38,23 @@ pub fn in_sql(text: &str) -> String {
     out
 }
 
-fn sql(word: &str) -> Option<&'static str> {
-    Some(match word {
-        "Utf8View" | "Utf8" | "LargeUtf8" | "String" => "STRING",
-        "Boolean" => "BOOLEAN",
-        "Int8" => "TINYINT",
-        "Int16" => "SMALLINT",
-        "Int32" => "INT",
-        "Int64" => "BIGINT",
-        "Float32" => "FLOAT",
-        "Float64" => "DOUBLE",
+/// The SQL name of a type that a word is; `None` for other words, and types that SQL calls so, too.
+fn sql(word: &str) -> Option<String> {
+    // Those that Arrow names only together with their parts.
+    let with_parts = match word {
+        "String" => "STRING",
         "Decimal128" => "DECIMAL",
-        "Date32" => "DATE",
         "Time64" => "TIME",
         "Timestamp" => "TIMESTAMP",
         "Interval" => "INTERVAL",
-        "Binary" | "BinaryView" => "BYTES",
         "List" => "ARRAY",
         "Struct" => "ROW",
-        _ => return None,
-    })
+        _ => {
+            let name = sql_name(&word.parse::<DataType>().ok()?);
+            return (name != word).then_some(name);
+        }
+    };
+    Some(with_parts.into())
 }
 
 /// Whether what stands in brackets behind a type belongs to it, and says nothing to the reader.
@@ -88,6 +88,11 @@ mod tests {
             ("Timestamp(µs) = Int64(5)", "TIMESTAMP = 5"),
             ("[Utf8, Timestamp(ns, \"UTC\")]", "[STRING, TIMESTAMP]"),
             ("x = Utf8(\"a\")", "x = 'a'"),
+            (
+                "Boolean, BinaryView, Date32, Float32",
+                "BOOLEAN, BYTES, DATE, FLOAT",
+            ),
+            ("UInt64(5) of Null", "UInt64(5) of Null"),
             ("Decimal128(10, 2)", "DECIMAL(10, 2)"),
             ("List(Int64) of Interval(MonthDayNano)", "ARRAY of INTERVAL"),
             ("column my_Int32 of Int32s", "column my_Int32 of Int32s"),

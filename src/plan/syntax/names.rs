@@ -186,10 +186,7 @@ fn shown(expr: &Expr, tables: &[Option<String>]) -> String {
     while let Expr::Cast { expr: of, .. } | Expr::Nested(of) = expr {
         expr = *of;
     }
-    if let Expr::CompoundIdentifier(parts) = &expr
-        && let [of, name] = parts.as_slice()
-        && tables.contains(&Some(of.value.clone()))
-    {
+    if let Some(name) = column(&expr, tables) {
         return name.value.clone();
     }
     // Of several tables, DataFusion's name says which.
@@ -199,6 +196,17 @@ fn shown(expr: &Expr, tables: &[Option<String>]) -> String {
         Expr::Identifier(ident) => ident.value,
         other => other.to_string(),
     }
+}
+
+/// The column of one of the tables that an expression is.
+fn column<'a>(expr: &'a Expr, tables: &[Option<String>]) -> Option<&'a Ident> {
+    let Expr::CompoundIdentifier(parts) = expr else {
+        return None;
+    };
+    let [of, name] = parts.as_slice() else {
+        return None;
+    };
+    tables.contains(&Some(of.value.clone())).then_some(name)
 }
 
 /// Leaves out what the name does not show: brackets, tables, how a function is spelt.
@@ -219,14 +227,11 @@ impl VisitorMut for Bare<'_> {
                     }
                 }
             }
-            Expr::CompoundIdentifier(parts) => {
-                if let [of, name] = parts.as_slice()
-                    && self.tables.contains(&Some(of.value.clone()))
-                {
-                    *expr = Expr::Identifier(name.clone());
+            of => {
+                if let Some(name) = column(of, self.tables) {
+                    *of = Expr::Identifier(name.clone());
                 }
             }
-            _ => {}
         }
         ControlFlow::Continue(())
     }
