@@ -7,6 +7,9 @@
 --      The file `customers.csv`: customer_id,name,tier.
 -- Out: topic `confirmed_rides`, one JSON object per ride of a known customer, with the ride's
 --      timestamp; and, as the result of the last statement, the number of rides per 5 minutes.
+-- Note: with several partitions of `rides` the confirmed ones come in the order in which those were read. Where there
+--      is much to catch up with, that is not the order of time: then give the WATERMARK as much delay as partitions
+--      are apart, or later rides are late.
 -- Run: windrow run queries/confirmed_rides.sql --set BOOTSTRAP=localhost:9092 --set DATASETS=datasets
 --      The second statement reads what the first one writes, so it goes on for as long as that
 --      does; with --until-end it ends at what was in `confirmed_rides` when the run began.

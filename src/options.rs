@@ -23,10 +23,24 @@ struct Entry {
     at: At,
 }
 
+fn is_of_format(key: &str) -> bool {
+    key.starts_with("json.") || key.starts_with("csv.")
+}
+
 impl Options {
     /// Adds `key = value` after checking that `connector` knows it. Aliases become canonical
-    /// names, and Spark's values (`earliest`) Flink's.
+    /// names, and Spark's values (`earliest`) Flink's. The formats' options may be given as
+    /// `value.json.…`, which is the same, and as `key.json.…`, see [`Options::of_key`].
     pub fn insert(&mut self, connector: &str, key: &str, value: &str, at: At) -> Result<()> {
+        let given = key;
+        let (part, key) = match key.split_once('.') {
+            Some((part @ ("key" | "value"), of_format))
+                if connector == "kafka" && is_of_format(of_format) =>
+            {
+                (part, of_format)
+            }
+            _ => ("value", key),
+        };
         let found = OPTIONS.iter().find_map(|def| {
             if !def.connectors.split(' ').any(|c| c == connector) {
                 return None;
@@ -41,7 +55,7 @@ impl Options {
         });
         let Some((def, rest)) = found else {
             let error = Error::sql(format!(
-                "unknown option '{key}' for connector '{connector}'"
+                "unknown option '{given}' for connector '{connector}'"
             ))
             .or_at(at);
             let known = OPTIONS
@@ -53,7 +67,7 @@ impl Options {
                 None => error.with_hint("`windrow explain --options` lists every option"),
             });
         };
-        let name = def.name.replace('*', rest);
+        let mut name = def.name.replace('*', rest);
         let value = match (name.as_str(), value) {
             ("scan.startup.mode", "earliest") => "earliest-offset",
             ("scan.startup.mode" | "scan.bounded.mode", "latest") => "latest-offset",
@@ -73,7 +87,7 @@ impl Options {
         let value = known.filter(|_| closed).unwrap_or(value);
         if closed && known.is_none() {
             return Err(
-                Error::sql(format!("'{value}' is no value of option '{key}'"))
+                Error::sql(format!("'{value}' is no value of option '{given}'"))
                     .or_at(at)
                     .with_hint(format!("it takes {}", def.values)),
             );
@@ -85,8 +99,11 @@ impl Options {
             _ => true,
         };
         if !fits {
-            let error = Error::sql(format!("'{value}' is no value of option '{key}'")).or_at(at);
+            let error = Error::sql(format!("'{value}' is no value of option '{given}'")).or_at(at);
             return Err(error.with_hint(format!("it takes a {}", def.values)));
+        }
+        if part == "key" {
+            name.insert_str(0, "key.");
         }
         if self.get(&name).is_some() {
             return Err(Error::sql(format!("option '{name}' is given twice")).or_at(at));
@@ -97,6 +114,26 @@ impl Options {
             at,
         });
         Ok(())
+    }
+
+    /// As the key's format has them: `key.json.…` and `key.csv.…` count for `json.…` and `csv.…`.
+    pub fn of_key(&self) -> Options {
+        let mut options = self.clone();
+        for entry in &self.entries {
+            if let Some(key) = entry
+                .key
+                .strip_prefix("key.")
+                .filter(|key| is_of_format(key))
+            {
+                options.entries.retain(|e| e.key != key);
+                let key = key.to_string();
+                options.entries.push(Entry {
+                    key,
+                    ..entry.clone()
+                });
+            }
+        }
+        options
     }
 
     pub fn get(&self, key: &str) -> Option<&str> {

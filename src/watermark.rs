@@ -7,6 +7,9 @@
 /// No row seen yet: nothing can be late.
 pub const NONE: i64 = i64::MIN;
 
+/// The delay of an event time without a watermark: nothing is ever final, or late.
+pub const FOREVER: i64 = i64::MAX;
+
 /// The running maximum of one partition.
 #[derive(Debug, Clone, Copy)]
 pub struct PartitionWatermark {
@@ -38,7 +41,7 @@ impl PartitionWatermark {
 
     /// The watermark after all rows observed; [`NONE`] before the first.
     pub fn current(&self) -> i64 {
-        if self.max_us == NONE {
+        if self.max_us == NONE || self.delay_us == FOREVER {
             NONE
         } else {
             self.max_us.saturating_sub(self.delay_us)

@@ -1,7 +1,7 @@
 //! Golden files: `tests/slt/*.slt`, each run over every batch size and worker count.
 //!
 //! Statements beside SQL: `FEED t PARTITION n [AT ms]` followed by one record a line (`null` is
-//! a tombstone), `TICK` (processing-time trigger), `CLOCK 10 s` (time passes),
+//! a tombstone), `TICK` (processing-time trigger), `CLOCK 10 s` (time passes), `STALL 10 s` (the next message takes that long),
 //! `EXPIRE` (the time-to-live of groups), `END`.
 //! Queries beside SQL: `EMITTED q`, `LATE q`, `COUNTS` (late, bad, future).
 
@@ -127,6 +127,10 @@ impl sqllogictest::DB for Driver {
                 sim.settle().map_err(failed)?;
                 sim.pass(time).map_err(failed)?;
             }
+            "STALL" => {
+                let time = windrow::options::parse_duration(&words[1..].join(" ")).unwrap();
+                self.sim()?.stall(time);
+            }
             "END" => {
                 let tables = self.tables.clone();
                 let names: Vec<&str> = tables.iter().map(String::as_str).collect();
@@ -172,7 +176,11 @@ fn golden_files() {
     for file in &files {
         let text = std::fs::read_to_string(file).unwrap();
         for way in matrix() {
-            if way.restarts && text.contains("\nCLOCK") {
+            if way.restarts
+                && ["\nCLOCK", "\nSTALL"]
+                    .iter()
+                    .any(|time| text.contains(time))
+            {
                 // How long a partition was silent is forgotten by a restart, as it must be.
                 continue;
             }

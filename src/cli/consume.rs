@@ -58,11 +58,20 @@ enum Field {
 
 pub fn run(args: Args, stop: &AtomicBool) -> Result<()> {
     let source = KafkaSource::new(&table(&args)?, request(&args))?;
+    let started = Instant::now();
+    let is_late = || (args.timeout_ms).is_some_and(|ms| started.elapsed().as_millis() >= ms.into());
     let partitions = source.partitions(None, &mut |text| {
         if !text.is_empty() {
             tracing::warn!("{text}");
         }
-        !stop.load(Ordering::Relaxed)
+        !stop.load(Ordering::Relaxed) && !is_late()
+    });
+    let partitions = partitions.map_err(|e| match e {
+        Error::Stopped(_) if !stop.load(Ordering::Relaxed) => {
+            Error::env("Kafka does not answer, and the time-out is over")
+                .with_hint("is the broker running there? --bootstrap-server names another")
+        }
+        e => e,
     })?;
     let out: Box<dyn Write> = match &args.output {
         Some(path) => Box::new(
@@ -159,8 +168,9 @@ fn copy(
     while !stop.load(Ordering::Relaxed) && printer.left > 0 {
         match reader.poll(Duration::from_millis(50))? {
             Polled::Chunk(chunk) => {
-                last = Instant::now();
                 let next = printer.chunk(&chunk)?;
+                // Printing may have had to wait for whoever reads.
+                last = Instant::now();
                 positions.insert(chunk.id, next);
             }
             Polled::Notice(text) => tracing::warn!("{text}"),

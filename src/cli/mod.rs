@@ -91,13 +91,10 @@ pub fn main() -> ExitCode {
                 .and_then(|()| consume::run(args, &stop))
                 .map_err(Failure::from),
             Command::Completions { shell } => {
-                clap_complete::generate(
-                    shell,
-                    &mut Cli::command(),
-                    "windrow",
-                    &mut std::io::stdout(),
-                );
-                Ok(())
+                let mut text = Vec::new();
+                clap_complete::generate(shell, &mut Cli::command(), "windrow", &mut text);
+                let written = std::io::stdout().write_all(&text);
+                written.map_err(|e| Failure::from(output_error(e)))
             }
         });
     match result {

@@ -9,6 +9,7 @@ use crate::kafka::producer::RawProducer;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 #[derive(clap::Args)]
@@ -126,6 +127,9 @@ pub fn run(args: Args, stop: &AtomicBool) -> Result<()> {
     Ok(())
 }
 
+/// Lines of standard input that are read before they are sent.
+const LINES_AHEAD: usize = 4096;
+
 /// Holds a rate; without one, does nothing.
 struct Pace<'a> {
     rate: Option<f64>,
@@ -175,24 +179,17 @@ fn generate(
 
 fn lines(args: &Args, producer: &mut RawProducer, pace: &mut Pace) -> Result<()> {
     let path = args.file.as_ref().or(args.file_option.as_ref());
-    let mut input: Box<dyn BufRead> = match path {
+    let mut input = match path {
         Some(p) if p.as_os_str() != "-" => {
             let file = std::fs::File::open(p)
                 .map_err(|e| Error::Usage(format!("cannot read {}: {e}", p.display())))?;
-            Box::new(BufReader::with_capacity(1 << 20, file))
+            Input::File(BufReader::with_capacity(1 << 20, file))
         }
-        _ => Box::new(BufReader::new(std::io::stdin())),
+        _ => Input::piped(),
     };
     let mut line = Vec::new();
     let mut n = 0;
-    while pace.wait(n, producer)? {
-        line.clear();
-        let read = input
-            .read_until(b'\n', &mut line)
-            .map_err(|e| Error::env(format!("cannot read the input: {e}")))?;
-        if read == 0 {
-            break;
-        }
+    while pace.wait(n, producer)? && input.next(&mut line, producer, pace.stop)? {
         while matches!(line.last(), Some(b'\n' | b'\r')) {
             line.pop();
         }
@@ -201,6 +198,53 @@ fn lines(args: &Args, producer: &mut RawProducer, pace: &mut Pace) -> Result<()>
         n += 1;
     }
     Ok(())
+}
+
+enum Input {
+    File(BufReader<std::fs::File>),
+    /// Standard input, read by a thread: who waits there for a line would hear no signal.
+    Piped(Receiver<std::io::Result<Vec<u8>>>),
+}
+
+impl Input {
+    fn piped() -> Self {
+        let (sender, receiver) = sync_channel(LINES_AHEAD);
+        std::thread::spawn(move || {
+            for line in std::io::stdin().lock().split(b'\n') {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self::Piped(receiver)
+    }
+
+    /// The next line, which may have its end. False when there is none, or when told to stop.
+    fn next(
+        &mut self,
+        line: &mut Vec<u8>,
+        producer: &mut RawProducer,
+        stop: &AtomicBool,
+    ) -> Result<bool> {
+        let read = match self {
+            Self::File(file) => {
+                line.clear();
+                file.read_until(b'\n', line).map(|bytes| bytes > 0)
+            }
+            Self::Piped(lines) => loop {
+                match lines.recv_timeout(Duration::from_millis(50)) {
+                    Ok(next) => break next.map(|next| *line = next).map(|()| true),
+                    Err(RecvTimeoutError::Disconnected) => break Ok(false),
+                    Err(RecvTimeoutError::Timeout) if stop.load(Ordering::Relaxed) => {
+                        break Ok(false);
+                    }
+                    // Records that linger are delivered, and those that cannot be are told.
+                    Err(RecvTimeoutError::Timeout) => producer.serve(Duration::ZERO)?,
+                }
+            },
+        };
+        read.map_err(|e| Error::env(format!("cannot read the input: {e}")))
+    }
 }
 
 fn split<'a>(line: &'a [u8], separator: Option<&str>) -> (Option<&'a [u8]>, &'a [u8]) {

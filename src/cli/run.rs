@@ -129,10 +129,14 @@ pub fn run(args: &RunArgs, stop: Arc<AtomicBool>) -> Result<(), Failure> {
         for notice in &job.settings.notices {
             tracing::warn!("{notice}");
         }
-        if job.queries.is_empty() {
-            for text in &job.explained {
-                say(text)?;
+        for text in &job.explained {
+            match job.queries.is_empty() || matches!(args.format, FormatArg::Table) {
+                true => say(text)?,
+                // Whoever reads standard output reads rows.
+                false => tracing::info!("{text}"),
             }
+        }
+        if job.queries.is_empty() {
             if job.explained.is_empty() {
                 tracing::warn!("the file holds no SELECT and no INSERT: there is nothing to run");
             }

@@ -28,13 +28,8 @@ pub fn decoder(def: &TableDef, wanted: &[String]) -> Result<Box<dyn Decode>> {
         (Some(_), None) => "value.format",
         _ => "format",
     };
-    build(
-        def,
-        option,
-        &declared,
-        &wanted_of(def, &declared, &others, wanted)?,
-        "",
-    )
+    let wanted = wanted_of(def, &declared, &others, wanted)?;
+    build(def, &def.options, option, &declared, &wanted, "")
 }
 
 /// The decoder of the keys of `def`'s records: it delivers those of the `wanted` columns that
@@ -48,7 +43,8 @@ pub fn key_decoder(def: &TableDef, wanted: &[String]) -> Result<Option<Box<dyn D
         return Ok(None);
     }
     let prefix = def.options.get("key.fields-prefix").unwrap_or("");
-    build(def, "key.format", &declared, &wanted, prefix).map(Some)
+    let options = def.options.of_key();
+    build(def, &options, "key.format", &declared, &wanted, prefix).map(Some)
 }
 
 fn physical(def: &TableDef) -> impl Iterator<Item = &Column> {
@@ -124,6 +120,7 @@ fn wanted_of<'a>(
 /// have. Their fields lack `prefix`.
 fn build(
     def: &TableDef,
+    options: &Options,
     option: &str,
     declared: &[&Column],
     wanted: &[&Column],
@@ -136,7 +133,7 @@ fn build(
             .collect::<Vec<_>>(),
     );
     let schema: SchemaRef = Arc::new(schema);
-    let Some(format) = def.options.get(option) else {
+    let Some(format) = options.get(option) else {
         let message = format!("table '{}' needs the option '{option}'", def.name);
         return Err(Error::sql(message)
             .or_at(def.at)
@@ -154,12 +151,12 @@ fn build(
                 None => column.name.clone(),
             };
             let keys: Vec<String> = wanted.iter().map(key).collect();
-            let decoder = JsonDecoder::with_keys(schema, &keys, json_options(&def.options)?);
+            let decoder = JsonDecoder::with_keys(schema, &keys, json_options(options)?);
             Ok(Box::new(decoder.map_err(|e| e.or_at(at))?))
         }
         "csv" => {
             let declared: Vec<String> = declared.iter().map(|c| c.name.clone()).collect();
-            let decoder = CsvDecoder::new(&declared, schema, csv_options(&def.options)?);
+            let decoder = CsvDecoder::new(&declared, schema, csv_options(options)?);
             Ok(Box::new(decoder.map_err(|e| e.or_at(at))?))
         }
         "raw" => {
@@ -171,9 +168,7 @@ fn build(
             Ok(Box::new(RawDecoder::new(schema).map_err(|e| e.or_at(at))?))
         }
         _ => {
-            let error = def
-                .options
-                .invalid(option, "records cannot be decoded from it");
+            let error = options.invalid(option, "records cannot be decoded from it");
             Err(error.with_hint("it takes json | csv | raw"))
         }
     }

@@ -40,13 +40,18 @@ fn silent(config: &ClientConfig, client: &MetadataClient, e: &KafkaError) -> Err
 
 /// All topics but the broker's own.
 pub fn list(config: &ClientConfig) -> Result<Vec<Topic>> {
+    let mut topics = all(config)?;
+    topics.retain(|t| !t.name.starts_with("__"));
+    Ok(topics)
+}
+
+fn all(config: &ClientConfig) -> Result<Vec<Topic>> {
     let client = metadata::client(config)?;
     let metadata = client.fetch_metadata(None, REQUEST);
     let metadata = metadata.map_err(|e| silent(config, &client, &e))?;
     let mut topics: Vec<Topic> = metadata
         .topics()
         .iter()
-        .filter(|t| !t.name().starts_with("__"))
         .map(|t| Topic {
             name: t.name().to_string(),
             partitions: t
@@ -67,7 +72,7 @@ pub fn list(config: &ClientConfig) -> Result<Vec<Topic>> {
 
 /// One topic with the offsets of its partitions; `None` when it does not exist.
 pub fn describe(config: &ClientConfig, name: &str) -> Result<Option<Topic>> {
-    let Some(mut topic) = list(config)?.into_iter().find(|t| t.name == name) else {
+    let Some(mut topic) = all(config)?.into_iter().find(|t| t.name == name) else {
         return Ok(None);
     };
     let client = metadata::client(config)?;

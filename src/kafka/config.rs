@@ -109,7 +109,34 @@ pub fn client_config<'a>(
         }
     }
     check(&config)?;
+    if let Some(servers) = config.get("bootstrap.servers") {
+        addresses(servers)?;
+    }
     Ok(config)
+}
+
+/// Refuses what can be no `host:port,…`: a client would wait for it.
+fn addresses(servers: &str) -> Result<()> {
+    let is_address = |server: &str| {
+        let (host, port) = server.rsplit_once(':').unwrap_or((server, "9092"));
+        // (As Java's clients have it, a listener's name may stand before.)
+        let host = host.rsplit_once("://").map_or(host, |(_, host)| host);
+        !host.is_empty() && port.parse::<u16>().is_ok()
+    };
+    let is_web = |server: &str| server.starts_with("http:") || server.starts_with("https:");
+    match servers
+        .split(',')
+        .map(str::trim)
+        .find(|s| !is_address(s) || is_web(s))
+    {
+        None => Ok(()),
+        Some(server) => {
+            let error = Error::sql(format!(
+                "client property 'bootstrap.servers': '{server}' is no address"
+            ));
+            Err(error.with_hint("it takes host:port, or several with commas between"))
+        }
+    }
 }
 
 /// A table's `properties.*` (without that prefix) for a producer, which is in no consumer group.
@@ -134,13 +161,11 @@ fn check(config: &ClientConfig) -> Result<()> {
     let Err(e) = config.create_native_config() else {
         return Ok(());
     };
-    let rdkafka::error::KafkaError::ClientConfig(_, reason, key, value) = &e else {
-        return Err(Error::sql(format!("client properties: {e}")));
+    // The value may be a password, under a name that is misspelled.
+    let rdkafka::error::KafkaError::ClientConfig(_, reason, key, _) = &e else {
+        return Err(Error::sql("client properties: they are refused"));
     };
-    let error = Error::sql(format!(
-        "client property '{key}' = '{value}': {}",
-        reason.trim()
-    ));
+    let error = Error::sql(format!("client property '{key}': {}", reason.trim()));
     Err(match nearest(key, KNOWN.iter().copied()) {
         Some(hint) => error.with_hint(hint),
         None => error.with_hint("properties.* takes the Java client's names and librdkafka's"),

@@ -3,6 +3,7 @@
 use super::config::{config_of, producer_properties};
 use super::producer::RawProducer;
 use super::transaction::Transaction;
+use crate::decode::key_columns;
 use crate::encode::csv::CsvEncoder;
 use crate::encode::json::JsonEncoder;
 use crate::error::{Error, Result};
@@ -126,44 +127,40 @@ impl<'a> Shape<'a> {
         let columns: Vec<&Column> = def.sink_columns().collect();
         let physical = |c: &&Column| c.kind == ColumnKind::Physical;
         let key_names: Vec<&str> = match o.get("key.fields") {
-            Some(list) => list.split(';').map(str::trim).collect(),
+            Some(list) => (list.split(';').map(str::trim))
+                .filter(|name| !name.is_empty())
+                .collect(),
             None => def.primary_key.iter().map(String::as_str).collect(),
         };
-        for name in &key_names {
-            if !columns.iter().any(|c| c.name == *name) {
-                return Err(o.invalid(
-                    "key.fields",
-                    format!("'{name}' is no column of {}", def.name),
-                ));
-            }
-        }
+        // As for who reads the table.
+        key_columns(def)?;
         let except_key = o
             .get("value.fields-include")
             .is_some_and(|v| v.eq_ignore_ascii_case("EXCEPT_KEY"));
         let in_key = |c: &Column| key_names.contains(&c.name.as_str());
-        let value_format = o.get("value.format").or(o.get("format")).unwrap_or("json");
-        let index = |wanted: &dyn Fn(&Column) -> bool| -> Vec<usize> {
-            columns
-                .iter()
-                .enumerate()
-                .filter(|(_, c)| physical(c) && wanted(c))
-                .map(|(i, _)| i)
-                .collect()
+        let value_format = match o.get("value.format") {
+            Some(format) => ("value.format", format),
+            None => ("format", o.get("format").unwrap_or("json")),
         };
+        let of_value = |(_, c): &(usize, &&Column)| physical(c) && !(except_key && in_key(c));
+        let of_value = columns.iter().enumerate().filter(of_value);
         let value = part(
-            def,
             &columns,
-            index(&|c| !(except_key && in_key(c))),
+            of_value.map(|(i, _)| i).collect(),
+            o,
             value_format,
+            "",
         )?;
+        // In the order of the key, whatever that of the table.
+        let of_key = |name: &&str| columns.iter().position(|c| physical(c) && c.name == *name);
         let key = match key_names.is_empty() {
             true => None,
-            false => Some(part(
-                def,
-                &columns,
-                index(&in_key),
-                o.get("key.format").unwrap_or("json"),
-            )?),
+            false => {
+                let indices = key_names.iter().filter_map(of_key).collect();
+                let format = ("key.format", o.get("key.format").unwrap_or("json"));
+                let prefix = o.get("key.fields-prefix").unwrap_or("");
+                Some(part(&columns, indices, &o.of_key(), format, prefix)?)
+            }
         };
         let envelope = columns
             .iter()
@@ -199,10 +196,25 @@ fn producer(o: &Options, topic: &str) -> Result<RawProducer> {
     RawProducer::new(producer_properties(o).chain(plain), topic)
 }
 
-fn part(def: &TableDef, columns: &[&Column], indices: Vec<usize>, format: &str) -> Result<Part> {
-    let chosen: Vec<&Column> = indices.iter().map(|i| columns[*i]).collect();
+/// The part of a row that is in these columns, whose fields lack `prefix`.
+fn part(
+    columns: &[&Column],
+    indices: Vec<usize>,
+    options: &Options,
+    (option, format): (&str, &str),
+    prefix: &str,
+) -> Result<Part> {
+    let named = |i: &usize| {
+        let mut column = columns[*i].clone();
+        if let Some(name) = column.name.strip_prefix(prefix) {
+            column.name = name.to_string();
+        }
+        column
+    };
+    let chosen: Vec<Column> = indices.iter().map(named).collect();
+    let chosen: Vec<&Column> = chosen.iter().collect();
     let encoder = match format {
-        "csv" => Encoder::Csv(CsvEncoder::new(&chosen, &def.options)?),
+        "csv" => Encoder::Csv(CsvEncoder::new(&chosen, options)?),
         "raw"
             if chosen.len() == 1
                 && matches!(chosen[0].data_type, DataType::Utf8View | DataType::Binary) =>
@@ -210,16 +222,12 @@ fn part(def: &TableDef, columns: &[&Column], indices: Vec<usize>, format: &str) 
             Encoder::Raw
         }
         "raw" => {
-            return Err(def
-                .options
-                .invalid("format", "raw takes exactly one column of STRING or BYTES"));
+            return Err(options.invalid(option, "raw takes exactly one column of STRING or BYTES"));
         }
         "parquet" => {
-            return Err(def
-                .options
-                .invalid("format", "parquet is for the filesystem connector"));
+            return Err(options.invalid(option, "parquet is for the filesystem connector"));
         }
-        _ => Encoder::Json(JsonEncoder::new(&chosen, &def.options)?),
+        _ => Encoder::Json(JsonEncoder::new(&chosen, options)?),
     };
     Ok(Part {
         columns: indices,

@@ -157,7 +157,7 @@ pub const OPTIONS: &[OptionDef] = &[
         None,
         "kafka",
         "json | csv | raw",
-        "encoding of the value",
+        "encoding of the value (its options may be written value.json.… and value.csv.…)",
     ),
     def(
         "value.fields-include",
@@ -171,7 +171,7 @@ pub const OPTIONS: &[OptionDef] = &[
         None,
         "kafka",
         "json | csv | raw",
-        "encoding of the key",
+        "encoding of the key (its options: key.json.… and key.csv.…; else those of the value)",
     ),
     def(
         "key.fields",

@@ -39,3 +39,29 @@ fn values_are_checked() {
     assert_eq!(parse_duration("ten"), None);
     assert_eq!(parse_size("128MB"), Some(128 << 20));
 }
+
+#[test]
+fn formats_have_options_of_their_own_in_key_and_value() {
+    let mut options = Options::default();
+    let mut given = |key, value| options.insert("kafka", key, value, AT);
+    given("value.csv.field-delimiter", ";").unwrap();
+    given("key.csv.field-delimiter", "|").unwrap();
+    given("key.json.fail-on-missing-field", "true").unwrap();
+    let error = given("key.json.fail-on-missing-feld", "true").unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("'key.json.fail-on-missing-feld'")
+    );
+    assert!(given("csv.field-delimiter", "x").is_err(), "given twice");
+    assert_eq!(options.get("csv.field-delimiter"), Some(";"));
+    assert_eq!(options.get("json.fail-on-missing-field"), None);
+    let key = options.of_key();
+    assert_eq!(key.get("csv.field-delimiter"), Some("|"));
+    assert_eq!(key.get("json.fail-on-missing-field"), Some("true"));
+    let mut file = Options::default();
+    assert!(
+        file.insert("filesystem", "key.json.fail-on-missing-field", "true", AT)
+            .is_err()
+    );
+}

@@ -69,6 +69,16 @@ impl AggregateSpec {
         (keys, functions.zip(self.state_widths.clone()).collect())
     }
 
+    /// The types of each function's arguments, for messages.
+    pub(super) fn argument_types(&self) -> impl Iterator<Item = (String, String)> {
+        let (_, functions) = self.texts();
+        let named = functions.into_iter().zip(&self.arguments);
+        named.map(|((text, _), types)| {
+            let types: Vec<String> = types.iter().map(ToString::to_string).collect();
+            (format!("arguments of {text}"), types.join(", "))
+        })
+    }
+
     /// A segment's keys, and the states of its groups.
     fn split<'a>(
         &self,

@@ -220,6 +220,17 @@ impl Cutter<'_> {
             keys.push(expr.clone());
             group_columns.push(None);
         }
+        let is_cumulating =
+            (window.as_ref()).is_some_and(|w| matches!(w.assign, Assign::Cumulating { .. }));
+        if is_cumulating
+            && !group_columns
+                .iter()
+                .flatten()
+                .any(|part| *part != Part::Start)
+        {
+            return Err(Error::sql("cumulating windows begin together: grouped by window_start alone they are one group")
+                .with_hint("add window_end to the GROUP BY"));
+        }
         if let Some(session_keys) = window.as_ref().and_then(|w| w.keys.as_ref()) {
             check_session_keys(session_keys, &keys, &chain)?;
         }

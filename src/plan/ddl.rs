@@ -88,8 +88,11 @@ fn options(t: &Tokens, from: usize, to: usize, def: &mut TableDef) -> Result<()>
         "blackhole",
     ];
     if !CONNECTORS.contains(&connector.as_str()) {
-        let hint = nearest(&connector, CONNECTORS)
-            .unwrap_or_else(|| format!("there are: {}", CONNECTORS.join(", ")));
+        let hint = match connector.as_str() {
+            "upsert-kafka" => "a table of connector 'kafka' with a PRIMARY KEY is one".to_string(),
+            _ => nearest(&connector, CONNECTORS)
+                .unwrap_or_else(|| format!("there are: {}", CONNECTORS.join(", "))),
+        };
         return Err(Error::sql(format!("unknown connector '{connector}'"))
             .or_at(at)
             .with_hint(hint));

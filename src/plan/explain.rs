@@ -8,6 +8,7 @@ use super::stages::Stage;
 use crate::sink::OutputMode;
 use crate::table::TableDef;
 use crate::time::format_us;
+use crate::watermark::FOREVER;
 use crate::window::Assign;
 use datafusion_physical_plan::displayable;
 use std::fmt::Write;
@@ -31,7 +32,10 @@ pub fn job_text(job: &Job) -> String {
         }
         match (&def.watermark, source.event_time) {
             (Some(w), Some(_)) => {
-                let _ = writeln!(out, "  watermark {} - {}", w.column, duration(w.delay_us));
+                let _ = match w.delay_us {
+                    FOREVER => writeln!(out, "  no watermark: windows over {} stay open", w.column),
+                    delay_us => writeln!(out, "  watermark {} - {}", w.column, duration(delay_us)),
+                };
             }
             _ => {
                 let _ = writeln!(out, "  watermark not needed");

@@ -11,7 +11,7 @@ use arrow::compute;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
-use datafusion_common::{JoinSide, JoinType};
+use datafusion_common::{JoinSide, JoinType, NullEquality};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_plan::ExecutionPlan;
 use datafusion_physical_plan::displayable;
@@ -48,6 +48,8 @@ pub struct Lookup {
     /// Of left columns, then right columns; of the stream's alone where the table only decides.
     joined: SchemaRef,
     projection: Option<Vec<usize>>,
+    /// NULL equals NULL (`IS NOT DISTINCT FROM`); else it equals nothing.
+    nulls_equal: bool,
     built: OnceLock<Built>,
 }
 
@@ -104,6 +106,7 @@ impl Lookup {
             filter: join.filter().cloned(),
             joined: join.join_schema().clone(),
             projection: join.projection.as_ref().map(|p| p.to_vec()),
+            nulls_equal: join.null_equality() == NullEquality::NullEqualsNull,
             built: OnceLock::new(),
         })
     }
@@ -125,7 +128,7 @@ impl Lookup {
         let mut index: HashMap<Box<[u8]>, Vec<u32>> = HashMap::new();
         let has_null = keys.iter().any(|k| k.null_count() > 0);
         for i in 0..rows.num_rows() {
-            if keys.iter().all(|k| k.is_valid(i)) {
+            if self.nulls_equal || keys.iter().all(|k| k.is_valid(i)) {
                 index
                     .entry(encoded.row(i).as_ref().into())
                     .or_default()
@@ -252,7 +255,7 @@ impl Lookup {
             .collect())
     }
 
-    /// Pairs of rows with equal keys, in the stream's order. NULL equals nothing.
+    /// Pairs of rows with equal keys, in the stream's order.
     fn matches(&self, batch: &RecordBatch, built: &Built) -> Result<(UInt32Array, UInt32Array)> {
         let keys = self
             .stream_keys
@@ -262,7 +265,7 @@ impl Lookup {
         let encoded = built.converter.convert_columns(&keys)?;
         let (mut stream_rows, mut table_rows) = (UInt32Builder::new(), UInt32Builder::new());
         for i in 0..batch.num_rows() {
-            if keys.iter().any(|k| k.is_null(i)) {
+            if !self.nulls_equal && keys.iter().any(|k| k.is_null(i)) {
                 continue;
             }
             for row in built

@@ -9,12 +9,12 @@ use crate::table::sql_name;
 use crate::window::Assign;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
-use datafusion_common::tree_node::TreeNode;
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_common::{DataFusionError, Result, ScalarValue, exec_err, plan_err};
 use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::{
-    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility,
+    ColumnarValue, Expr, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Volatility,
 };
 use std::sync::Arc;
 
@@ -218,6 +218,25 @@ pub fn evaluated(kind: Kind, args: &ScalarFunctionArgs) -> Result<(Assign, Array
 /// The marker that a call is of.
 pub fn of(call: &ScalarFunction) -> Option<&Marker> {
     call.func.inner().downcast_ref()
+}
+
+/// The columns that a plan has windows over.
+pub fn times(plan: &LogicalPlan) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    plan.apply(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::ScalarFunction(call) = expr
+                    && of(call).is_some()
+                    && let Some(Expr::Column(time)) = call.args.first()
+                {
+                    names.push(time.name.clone());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(names)
 }
 
 /// Whether some part of an expression is a window's column.

@@ -205,7 +205,13 @@ fn numbered(
     if groups.keys.iter().any(|key| columns[*key]) {
         groups.add_windows(&columns);
     }
-    let (rows, mut exprs) = groups.first(order)?;
+    let (mut rows, mut exprs) = groups.first(order)?;
+    if groups.keys.is_empty() {
+        // Without keys there is a group from the start: no row is not a row of NULLs.
+        let (table, field) = rows.schema().qualified_field(0);
+        let row = Expr::Column(Column::new(table.cloned(), field.name()));
+        rows = LogicalPlan::Filter(Filter::try_new(row.is_not_null(), Arc::new(rows))?);
+    }
     let (table, number) = window.schema.qualified_field(width);
     exprs.push(lit(1_u64).alias_qualified(table.cloned(), number.name()));
     nodes::project(rows, exprs).map(Some)

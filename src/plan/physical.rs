@@ -48,6 +48,10 @@ use datafusion_physical_plan::windows::{
 use datafusion_physical_plan::{ExecutionPlan, ExecutionPlanProperties, InputOrderMode};
 use std::sync::Arc;
 
+/// Functions over ordered rows whose value is that of a place: rows that are equal in the order must not
+/// change places. (Others take such rows for one, or go by frames of them.)
+const TAKE_A_PLACE: [&str; 4] = ["row_number", "lag", "lead", "ntile"];
+
 type Plan = Arc<dyn ExecutionPlan>;
 
 /// Makes operators of optimised logical plans.
@@ -196,6 +200,15 @@ impl<'a> Planner<'a> {
         let one = |e: &Expr| self.window_function(e, schema);
         let functions = window.window_expr.iter().map(one);
         let functions = functions.collect::<Result<Vec<_>>>()?;
+        // Each one's order begins like the others'; the longest is that of all.
+        let longest = functions.iter().max_by_key(|f| f.order_by().len());
+        let keys = longest.iter().flat_map(|f| f.partition_by()).cloned();
+        let keys = keys.map(PhysicalSortExpr::new_default);
+        let order = longest.iter().flat_map(|f| f.order_by()).cloned();
+        let input = match LexOrdering::new(keys.chain(order)) {
+            Some(order) if functions.len() > 1 => Arc::new(SortExec::new(order, input)) as Plan,
+            _ => input,
+        };
         sorted(input, |input| {
             let functions = functions.clone();
             let bounded = functions.iter().all(|f| f.uses_bounded_memory());
@@ -225,7 +238,7 @@ impl<'a> Planner<'a> {
             name,
             &self.expressions(&params.args, schema)?,
             &self.expressions(&params.partition_by, schema)?,
-            &self.order(&params.order_by, schema, fun.name() == "row_number")?,
+            &self.order(&params.order_by, schema, TAKE_A_PLACE.contains(&fun.name()))?,
             Arc::new(params.window_frame.clone()),
             schema.inner().clone(),
             params.null_treatment == Some(NullTreatment::IgnoreNulls),

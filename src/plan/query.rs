@@ -196,6 +196,12 @@ impl WindowedPlan {
         )
     }
 
+    /// Whether several rows of an aggregate may come of one row of its source.
+    pub fn multiplies(&self) -> bool {
+        let mut stages = self.aggregates.iter().flat_map(|a| &a.chain.stages);
+        stages.any(|stage| matches!(stage, Stage::Unnest(_) | Stage::Lookup(_)))
+    }
+
     /// Rows on which [`WindowedPlan::prepare`] is known to fail.
     pub fn blame(&self, aggregate: usize, batch: &RecordBatch) -> Result<Failed> {
         let plan = &self.aggregates[aggregate];

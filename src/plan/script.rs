@@ -189,6 +189,16 @@ impl Script {
         let is_available_now = settings.trigger == Some(Trigger::AvailableNow);
         settings.until_end |= flags.until_end || is_available_now;
         settings.checkpoint_dir = flags.checkpoint_dir.or(settings.checkpoint_dir);
+        // And as in Spark there is a next run, if it has what this one leaves.
+        settings.keeps_open = is_available_now && settings.checkpoint_dir.is_some();
+        if settings.checkpoint_dir.is_none() {
+            let groups = sources
+                .iter()
+                .map(|s| s.def.options.get("properties.group.id"));
+            settings.notices.extend(groups.flatten().map(|group| {
+                format!("no offsets are committed for group '{group}': they follow checkpoints (--checkpoint DIR)")
+            }));
+        }
         settings.memory = flags.memory.or(settings.memory);
         settings.accept_changes |= flags.accept_changes;
         Ok(Job {

@@ -4,9 +4,11 @@
 //! they take them out before, and other sessions come of it. So only what takes whole sessions out
 //! is let through. (`GROUP BY SESSION(ts, gap)` has its WHERE below, as it stands there.)
 
+use super::errors::internal;
 use super::markers::{self, Kind};
 use crate::error::{Error, Result};
 use datafusion_common::Column;
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_expr::{Expr, Join, JoinType, LogicalPlan, Projection};
 
 /// Refuses what would take single rows out of sessions.
@@ -23,7 +25,8 @@ fn whole(plan: &LogicalPlan) -> Result<Option<Vec<bool>>> {
         LogicalPlan::Filter(filter) => {
             let input = whole(&filter.input)?;
             if let Some(columns) = &input {
-                let mut used = filter.predicate.column_refs().into_iter();
+                let outer = outer_columns(&filter.predicate).map_err(internal)?;
+                let mut used = filter.predicate.column_refs().into_iter().chain(&outer);
                 if let Some(column) = used.find(|c| !is_whole(c, &filter.input, columns)) {
                     return Err(Error::sql(format!("a condition on '{}' would take rows out of sessions that are made", column.name))
                         .with_hint("filter before: SESSION over a view with the WHERE; or count with FILTER (WHERE …)"));
@@ -32,6 +35,20 @@ fn whole(plan: &LogicalPlan) -> Result<Option<Vec<bool>>> {
             Ok(input)
         }
         LogicalPlan::Join(join) => joined(join),
+        LogicalPlan::Unnest(unnest) => {
+            let Some(columns) = whole(&unnest.input)? else {
+                return Ok(None);
+            };
+            if !unnest.options.preserve_nulls() {
+                return Err(Error::sql("UNNEST would take rows with empty lists out of sessions that are made")
+                    .with_hint("unnest before: SESSION over a view with the UNNEST; or write LEFT JOIN UNNEST, which takes no rows out"));
+            }
+            let is_list = |i: &usize| unnest.list_type_columns.iter().any(|(list, _)| list == i);
+            let of_input = |i: &usize| columns[*i] && !is_list(i);
+            Ok(Some(
+                unnest.dependency_indices.iter().map(of_input).collect(),
+            ))
+        }
         other => {
             for input in other.inputs() {
                 whole(input)?;
@@ -39,6 +56,25 @@ fn whole(plan: &LogicalPlan) -> Result<Option<Vec<bool>>> {
             Ok(None)
         }
     }
+}
+
+/// The columns that subqueries in an expression ask for.
+fn outer_columns(expr: &Expr) -> datafusion_common::Result<Vec<Column>> {
+    let mut columns = Vec::new();
+    expr.apply(|expr| {
+        let outer = match expr {
+            Expr::Exists(exists) => &exists.subquery.outer_ref_columns,
+            Expr::InSubquery(within) => &within.subquery.outer_ref_columns,
+            Expr::ScalarSubquery(subquery) => &subquery.outer_ref_columns,
+            _ => return Ok(TreeNodeRecursion::Continue),
+        };
+        columns.extend(outer.iter().filter_map(|outer| match outer {
+            Expr::OuterReferenceColumn(_, column) => Some(column.clone()),
+            _ => None,
+        }));
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(columns)
 }
 
 fn is_whole(column: &Column, plan: &LogicalPlan, columns: &[bool]) -> bool {

@@ -25,6 +25,8 @@ pub struct Settings {
     pub workers: Option<usize>,
     /// Read to the offsets that are the latest now, then stop.
     pub until_end: bool,
+    /// Windows that are open at the end are for the next run, which goes on from the checkpoint.
+    pub keeps_open: bool,
     /// Takes the late rows of the file's windowed queries.
     pub late_table: Option<String>,
     /// Rows of one batch (tests vary it; results never depend on it).

@@ -16,6 +16,9 @@ struct Shift {
     shift: i64,
 }
 
+/// Parentheses within each other: what reads them calls itself for each.
+const NESTING_MAX: usize = 256;
+
 /// The significant tokens of one statement, with positions in the substituted text.
 #[derive(Debug, Clone)]
 pub struct Tokens {
@@ -43,6 +46,7 @@ pub fn statements(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Resu
             Error::sql(e.message).or_at(at)
         })?;
     let (mut lists, mut list) = (Vec::new(), Vec::new());
+    let mut nesting = 0_usize;
     for token in all {
         match &token.token {
             Token::Whitespace(Whitespace::MultiLineComment(text)) if is_option_hint(text) => {
@@ -56,7 +60,22 @@ pub fn statements(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Resu
             }
             Token::Whitespace(_) => {}
             Token::SemiColon | Token::EOF => lists.push(std::mem::take(&mut list)),
-            _ => list.push(token),
+            _ => {
+                nesting = match token.token {
+                    Token::LParen => nesting + 1,
+                    Token::RParen => nesting.saturating_sub(1),
+                    _ => nesting,
+                };
+                if nesting > NESTING_MAX {
+                    let at = At {
+                        line: token.span.start.line,
+                        column: token.span.start.column,
+                    };
+                    let error = Error::sql("too many parentheses within each other");
+                    return Err(error.or_at(original(&shifts, at)));
+                }
+                list.push(token);
+            }
         }
     }
     lists.push(list);
@@ -81,11 +100,19 @@ fn substitute(
 ) -> Result<(String, Vec<Shift>)> {
     let mut out = String::with_capacity(text.len());
     let mut shifts = Vec::new();
+    let mut within = Within::Code;
     for (number, line) in text.split_inclusive('\n').enumerate() {
         let line_number = number as u64 + 1;
         let (mut rest, mut shift, mut column) = (line, 0i64, 1u64);
-        let comment = line.trim_start().starts_with("--");
-        while let Some(start) = rest.find("${").filter(|_| !comment) {
+        while let Some(start) = rest.find("${") {
+            within = within.after(&rest[..start]);
+            if matches!(within, Within::Line | Within::Block) {
+                let (comment, behind) = rest.split_at(start + "${".len());
+                out.push_str(comment);
+                column += comment.chars().count() as u64;
+                rest = behind;
+                continue;
+            }
             let at = At {
                 line: line_number,
                 column: (column as i64 + rest[..start].chars().count() as i64 - shift) as u64,
@@ -94,11 +121,7 @@ fn substitute(
                 return Err(Error::sql("'${' without '}'").or_at(at));
             };
             let name = &rest[start + 2..start + length];
-            let before = line.len() - rest.len() + start;
-            let Some(value) = variable(name).or_else(|| {
-                let comment = is_comment(&line[..before]);
-                comment.then(|| format!("${{{name}}}"))
-            }) else {
+            let Some(value) = variable(name) else {
                 if name.is_empty() {
                     return Err(Error::sql("'${}' names no variable").or_at(at));
                 }
@@ -119,15 +142,48 @@ fn substitute(
             });
             rest = &rest[start + length + 1..];
         }
+        within = within.after(rest);
         out.push_str(rest);
     }
     Ok((out, shifts))
 }
 
-/// Whether what follows on the line is a comment.
-fn is_comment(before: &str) -> bool {
-    let mut outside = before.split('\'').step_by(2);
-    outside.any(|text| text.contains("--"))
+/// What a place in a file is part of.
+#[derive(Debug, Clone, Copy)]
+enum Within {
+    Code,
+    Quotes(char),
+    /// A comment to the end of the line.
+    Line,
+    /// A comment between `/*` and `*/`.
+    Block,
+}
+
+impl Within {
+    /// What the place behind `text` is part of.
+    fn after(mut self, text: &str) -> Self {
+        let mut chars = text.chars().peekable();
+        while let Some(c) = chars.next() {
+            let next = chars.peek().copied();
+            self = match (self, c) {
+                (Self::Code, '-') if next == Some('-') => Self::Line,
+                (Self::Code, '/') if next == Some('*') => {
+                    chars.next();
+                    Self::Block
+                }
+                (Self::Code, '\'' | '"' | '`') => Self::Quotes(c),
+                // A doubled quote opens what it has closed.
+                (Self::Quotes(quote), c) if c == quote => Self::Code,
+                (Self::Line, '\n') => Self::Code,
+                (Self::Block, '*') if next == Some('/') => {
+                    chars.next();
+                    Self::Code
+                }
+                (within, _) => within,
+            };
+        }
+        self
+    }
 }
 
 fn original(shifts: &[Shift], at: At) -> At {
@@ -274,7 +330,11 @@ impl Tokens {
     pub fn text(&self) -> String {
         self.list
             .iter()
-            .map(|t| t.token.to_string())
+            .map(|t| match &t.token {
+                // It is printed as it is, quotes in it too.
+                Token::SingleQuotedString(text) => format!("'{}'", text.replace('\'', "''")),
+                token => token.to_string(),
+            })
             .collect::<Vec<_>>()
             .join(" ")
     }
@@ -376,6 +436,22 @@ mod tests {
             ),
             "{error:?}"
         );
+    }
+
+    #[test]
+    fn a_variable_in_a_comment_is_none() {
+        let vars = |name: &str| (name == "X").then(|| "x".to_string());
+        let text = "/* old: 'a' = '${OLD}'\n ${OLDER} */ SELECT ${X}, '/* ${X}' -- ${OLD} it's\n, ${X} -- ${\n;";
+        let list = statements(text, &vars).unwrap();
+        let words = list[0].list.iter().map(|t| t.token.to_string());
+        let words = words
+            .collect::<String>()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ");
+        assert_eq!(words, "SELECTx,'/* x',x");
+        let open = statements("SELECT '--', '${OLD}'", &vars).unwrap_err();
+        assert!(open.to_string().contains("variable OLD is not set"));
     }
 
     #[test]

@@ -51,7 +51,15 @@ impl<'a> Policy<'a> {
             )),
             (Some("fail"), _) | (None, Some(false)) => Ok(Policy::Fail),
             (Some("dead-letter"), _) => Self::dead_letter(options),
-            _ => Ok(Policy::Skip),
+            _ => match ["dead-letter.topic", "dead-letter.path"]
+                .into_iter()
+                .find(|o| options.get(o).is_some())
+            {
+                Some(option) => Err(options
+                    .invalid(option, "has no effect: bad records are skipped")
+                    .with_hint("add 'bad-records' = 'dead-letter'")),
+                None => Ok(Policy::Skip),
+            },
         }
     }
 

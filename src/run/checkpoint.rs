@@ -167,6 +167,12 @@ impl Checkpointer {
         if self.unpublished.iter().any(|u| *u) {
             return None;
         }
+        let prepared = (self.parts.iter().flatten()).flat_map(|p| [&p.state.sink, &p.state.late]);
+        let files =
+            |prepared: &Prepared| prepared.as_array().is_some_and(|files| !files.is_empty());
+        if prepared.into_iter().any(files) {
+            self.checkpoints.publish(self.number);
+        }
         let mut positions: Vec<_> = self.sources().into_iter().map(|s| s.partitions).collect();
         for (positions, told) in positions.iter_mut().zip(&self.told) {
             if *told {

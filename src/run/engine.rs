@@ -274,6 +274,7 @@ impl<'a> Engine<'a> {
                 batch_rows: self.settings.batch_rows.unwrap_or(BATCH_ROWS),
                 memory: self.memory / 4 / workers_total,
                 keys: self.settings.keys.clone(),
+                keeps_open: self.settings.keeps_open,
             })?;
             let sender = |(q, query): &(usize, Arc<QueryPlan>)| QuerySender {
                 query: *q,

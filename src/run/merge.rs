@@ -22,6 +22,7 @@ use cut::Cut;
 use shown::Shown;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// How far one worker is.
 #[derive(Debug, Clone, Copy)]
@@ -91,6 +92,8 @@ pub struct Merge {
     final_end: i64,
     /// An earlier run had read everything and shown it.
     was_complete: bool,
+    /// When groups that nobody adds to were last looked for, milliseconds since 1970.
+    looked_ms: Option<i64>,
     /// With checkpoints.
     cut: Option<Cut>,
     memory: Option<Memory>,
@@ -174,6 +177,7 @@ impl Merge {
             left,
             final_end: NONE,
             was_complete: false,
+            looked_ms: None,
             cut: None,
             memory: None,
             shown,
@@ -234,7 +238,7 @@ impl Merge {
             Message::Watermark(watermark) => {
                 let state = &mut self.workers[worker];
                 state.watermark = watermark;
-                state.told = watermark.unwrap_or(state.told);
+                state.told = state.told.max(watermark.unwrap_or(NONE));
                 self.advance()?;
             }
             Message::Trigger(number) => {
@@ -284,9 +288,19 @@ impl Merge {
         Ok(())
     }
 
+    /// How long ago that look was, also of an earlier run; the first one counts from `now_ms` on.
+    pub fn since_look(&mut self, now_ms: i64) -> Duration {
+        let looked_ms = *self.looked_ms.get_or_insert(now_ms);
+        Duration::from_millis(now_ms.saturating_sub(looked_ms).max(0) as u64)
+    }
+
     /// Forgets groups that nobody has added to since the look before the last one. The modes that show
     /// changes alone have such groups.
-    pub fn expire(&mut self) -> Result<()> {
+    pub fn expire(&mut self, now_ms: i64) -> Result<()> {
+        self.looked_ms = Some(now_ms);
+        if let Some(shown) = &mut self.shown {
+            shown.expire();
+        }
         let mut merges = self.windows.iter_mut().flat_map(|w| &mut w.merges);
         merges.try_for_each(WindowMerge::expire)
     }

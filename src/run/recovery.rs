@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::plan::{QueryPlan, SourcePlan, shapes};
 use crate::state::Checkpoints;
 use crate::state::evolve::{self, Change};
-use crate::state::{PartitionSnapshot, QuerySnapshot, Shape, Snapshot};
+use crate::state::{PartitionSnapshot, Prepared, QuerySnapshot, Shape, Snapshot};
 use std::sync::Arc;
 
 /// The key that marks what a sink has prepared in a transaction.
@@ -44,6 +44,11 @@ impl Recovery {
                 tracing::warn!("{change}");
             }
             states = evolve::adapt(&snapshot.queries, &shapes)?;
+            if checkpoints.is_published(snapshot.number) {
+                for state in states.iter_mut().flatten() {
+                    (state.sink, state.late) = (Prepared::Null, Prepared::Null);
+                }
+            }
         }
         Ok(Self {
             number: snapshot.as_ref().map_or(0, |s| s.number),
@@ -72,24 +77,7 @@ fn load(
 ) -> Result<Option<Snapshot>> {
     // Kafka forgets offsets of groups that were away for a week; the folder does not.
     let committed = decision.map_or(Ok(None), |d| d.committed())?;
-    let confirmed = checkpoints.confirmed();
-    if let Some(number) = committed.max(decision.and(confirmed)) {
-        return checkpoints.load(Some(number));
-    }
-    let newest = checkpoints.load(None)?;
-    match newest {
-        // Written, but the transaction that it belongs to was not committed as far as is known.
-        Some(snapshot) if is_transactional(&snapshot) && Some(snapshot.number) > confirmed => {
-            checkpoints.load(Some(confirmed.unwrap_or(0)))
-        }
-        newest => Ok(newest),
-    }
-}
-
-/// Whether some sink's rows of the checkpoint are in a transaction.
-fn is_transactional(snapshot: &Snapshot) -> bool {
-    let prepared = snapshot.queries.iter().flat_map(|q| [&q.sink, &q.late]);
-    prepared.clone().any(|p| p.get(TRANSACTIONAL).is_some())
+    checkpoints.load_in_force(committed, |prepared| prepared.get(TRANSACTIONAL).is_some())
 }
 
 fn refusal(number: u64, changes: &[Change]) -> Error {

@@ -100,7 +100,9 @@ impl RowBuilder {
                 .as_ref()
                 .ok_or_else(|| Error::bug("no record keys"))?;
             let mut decoded = decode_keys(decoder.as_mut(), keys, range.clone())?;
-            bad.append(&mut decoded.bad);
+            // A record is bad once, and one without a value is nothing.
+            let has_value = |b: &Bad| records.binary_search(&b.record).is_ok();
+            bad.extend(decoded.bad.drain(..).filter(has_value));
             let key_records = records_of(&decoded, &range);
             if key_records == records {
                 key_columns = decoded.columns;

@@ -59,11 +59,11 @@ pub(super) fn run_worker(
             worker.add(&added)?;
         }
         if worker.is_ahead() {
-            std::thread::park_timeout(Duration::from_millis(1));
+            worker.wait();
             continue;
         }
         match worker.step(POLL, &mut outbox)? {
-            Step::Ended if !endless => return worker.finish(true, &mut outbox),
+            Step::Ended if !endless => return worker.end(&mut outbox),
             // New partitions may still be found: wait for them.
             Step::Ended => std::thread::park_timeout(POLL),
             Step::Abandoned => return Ok(()),
@@ -123,7 +123,11 @@ pub(super) fn run_merge(
         Trigger::Every(interval) => Some(interval),
         Trigger::WindowClose | Trigger::AvailableNow => None,
     };
+    let now_ms = || clock.wall_us() / 1000;
     let (mut ticks, mut looks) = (Timer::new(interval, clock), Timer::new(ttl, clock));
+    if ttl.is_some() {
+        looks.next = looks.next.saturating_sub(merge.since_look(now_ms()));
+    }
     loop {
         let wait = ticks.wait(clock).min(POLL);
         let handled = match merge.replay()? {
@@ -145,7 +149,7 @@ pub(super) fn run_merge(
                 }
             }
         }
-        looks.when_due(clock, || merge.expire())?;
+        looks.when_due(clock, || merge.expire(now_ms()))?;
         ticks.when_due(clock, || merge.tick())?;
     }
     Ok(merge.summary())

@@ -61,6 +61,7 @@ pub struct Worker {
     /// Bytes that the open windows may have here, and rows since they were looked at.
     memory: usize,
     rows_unweighed: usize,
+    keeps_open: bool,
 }
 
 /// What a worker is made of.
@@ -79,6 +80,8 @@ pub struct WorkerParts {
     pub memory: usize,
     /// For a folder of bad records in an object store.
     pub keys: Keys,
+    /// What is read goes on in the next run: windows are not over where this one ends.
+    pub keeps_open: bool,
 }
 
 /// How often a worker weighs its open windows, in rows.
@@ -137,6 +140,7 @@ impl Worker {
             checkpoint: 0,
             memory: parts.memory,
             rows_unweighed: 0,
+            keeps_open: parts.keeps_open,
         };
         worker.own(&parts.partitions);
         Ok(worker)
@@ -148,6 +152,18 @@ impl Worker {
         self.reader.add(partitions)
     }
 
+    /// All partitions have ended: says goodbye.
+    pub fn end(&mut self, outbox: &mut dyn Outbox) -> Result<()> {
+        self.finish(!self.keeps_open, outbox)
+    }
+
+    /// Waits a moment for the other workers, see [`Worker::is_ahead`].
+    pub fn wait(&mut self) {
+        let from = self.clock.now();
+        std::thread::park_timeout(Duration::from_millis(1));
+        self.not_looked_since(from);
+    }
+
     /// Reads once, waiting at most `timeout`, and sends what follows from it.
     pub fn step(&mut self, timeout: Duration, outbox: &mut dyn Outbox) -> Result<Step> {
         let polled = if self.all_ended() {
@@ -155,18 +171,22 @@ impl Worker {
         } else {
             self.reader.poll(timeout)?
         };
+        let polled_at = self.clock.now();
         let worked = !matches!(polled, Polled::Idle);
         let mut closed = false;
         match polled {
             Polled::Chunk(chunk) => closed |= self.chunk(&chunk, outbox)?,
             Polled::Rows(rows) => closed |= self.decoded(&rows, outbox)?,
-            Polled::End { id } => self.end(id),
+            Polled::End { id } => self.end_partition(id),
             Polled::Notice(text) => tracing::warn!("{text}"),
             Polled::Idle => {}
         }
+        self.not_looked_since(polled_at);
         self.mark_idle();
+        let marked_at = self.clock.now();
         self.flush_dead_letters()?;
         closed |= self.progress(!worked, outbox)?;
+        self.not_looked_since(marked_at);
         if closed {
             return Ok(Step::Abandoned);
         }

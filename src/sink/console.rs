@@ -6,6 +6,7 @@ use crate::encode::json::JsonEncoder;
 use crate::encode::text::{Dialect, cell, counted};
 use crate::error::{Error, Result};
 use crate::options::Options;
+use crate::state::Prepared;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use std::io::{ErrorKind, Write};
@@ -201,6 +202,14 @@ impl Sink for ConsoleSink {
         self.rows += self.epoch_rows;
         self.epoch_rows = 0;
         Ok(())
+    }
+
+    fn prepare(&mut self, epoch: u64) -> Result<Prepared> {
+        // The trigger shows its tables; a checkpoint only what none has shown.
+        if self.epoch_rows > 0 {
+            self.commit(epoch)?;
+        }
+        Ok(Prepared::Null)
     }
 
     fn describe(&self) -> String {

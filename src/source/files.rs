@@ -24,6 +24,7 @@ mod parquet;
 use super::{Assignment, Polled, ReadRequest, Reader, Rows, Source, resume_at};
 use crate::batches::{self, with_rows};
 use crate::decode::Decoded;
+use crate::encode::text::counted;
 use crate::error::{Error, Result};
 use crate::state::PartitionSnapshot;
 use crate::table::TableDef;
@@ -212,7 +213,8 @@ impl Reader for FilesReader {
 }
 
 /// Reads a small table as a whole, for joins: `columns` of all its records, in the order of the
-/// files. A record that is no row is an error that names its file and line.
+/// files. A record that is no row is an error that names its file and line, unless the table's options say
+/// that such are skipped: whoever joins it would miss rows and not know why.
 pub fn read_all(def: &TableDef, columns: &[String]) -> Result<Vec<RecordBatch>> {
     let request = ReadRequest {
         columns: columns.to_vec(),
@@ -226,15 +228,18 @@ pub fn read_all(def: &TableDef, columns: &[String]) -> Result<Vec<RecordBatch>> 
         FileFormat::Lines(_) => Some(crate::decode::decoder(def, columns)?),
         FileFormat::Parquet(_) => None,
     };
+    let ignores = |format: &str| def.options.bool(&format!("{format}.ignore-parse-errors"));
+    let skips = def.options.get("bad-records") == Some("skip")
+        || (ignores("json")?.or(ignores("csv")?)).unwrap_or(false);
     let mut batches = Vec::new();
-    let mut bytes = 0;
-    let mut ended = 0;
+    let (mut bytes, mut ended, mut skipped) = (0, 0, 0);
     while ended < partitions.len() {
         let batch = match (reader.poll(Duration::ZERO)?, &mut decoder) {
             (Polled::Rows(rows), _) => rows.batch,
             (Polled::Chunk(chunk), Some(decoder)) => {
                 let decoded = decoder.decode(&chunk.payload, 0..chunk.len())?;
-                if let Some(bad) = decoded.bad.first() {
+                skipped += decoded.bad.len();
+                if let Some(bad) = decoded.bad.first().filter(|_| !skips) {
                     let line = chunk
                         .offsets
                         .get(bad.record as usize)
@@ -267,6 +272,13 @@ pub fn read_all(def: &TableDef, columns: &[String]) -> Result<Vec<RecordBatch>> 
             .with_hint("a table that is joined to a stream may take up to 1 GB"));
         }
         batches.push(batch);
+    }
+    if skipped > 0 {
+        tracing::warn!(
+            "table '{}': {} skipped",
+            def.name,
+            counted(skipped as u64, "bad record")
+        );
     }
     Ok(batches)
 }

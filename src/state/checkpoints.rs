@@ -21,6 +21,8 @@ pub struct Checkpoints {
     /// The largest number that anything in the store has had; 0: none.
     pub(super) highest: u64,
     pub(super) confirmed: Option<u64>,
+    /// The newest whose sinks have nothing to repeat.
+    published: Option<u64>,
     /// Where segments are, by [`crate::window::HeldSegment::id`].
     pub(super) places: HashMap<u64, Place>,
     /// The files that `places` names.
@@ -63,6 +65,7 @@ impl Checkpoints {
             claims: Vec::new(),
             highest: 0,
             confirmed: None,
+            published: None,
             places: HashMap::new(),
             files: BTreeMap::new(),
             named: BTreeMap::new(),
@@ -87,6 +90,7 @@ impl Checkpoints {
             match kind {
                 names::MANIFEST => self.numbers.push(number),
                 names::COMMITTED => self.confirmed = self.confirmed.max(Some(number)),
+                names::PUBLISHED => self.published = self.published.max(Some(number)),
                 _ => {}
             }
         }
@@ -128,6 +132,21 @@ impl Checkpoints {
         Ok(())
     }
 
+    /// Whether all that checkpoint `number`'s sinks prepared is known to be visible. Nobody need look for it:
+    /// who reads the files may have taken them away.
+    pub fn is_published(&self, number: u64) -> bool {
+        self.published >= Some(number)
+    }
+
+    /// Remembers that. What fails is logged: then the next start repeats what the sinks did.
+    pub fn publish(&mut self, number: u64) {
+        let name = names::published(number);
+        match self.store.put(&name, b"\n") {
+            Ok(()) => self.published = self.published.max(Some(number)),
+            Err(e) => tracing::warn!("{}", self.failed("write", &name, &e)),
+        }
+    }
+
     /// Deletes the checkpoints before the `retained` newest, and what no kept one names. Call it
     /// when the newest is published: then no other can be asked for. What fails is logged, and tried
     /// again the next time.
@@ -166,6 +185,7 @@ impl Checkpoints {
                     number <= self.highest && !kept.contains(name.as_str())
                 }
                 Some((names::COMMITTED, number)) => Some(number) < self.confirmed,
+                Some((names::PUBLISHED, number)) => Some(number) < self.published,
                 Some((names::SEEN, number)) => Some(number) <= newest,
                 _ => false,
             };

@@ -93,6 +93,11 @@ fn differences(old: &[AggregateSnapshot], new: &[Shape]) -> Vec<String> {
         if old.window != new.window {
             reasons.push(format!("{} became {}", old.window, new.window));
         }
+        for (what, new) in &new.names {
+            if let Some(old) = old.names.get(what).filter(|old| *old != new) {
+                reasons.push(format!("{what}: {old} became {new}"));
+            }
+        }
         lists("input", &old.input, &new.input, &mut reasons);
         lists("keys", &old.keys, &new.keys, &mut reasons);
         for function in &new.functions {

@@ -3,7 +3,7 @@
 use super::checkpoints::{Checkpoints, Place};
 use super::manifest::{FileEntry, Manifest, QueryEntry, SegmentEntry, Unreadable};
 use super::write::FILE_MAX;
-use super::{AggregateSnapshot, QuerySnapshot, Snapshot, names, segments};
+use super::{AggregateSnapshot, Prepared, QuerySnapshot, Snapshot, names, segments};
 use crate::batches;
 use crate::error::{Error, Result};
 use crate::window::spill::{SpillTo, Spilled, split};
@@ -49,24 +49,65 @@ impl Checkpoints {
     /// The store fails, the checkpoint was written by another version of windrow, or no checkpoint
     /// that may be used is sound: never a silent start from nothing.
     pub fn load(&mut self, exactly: Option<u64>) -> Result<Option<Snapshot>> {
+        self.load_within(exactly.or(self.confirmed), exactly)
+    }
+
+    /// The newest checkpoint in force. `committed` is the one whose results are known to be committed
+    /// outside, besides [`Checkpoints::confirmed`]. A newer one is in force by its manifest alone, unless what
+    /// one of its sinks has prepared `waits` for such a commit: the process ended before it, so those are
+    /// passed over, and deleted. Errors and all else as [`Checkpoints::load`].
+    pub fn load_in_force(
+        &mut self,
+        committed: Option<u64>,
+        waits: impl Fn(&Prepared) -> bool,
+    ) -> Result<Option<Snapshot>> {
+        let known = committed.max(self.confirmed);
+        let mut waiting = false;
+        for number in self.numbers.iter().rev().copied() {
+            let is_known = known.is_some_and(|known| number <= known);
+            let in_force = is_known || !self.is_waiting(number, &waits)?;
+            if in_force {
+                return self.load_within(known, Some(number.max(known.unwrap_or(0))));
+            }
+            waiting = true;
+        }
+        match (known, waiting) {
+            (None, true) => self.load_within(None, Some(0)),
+            _ => self.load_within(known, known),
+        }
+    }
+
+    /// Whether some sink's part of a checkpoint waits for a commit outside. A manifest that cannot be read
+    /// is for [`Checkpoints::load`] to speak of.
+    fn is_waiting(&self, number: u64, waits: impl Fn(&Prepared) -> bool) -> Result<bool> {
+        Ok(self.read_manifest(number)?.is_ok_and(|manifest| {
+            let mut sinks = manifest.queries.iter().flat_map(|q| [&q.sink, &q.late]);
+            sinks.any(waits)
+        }))
+    }
+
+    /// The newest that can be read from `oldest` (of which the results are committed) to `newest`.
+    fn load_within(
+        &mut self,
+        oldest: Option<u64>,
+        newest: Option<u64>,
+    ) -> Result<Option<Snapshot>> {
         // Of an earlier call, whose choice was not taken.
         self.places.clear();
         self.files.clear();
         let folder = self.store.describe();
-        if let (Some(0), Some(committed)) = (exactly, self.confirmed) {
+        if let (Some(0), Some(committed)) = (newest, self.confirmed) {
             return Err(Error::env(format!(
                 "the job in {folder} cannot begin again: results up to checkpoint {committed} are \
                  committed, and would be committed again"
             ))
             .with_hint(super::RESTORE_HINT));
         }
-        let is_new = self.numbers.is_empty() && exactly.or(self.confirmed).is_none();
-        if is_new || exactly == Some(0) {
+        if newest == Some(0) || (self.numbers.is_empty() && oldest.is_none()) {
             self.forget_after(0)?;
             return Ok(None);
         }
-        let oldest = exactly.or(self.confirmed).unwrap_or(0);
-        let newest = exactly.unwrap_or(u64::MAX);
+        let (oldest, newest) = (oldest.unwrap_or(0), newest.unwrap_or(u64::MAX));
         let usable = self.numbers.iter().rev().copied();
         let usable: Vec<u64> = usable.filter(|n| (oldest..=newest).contains(n)).collect();
         if usable.is_empty() {
@@ -329,6 +370,7 @@ fn query_snapshot(
         watermark: query.watermark,
         left: query.left,
         complete: query.complete,
+        looked_ms: query.looked_ms,
         aggregates,
         sink: query.sink,
         late: query.late,

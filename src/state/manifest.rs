@@ -25,6 +25,8 @@ pub(super) struct QueryEntry {
     pub watermark: i64,
     pub left: Option<u64>,
     pub complete: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looked_ms: Option<i64>,
     pub sink: Prepared,
     pub late: Prepared,
     pub aggregates: Vec<AggregateEntry>,

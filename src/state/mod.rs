@@ -38,6 +38,7 @@ pub use write::Written;
 use crate::error::Error;
 use crate::window::HeldSegment;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 
 /// What a sink wants to find again after a crash; its own affair (see [`crate::sink::Sink`]).
@@ -84,6 +85,8 @@ pub struct QuerySnapshot {
     pub left: Option<u64>,
     /// Everything was read to its bounded end, and every window shown.
     pub complete: bool,
+    /// When groups that nobody adds to were last looked for, milliseconds since 1970.
+    pub looked_ms: Option<i64>,
     pub aggregates: Vec<AggregateSnapshot>,
     pub sink: Prepared,
     pub late: Prepared,
@@ -107,6 +110,11 @@ pub struct Shape {
     pub keys: Vec<String>,
     /// Aggregate functions with their arguments, in the order of their state columns.
     pub functions: Vec<FunctionShape>,
+    /// What names in these texts stand for: the source, the event time, renamed columns, the types of
+    /// functions' arguments. Only what old and new both have is compared: checkpoints of earlier builds have
+    /// nothing here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub names: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,6 +7,8 @@ pub(super) const MANIFEST: &str = "manifest";
 pub(super) const SEGMENTS: &str = "segments";
 pub(super) const COMMITTED: &str = "committed";
 pub(super) const SEEN: &str = "seen";
+/// All that the checkpoint's sinks prepared has been made visible.
+pub(super) const PUBLISHED: &str = "published";
 /// The folder's id.
 pub(super) const JOB: &str = "job";
 
@@ -28,6 +30,10 @@ pub(super) fn seen(number: u64) -> String {
     format!("{SEEN}-{number:012}")
 }
 
+pub(super) fn published(number: u64) -> String {
+    format!("{PUBLISHED}-{number:012}")
+}
+
 /// Kind and number of a name; `None` for what is not ours.
 pub(super) fn parse(name: &str) -> Option<(&'static str, u64)> {
     let (kind, rest) = name.split_once('-')?;
@@ -36,6 +42,7 @@ pub(super) fn parse(name: &str) -> Option<(&'static str, u64)> {
         "segments" => (SEGMENTS, rest.strip_suffix(".arrow")?.split_once('-')?.0),
         "committed" => (COMMITTED, rest),
         "seen" => (SEEN, rest),
+        "published" => (PUBLISHED, rest),
         _ => return None,
     };
     let number = digits.parse().ok()?;

@@ -12,12 +12,19 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// One file, made by the first segment.
+/// A file is not written to any more from this length on: it goes when nothing in it is of use, and what
+/// is always in use would keep all of one file that only grows.
+const FILE_BYTES: u64 = 512 << 20;
+
+/// One file after another, the first made by the first segment.
 pub struct SpillFile {
     folder: PathBuf,
     name: String,
+    /// Files so far.
+    files: u64,
     file: Option<Arc<Mutex<File>>>,
     end: u64,
+    file_bytes: u64,
 }
 
 /// A part: where it begins, and how long it is.
@@ -46,8 +53,10 @@ impl SpillFile {
         Self {
             folder,
             name: format!("windrow-{}-{name}", std::process::id()),
+            files: 0,
             file: None,
             end: 0,
+            file_bytes: FILE_BYTES,
         }
     }
 
@@ -58,15 +67,19 @@ impl SpillFile {
                 lock(file).set_len(0)?;
                 self.end = 0;
             }
-            return Ok(file.clone());
+            if self.end < self.file_bytes {
+                return Ok(file.clone());
+            }
         }
-        let path = self.folder.join(&self.name);
+        self.files += 1;
+        let path = self.folder.join(format!("{}-{}", self.name, self.files));
         let file = File::options()
             .read(true)
             .write(true)
             .create_new(true)
             .open(&path)?;
         fs::remove_file(&path)?;
+        self.end = 0;
         Ok(self.file.insert(Arc::new(Mutex::new(file))).clone())
     }
 }

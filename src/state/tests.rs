@@ -46,6 +46,7 @@ pub(super) fn shape() -> Shape {
             text: "count(*)".to_string(),
             width: 1,
         }],
+        names: BTreeMap::new(),
     }
 }
 
@@ -75,6 +76,7 @@ pub(super) fn snapshot(number: u64, segments: Vec<HeldSegment>) -> Snapshot {
             name: "top".to_string(),
             watermark: NONE,
             left: Some(u64::MAX),
+            looked_ms: None,
             complete: false,
             aggregates: vec![AggregateSnapshot {
                 shape: shape(),
@@ -109,7 +111,8 @@ fn what_was_written_is_loaded() {
     let mut checkpoints = open(&store);
     assert_eq!(checkpoints.load(None).unwrap(), None);
     assert_eq!(checkpoints.next_number(), 1);
-    let first = snapshot(1, vec![segment(0, 3), segment(10, 2)]);
+    let mut first = snapshot(1, vec![segment(0, 3), segment(10, 2)]);
+    first.queries[0].looked_ms = Some(7);
     let written = checkpoints.write(&first, 5).unwrap();
     assert_eq!((written.segments_new, written.segments_kept), (2, 0));
     assert_eq!(written.files, 1);
@@ -378,6 +381,68 @@ fn a_job_begins_again_when_nothing_was_published() {
         "{error}"
     );
     assert_eq!(open(&store).numbers(), [3]);
+}
+
+fn waits(prepared: &Prepared) -> bool {
+    prepared.get("transaction").is_some()
+}
+
+fn waiting(number: u64) -> Snapshot {
+    let mut waiting = snapshot(number, vec![segment(0, 1)]);
+    waiting.queries[0].sink = serde_json::json!({"transaction": "t"});
+    waiting
+}
+
+/// The first checkpoint with a transaction died before its commit, and all before it were deleted.
+#[test]
+fn a_checkpoint_that_was_not_committed_leaves_those_before_it() {
+    let store = MemoryStore::new();
+    let mut checkpoints = open(&store);
+    for number in 1..=3 {
+        let plain = snapshot(number, vec![segment(0, 1)]);
+        checkpoints.write(&plain, 0).unwrap();
+    }
+    checkpoints.write(&waiting(4), 0).unwrap();
+    let loaded = |committed| {
+        let loaded = open(&store).load_in_force(committed, waits);
+        loaded.unwrap().map(|s| s.number)
+    };
+    assert_eq!(loaded(Some(4)), Some(4));
+    assert_eq!(loaded(None), Some(3));
+    assert_eq!(open(&store).numbers(), [1, 2, 3]);
+}
+
+/// Exactly-once was switched off and on again: the job went back to its last transaction, or found
+/// that checkpoint retired.
+#[test]
+fn checkpoints_without_a_transaction_are_in_force_behind_a_committed_one() {
+    let store = MemoryStore::new();
+    let mut checkpoints = open(&store);
+    checkpoints.write(&waiting(1), 0).unwrap();
+    checkpoints.confirm(1).unwrap();
+    for number in 2..=4 {
+        let plain = snapshot(number, vec![segment(0, 1)]);
+        checkpoints.write(&plain, 0).unwrap();
+        checkpoints.retire();
+    }
+    checkpoints.write(&waiting(5), 0).unwrap();
+    let loaded = open(&store).load_in_force(Some(1), waits).unwrap();
+    assert_eq!(loaded.map(|s| s.number), Some(4));
+    let error = open(&store).load_in_force(Some(9), waits).unwrap_err();
+    assert!(error.to_string().contains("checkpoint 9 is not in"));
+}
+
+#[test]
+fn a_job_whose_first_transaction_failed_begins_again() {
+    let store = MemoryStore::new();
+    let mut checkpoints = open(&store);
+    assert_eq!(checkpoints.load_in_force(None, waits).unwrap(), None);
+    for number in 1..=2 {
+        checkpoints.write(&waiting(number), 0).unwrap();
+    }
+    let mut again = open(&store);
+    assert_eq!(again.load_in_force(None, waits).unwrap(), None);
+    assert_eq!((again.numbers(), again.next_number()), (&[][..], 3));
 }
 
 /// Checkpoints from before topics had ids are read as before.

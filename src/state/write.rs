@@ -210,6 +210,7 @@ impl Checkpoints {
                 name: query.name.clone(),
                 watermark: query.watermark,
                 left: query.left,
+                looked_ms: query.looked_ms,
                 complete: query.complete,
                 sink: query.sink.clone(),
                 late: query.late.clone(),

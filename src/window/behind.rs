@@ -9,7 +9,7 @@ use super::{Aggregate, Input, Segment, Store};
 use crate::batches;
 use crate::error::{Error, Result};
 use arrow::array::{AsArray, Int64Array, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::compute::take_arrays;
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 use hashbrown::HashMap;
@@ -115,7 +115,8 @@ fn divide(
     for rows in order.chunk_by(|a, b| place(a) == place(b)) {
         let (from_end, pane) = place(&rows[0]);
         // Each by itself in memory: they are given up at different times.
-        let batch = take_record_batch(&groups, &UInt32Array::from(rows.to_vec()))?;
+        let taken = take_arrays(groups.columns(), &UInt32Array::from(rows.to_vec()), None)?;
+        let batch = batches::with_rows(groups.schema(), taken, rows.len())?;
         segments.push(Segment {
             pane,
             from_end,

@@ -387,7 +387,8 @@ fn merge_batches(
     if parts[0].num_columns() == aggregate.keys() {
         // Keys alone (DISTINCT): those that were there before have not changed.
         merge_into(store.as_mut(), others)?;
-        let known = store.groups();
+        // (Without keys there is a group from the start.)
+        let known = if others.is_empty() { 0 } else { store.groups() };
         merge_into(store.as_mut(), fresh)?;
         let all = store.evaluate()?;
         return Ok(Some(all.slice(known, all.num_rows() - known)));

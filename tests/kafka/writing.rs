@@ -228,6 +228,54 @@ fn a_key_that_the_value_holds_too_is_read_from_the_value() {
     assert_eq!(sorted("keyed-out"), sorted("keyed"));
 }
 
+/// Keys were written in the order of the table's columns, and with the prefix in their names: who read them
+/// by the same table found other values, or none.
+#[test]
+fn keys_are_written_as_they_are_read() {
+    let bootstrap = Broker::shared().bootstrap();
+    clicks(&bootstrap, "key-parts-in");
+    client::create_topic(&bootstrap, "key-parts", 2);
+    client::create_topic(&bootstrap, "key-parts-json", 2);
+    client::create_topic(&bootstrap, "key-parts-out", 1);
+    let columns = "k_id STRING, k_region STRING, n BIGINT";
+    let keyed = |format: &str| {
+        format!(
+            ", 'key.format' = '{format}', 'key.fields' = 'k_region;k_id', 'key.fields-prefix' = 'k_', 'value.fields-include' = 'EXCEPT_KEY', 'key.csv.field-delimiter' = '|'"
+        )
+    };
+    let sql = source_sql("clicks", "key-parts-in", CLICKS, "")
+        + &sink_sql("k", "key-parts", columns, &keyed("csv"))
+        + &sink_sql("j", "key-parts-json", columns, &keyed("json"))
+        + "INSERT INTO k SELECT name, 'eu', n FROM clicks; INSERT INTO j SELECT name, 'eu', n FROM clicks;";
+    run_sql(&bootstrap, &sql).unwrap();
+    let keys = |topic: &str| {
+        let records = read_records(&bootstrap, topic);
+        BTreeSet::from_iter(records.into_iter().map(|r| r.key.unwrap()))
+    };
+    let of_csv = ["eu|ann", "eu|bob"].map(String::from);
+    assert_eq!(keys("key-parts"), BTreeSet::from(of_csv));
+    let of_json = [
+        r#"{"region":"eu","id":"ann"}"#,
+        r#"{"region":"eu","id":"bob"}"#,
+    ];
+    assert_eq!(
+        keys("key-parts-json"),
+        BTreeSet::from(of_json.map(String::from))
+    );
+    for (topic, format) in [("key-parts", "csv"), ("key-parts-json", "json")] {
+        let sql = source_sql("k", topic, columns, &keyed(format))
+            + &sink_sql("o", "key-parts-out", columns, "")
+            + "INSERT INTO o SELECT * FROM k;";
+        run_sql(&bootstrap, &sql).unwrap();
+    }
+    let rows = read_records(&bootstrap, "key-parts-out");
+    assert_eq!(rows.len(), 12);
+    for row in rows {
+        assert_eq!(row.json()["k_region"], "eu");
+        assert!(["ann", "bob"].contains(&row.json()["k_id"].as_str().unwrap()));
+    }
+}
+
 #[test]
 fn changes_arrive_while_the_query_runs() {
     let bootstrap = Broker::shared().bootstrap();

@@ -59,12 +59,19 @@ pub fn matrix() -> Vec<Matrix> {
     all
 }
 
+/// Messages, and how long the next one takes.
 #[derive(Default)]
-struct Mailbox(VecDeque<(usize, Message)>);
+struct Mailbox(
+    VecDeque<(usize, Message)>,
+    Option<(Arc<ManualClock>, Duration)>,
+);
 
 impl Outbox for Mailbox {
     fn send(&mut self, query: usize, message: Message) -> std::result::Result<(), Closed> {
         self.0.push_back((query, message));
+        if let Some((clock, time)) = self.1.take() {
+            clock.advance(time);
+        }
         Ok(())
     }
 }
@@ -273,6 +280,7 @@ impl Sim {
             batch_rows: self.way.batch_rows,
             memory: usize::MAX,
             keys: Keys::default(),
+            keeps_open: false,
         })?;
         Ok(SimWorker {
             number,
@@ -353,6 +361,13 @@ impl Sim {
         self.wake();
     }
 
+    /// The next message of each worker takes so long: its merge is busy.
+    pub fn stall(&mut self, time: Duration) {
+        for worker in &mut self.machine.workers {
+            worker.mailbox.1 = Some((self.clock.clone(), time));
+        }
+    }
+
     /// Lets processing time pass.
     pub fn pass(&mut self, time: Duration) -> Result<()> {
         self.clock.advance(time);
@@ -377,7 +392,7 @@ impl Sim {
     pub fn expire(&mut self) -> Result<()> {
         self.settle()?;
         let mut merges = self.machine.merges.iter_mut();
-        merges.try_for_each(|m| m.merge.expire())
+        merges.try_for_each(|m| m.merge.expire(0))
     }
 
     /// A tick of the processing-time trigger.

@@ -16,6 +16,7 @@ use crate::plan::stages::{self, Stage};
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute;
 use arrow::datatypes::{Schema, SchemaRef};
+use datafusion_common::JoinSide;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
@@ -194,6 +195,16 @@ impl Cutter<'_> {
         let mut chain = self.chain(if left { join.left() } else { join.right() }, windowed)?;
         for (l, r) in join.on() {
             refuse_window_use(if left { l } else { r }, &chain, "a join condition")?;
+        }
+        let side = if left {
+            JoinSide::Left
+        } else {
+            JoinSide::Right
+        };
+        let conditions = join.filter().map(|filter| filter.column_indices());
+        for used in conditions.into_iter().flatten().filter(|c| c.side == side) {
+            let of_stream = column(&chain.schema, used.index);
+            refuse_window_use(&of_stream, &chain, "a join condition")?;
         }
         let lookup = Lookup::try_new(join, left)?;
         let (before, behind) = lookup.added();

@@ -4,6 +4,7 @@ use super::{Pending, Script};
 use crate::error::{At, Error, Result};
 use crate::plan::errors::planning;
 use crate::plan::query::{Computed, SourcePlan};
+use crate::plan::stages::quick;
 use crate::plan::{spellings, tokens, windows};
 use crate::table::{ColumnKind, MetadataKey, TableDef};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -69,6 +70,8 @@ impl Script {
             .session
             .physical_expression(logical, &df_schema)
             .map_err(|e| positioned(planning(e, &tokens)))?;
+        // A CAST means the same as in a SELECT.
+        let expr = quick(expr)?;
         let data_type = expr
             .data_type(&schema)
             .map_err(|e| positioned(planning(e, &tokens)))?;

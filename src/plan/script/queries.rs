@@ -2,7 +2,7 @@
 
 use super::sinks::{check_sink, to_sink};
 use super::{Pending, Script};
-use crate::error::{Error, Result, nearest};
+use crate::error::{At, Error, Result, nearest};
 use crate::plan::cut::{self, Cut, Plan, StreamTable};
 use crate::plan::errors::{internal, planning};
 use crate::plan::leaf::Leaf;
@@ -10,8 +10,10 @@ use crate::plan::query::{Body, QueryPlan, QuerySink, StatelessPlan, WindowedPlan
 use crate::plan::tokens::Tokens;
 use crate::plan::{explain, markers, per_window, sessions, spellings, windows};
 use crate::sink::OutputMode;
-use crate::table::TableDef;
+use crate::table::{TableDef, WatermarkDef};
+use crate::watermark::FOREVER;
 use crate::window::Assign;
+use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_expr::LogicalPlan;
 use datafusion_sql::sqlparser::tokenizer::Token;
@@ -107,7 +109,7 @@ impl Script {
                 ))
                 .or_at(at));
             }
-            let wanted = crate::table::WatermarkDef {
+            let wanted = WatermarkDef {
                 column: w.column,
                 delay_us,
                 at,
@@ -122,6 +124,11 @@ impl Script {
                 }
                 _ => def.watermark = Some(wanted),
             }
+            // A query above may have read the table already.
+            if let Some(read) = self.sources.iter_mut().find(|s| s.def.name == def.name) {
+                read.def.watermark = def.watermark.clone();
+            }
+            self.session.register(&def.name, def.schema());
         }
         let plan = self.session.logical(&tokens)?;
         Ok((tokens, plan))
@@ -159,6 +166,7 @@ impl Script {
         (self.read).extend(scanned(&plan).map_err(|e| planning(e, tokens))?);
         let schema = physical.schema();
         let at = tokens.start();
+        let unwatched = self.watch(&plan, at)?;
         // What two streams cannot do, a stream and a file that is read whole may.
         let (streams, body, mode) = match self.parts(&plan, &physical, tokens, true) {
             Ok(parts) => parts,
@@ -181,7 +189,48 @@ impl Script {
             self.sources[source].columns.insert(column);
         }
         self.queries.push(query);
+        // Another query over the table may need a watermark.
+        for name in unwatched {
+            if let Some(def) = self.tables.get_mut(&name) {
+                def.watermark = None;
+            }
+        }
         Ok(())
+    }
+
+    /// In the output modes that show changes a window need not ever be final, so its table needs no watermark
+    /// (as in Spark). Gives such tables one that never comes, and names them.
+    fn watch(&mut self, plan: &LogicalPlan, at: At) -> Result<Vec<String>> {
+        let asked = self.flags.output_mode.or(self.settings.output_mode);
+        if !matches!(asked, Some(OutputMode::Update | OutputMode::Complete)) {
+            return Ok(Vec::new());
+        }
+        let times = markers::times(plan).map_err(internal)?;
+        let mut names = scanned(plan).map_err(internal)?;
+        names.retain(|name| {
+            let Some(def) = self
+                .tables
+                .get_mut(name)
+                .filter(|def| def.watermark.is_none())
+            else {
+                return false;
+            };
+            let column = times.iter().find(|time| {
+                let column = def.column(time);
+                column.is_some_and(|c| matches!(c.data_type, DataType::Timestamp(..)))
+            });
+            def.watermark = column.map(|column| WatermarkDef {
+                column: column.clone(),
+                delay_us: FOREVER,
+                at,
+            });
+            let read = self.sources.iter_mut().find(|s| s.def.name == *name);
+            if let (Some(read), Some(_)) = (read, column) {
+                read.def.watermark = def.watermark.clone();
+            }
+            column.is_some()
+        });
+        Ok(names)
     }
 
     /// The streams that a query reads, and what happens to their rows.

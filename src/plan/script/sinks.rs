@@ -8,7 +8,7 @@ use crate::plan::tokens::Tokens;
 use crate::sink::OutputMode;
 use crate::table::{Column, TableDef, sql_name};
 use crate::window::Assign;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
 use datafusion_common::Column as DfColumn;
 use datafusion_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use std::sync::Arc;
@@ -168,6 +168,15 @@ fn column_order<'a>(
     Ok(order)
 }
 
+/// Whether a ROW has the fields of another, in their order. (A cast goes by their names, and gives NULL for
+/// those that are not there; Flink's goes by their places.)
+fn has_fields(from: &Fields, to: &Fields) -> bool {
+    let fits = |(from, to): (&FieldRef, &FieldRef)| {
+        from.name() == to.name() && assignable(from.data_type(), to.data_type())
+    };
+    from.len() == to.len() && from.iter().zip(to).all(fits)
+}
+
 /// Whether a sink's column takes a value without a CAST in the query.
 fn assignable(from: &DataType, to: &DataType) -> bool {
     let text =
@@ -194,7 +203,9 @@ fn assignable(from: &DataType, to: &DataType) -> bool {
             )
         )
         || matches!((from, to), (DataType::Dictionary(_, v), t) if assignable(v, t))
+        || matches!((from, to), (DataType::Struct(a), DataType::Struct(b)) if has_fields(a, b))
         || (from.is_nested()
             && to.is_nested()
+            && !matches!(from, DataType::Struct(_))
             && std::mem::discriminant(from) == std::mem::discriminant(to))
 }

@@ -61,6 +61,7 @@ impl Merge {
             watermark: NONE,
             left: None,
             complete: false,
+            looked_ms: None,
             aggregates: Vec::new(),
             sink: Prepared::Null,
             late: Prepared::Null,
@@ -78,6 +79,7 @@ impl Merge {
             done.store(restored == 0, Relaxed);
         }
         self.was_complete = state.complete;
+        self.looked_ms = state.looked_ms;
         self.final_end = state.watermark;
         self.stats().watermark.store(state.watermark, Relaxed);
         if let Some(windows) = &mut self.windows {
@@ -152,6 +154,7 @@ impl Merge {
             watermark: self.final_end,
             left: self.left.map(|left| left as u64),
             complete: self.is_complete(),
+            looked_ms: self.looked_ms,
             aggregates: aggregates.collect(),
             sink,
             late,

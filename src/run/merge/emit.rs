@@ -6,11 +6,11 @@ use crate::error::Result;
 use crate::plan::{RunFinish, Trigger};
 use crate::sink::OutputMode;
 use crate::watermark::NONE;
-use crate::window::Assign;
 use crate::window::assign::NEVER;
 use crate::window::largest::{too_large, window_text};
 use crate::window::merge::{Scope, WindowMerge, WindowResult};
 use crate::window::sessions::by_last_row;
+use crate::window::{Aggregate, Assign};
 use arrow::record_batch::RecordBatch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
@@ -71,8 +71,10 @@ impl Merge {
         } else {
             Scope::Changed
         };
+        // Also those that have not changed since they were shown.
+        let last = windows.merges.iter().flat_map(|m| m.due(watermark)).max();
+        self.final_end = self.final_end.max(last.unwrap_or(NONE));
         for end in ends {
-            self.final_end = self.final_end.max(end);
             self.finish_window(end, scope)?;
         }
         if watermark != NEVER {
@@ -196,6 +198,10 @@ impl Merge {
                     Err(too_large(&what, &rows, factory.keys(), limit))
                 })?;
             }
+            if scope == Scope::All && windows.assign == Assign::Global && pieces.is_empty() {
+                // Beside one that has rows; where none has, see `empty_result`.
+                pieces.extend(of_no_rows(factory.as_ref())?);
+            }
             results.push(pieces);
         }
         for batch in windows.finish.run(&results)? {
@@ -287,31 +293,41 @@ impl Merge {
         Ok(())
     }
 
-    /// An aggregate without keys over no rows at all has one row (`count(*)` is 0).
+    /// What aggregates without keys over no rows at all have to show at the end.
     pub(super) fn empty_result(&mut self) -> Result<()> {
         let Some(windows) = &mut self.windows else {
             return Ok(());
         };
-        if windows.assign != Assign::Global
-            || windows.merges.iter().any(|m| !m.pending().is_empty())
-        {
+        let has_rows = |merge: &WindowMerge| !merge.pending().is_empty();
+        // In output mode update each has shown its own rows.
+        let has_shown =
+            self.query.mode != OutputMode::Update && windows.merges.iter().any(has_rows);
+        if windows.assign != Assign::Global || has_shown {
             return Ok(());
         }
         let mut results = Vec::new();
-        for factory in &windows.factories {
-            let mut rows = Vec::new();
-            if factory.is_keyless() {
-                rows.push(WindowResult {
-                    start: 0,
-                    end: NEVER,
-                    batch: factory.store()?.evaluate()?,
-                });
-            }
-            results.push(rows);
+        for (merge, factory) in windows.merges.iter().zip(&windows.factories) {
+            let none = match has_rows(merge) {
+                true => None,
+                false => of_no_rows(factory.as_ref())?,
+            };
+            results.push(Vec::from_iter(none));
         }
         for batch in windows.finish.run(&results)? {
             self.write(&batch)?;
         }
         Ok(())
     }
+}
+
+/// An aggregate without keys over no rows has one row (`count(*)` is 0).
+fn of_no_rows(factory: &dyn Aggregate) -> Result<Option<WindowResult>> {
+    if !factory.is_keyless() {
+        return Ok(None);
+    }
+    Ok(Some(WindowResult {
+        start: 0,
+        end: NEVER,
+        batch: factory.store()?.evaluate()?,
+    }))
 }

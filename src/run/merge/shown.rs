@@ -3,6 +3,7 @@
 
 use crate::error::Result;
 use crate::plan::QueryPlan;
+use crate::window::assign::NEVER;
 use arrow::array::BooleanArray;
 use arrow::compute;
 use arrow::record_batch::RecordBatch;
@@ -16,6 +17,8 @@ pub(super) struct Shown {
     converter: RowConverter,
     /// False: has been taken back.
     keys: BTreeMap<i64, HashMap<OwnedRow, bool>>,
+    /// Those without a window that nothing was said of since the groups were looked through.
+    older: HashMap<OwnedRow, bool>,
     /// An earlier run may have shown keys that are not known here.
     pub resumed: bool,
 }
@@ -28,6 +31,7 @@ impl Shown {
             converter: RowConverter::new(columns.iter().map(field).collect())?,
             columns,
             keys: BTreeMap::new(),
+            older: HashMap::new(),
             resumed: false,
         })
     }
@@ -41,7 +45,10 @@ impl Shown {
     pub fn add(&mut self, end: i64, batch: &RecordBatch) -> Result<()> {
         let rows = self.rows(batch)?;
         let keys = self.keys.entry(end).or_default();
-        keys.extend(rows.iter().map(|row| (row.owned(), true)));
+        for row in rows.iter().map(|row| row.owned()) {
+            self.older.remove(&row);
+            keys.insert(row, true);
+        }
         Ok(())
     }
 
@@ -51,7 +58,9 @@ impl Shown {
         let keys = self.keys.entry(end).or_default();
         let taken = rows.iter().map(|row| {
             let row = row.owned();
-            let is_shown = keys.get(&row).copied().unwrap_or(self.resumed);
+            let older = self.older.remove(&row);
+            let known = keys.get(&row).copied().or(older);
+            let is_shown = known.unwrap_or(self.resumed);
             match self.resumed {
                 true => keys.insert(row, false),
                 false => keys.remove(&row),
@@ -60,6 +69,14 @@ impl Shown {
         });
         let taken: BooleanArray = taken.collect();
         Ok(compute::filter_record_batch(batch, &taken)?)
+    }
+
+    /// Groups without a window that have not changed for two looks are forgotten, and with them what was
+    /// shown of them.
+    pub fn expire(&mut self) {
+        let newer = self.keys.remove(&NEVER).unwrap_or_default();
+        let forgotten = std::mem::replace(&mut self.older, newer);
+        self.resumed |= !forgotten.is_empty();
     }
 
     /// Windows that do not change any more.

@@ -64,7 +64,7 @@ impl Worker {
         self.partitions.values().all(|p| p.ended)
     }
 
-    pub(super) fn end(&mut self, id: usize) {
+    pub(super) fn end_partition(&mut self, id: usize) {
         if let Some(p) = self.partitions.get_mut(&id) {
             p.ended = true;
             self.stats.sources[self.source].update_partition(id, |s| s.ended = true);
@@ -76,23 +76,24 @@ impl Worker {
             return;
         };
         let now = self.clock.now();
-        let live = |p: &&Partition| !p.idle && !p.ended;
-        let due = |p: &Partition| live(&p) && now.saturating_sub(p.active_at) >= timeout;
-        let count = self.partitions.values().filter(live).count();
-        // Where all go idle at once, the one that is furthest does so a step later: without the
-        // others it is what says how far time has come.
-        let stays = match count > 1 && self.partitions.values().filter(live).all(due) {
-            true => (self.partitions.iter())
-                .filter(|(_, p)| live(p))
-                .max_by_key(|(_, p)| p.watermark.current())
-                .map(|(id, _)| *id),
-            false => None,
-        };
         for (id, p) in &mut self.partitions {
-            if due(p) && stays != Some(*id) {
+            if !p.idle && !p.ended && now.saturating_sub(p.active_at) >= timeout {
                 p.idle = true;
                 self.stats.sources[self.source].update_partition(*id, |s| s.idle = true);
             }
+        }
+    }
+
+    /// Nobody has looked for rows since `from` (a merge took none, or a checkpoint was waited for): that
+    /// makes no partition idle.
+    pub(super) fn not_looked_since(&mut self, from: Duration) {
+        if self.idle_timeout.is_none() {
+            return;
+        }
+        let now = self.clock.now();
+        let busy = now.saturating_sub(from);
+        for p in self.partitions.values_mut() {
+            p.active_at = (p.active_at + busy).min(now);
         }
     }
 
@@ -157,17 +158,29 @@ impl Worker {
             })
     }
 
-    /// The smallest watermark of the partitions that are neither idle nor at their end;
-    /// [`NEVER`] when all have ended, `None` when the others are all idle.
+    /// The smallest watermark of the partitions that are neither idle nor at their end; [`NEVER`] when
+    /// all have ended, `None` when the others are all idle, [`NONE`] when there are none yet. Where there is a next
+    /// run, Kafka's partitions have no end, and files that have ended are idle.
     pub(super) fn watermark(&self) -> Option<i64> {
-        if self.all_ended() {
+        if self.partitions.is_empty() {
+            return Some(NONE);
+        }
+        if self.all_ended() && !self.keeps_open {
             return Some(NEVER);
         }
+        let goes_on = self.keeps_open && self.plan.def.connector() == "kafka";
         self.partitions
             .values()
-            .filter(|p| !p.idle && !p.ended)
+            .filter(|p| !p.idle && (!p.ended || goes_on))
             .map(|p| p.watermark.current())
             .min()
+    }
+
+    /// The largest watermark of the partitions that have not ended: where all are idle, how far time has
+    /// come.
+    pub(super) fn furthest(&self) -> i64 {
+        let live = (self.partitions.values()).filter(|p| !p.ended || self.keeps_open);
+        live.map(|p| p.watermark.current()).max().unwrap_or(NONE)
     }
 
     /// Where the partitions stand.

@@ -36,9 +36,12 @@ impl Worker {
                 let assign = windowed.and_then(WindowedQuery::assign);
                 if assign.is_some_and(|assign| *assign != Assign::Global) {
                     closed |= self.ship(q, to, outbox)?;
-                    closed |= outbox
-                        .send(self.queries[q].index, Message::Watermark(watermark))
-                        .is_err();
+                    let furthest = watermark.is_none().then(|| Some(self.furthest()));
+                    for told in furthest.into_iter().chain([watermark]) {
+                        closed |= outbox
+                            .send(self.queries[q].index, Message::Watermark(told))
+                            .is_err();
+                    }
                 }
             }
         }

@@ -74,8 +74,10 @@ impl Query {
             return true;
         };
         let moved = now.saturating_sub(before);
-        assign.closing(now) > assign.closing(before)
-            && (idle || moved >= gap / PARTS_OF_GAP || self.unsent >= SESSION_ROWS)
+        // It falls when a partition is new or no longer idle: then nothing may be closed by the old one.
+        now < before
+            || assign.closing(now) > assign.closing(before)
+                && (idle || moved >= gap / PARTS_OF_GAP || self.unsent >= SESSION_ROWS)
     }
 
     /// A watermark goes to the merge.
@@ -99,8 +101,10 @@ impl Query {
         };
         self.unsent += batch.num_rows();
         let floor = stats.queries[self.index].watermark.load(Relaxed);
-        let track =
-            matches!(before, Before::Each(_)) || (self.plan.late.is_some() && floor != NONE);
+        // Several rows may come of one, which is late once.
+        let several = windowed.tables.len() > 1 || plan.multiplies();
+        let track = matches!(before, Before::Each(_))
+            || (floor != NONE && (several || self.plan.late.is_some()));
         for (aggregate, table) in &mut windowed.tables {
             let isolated = run_isolating(
                 batch,
@@ -134,6 +138,8 @@ impl Query {
                 late.extend(rows.into_iter().map(origin));
             }
         }
+        late.sort_unstable();
+        late.dedup();
         Ok((failed, late))
     }
 }

@@ -1,4 +1,4 @@
-//! Rows to `key=value` folders, spelled as Hive, Spark and Flink spell them.
+//! Rows to `key=value` folders, spelled as Hive and Spark spell them (Flink has another name for NULL).
 
 use crate::encode::text::{Dialect, cell, is_null};
 use crate::error::{Error, Result};
@@ -9,6 +9,8 @@ use std::path::Path;
 
 /// The folder of NULL and of the empty text.
 const NULL_FOLDER: &str = "__HIVE_DEFAULT_PARTITION__";
+/// That of Flink.
+const NULL_FOLDER_FLINK: &str = "__DEFAULT_PARTITION__";
 
 /// Splits batches by the table's PARTITIONED BY columns.
 pub(super) struct Partitioner {
@@ -134,7 +136,8 @@ pub(crate) fn partition_value(path: &Path, name: &str) -> Option<Option<String>>
     let value = folders
         .filter_map(|c| c.as_os_str().to_str()?.strip_prefix(&prefix))
         .next()?;
-    Some((value != NULL_FOLDER).then(|| unescape(value)))
+    let is_null = [NULL_FOLDER, NULL_FOLDER_FLINK].contains(&value);
+    Some((!is_null).then(|| unescape(value)))
 }
 
 #[cfg(test)]
@@ -151,6 +154,8 @@ mod tests {
         );
         assert_eq!(partition_value(path, "h"), Some(Some("12:00".into())));
         assert_eq!(partition_value(path, "n"), Some(None));
+        let of_flink = Path::new("/data/n=__DEFAULT_PARTITION__/part-0");
+        assert_eq!(partition_value(of_flink, "n"), Some(None));
         assert_eq!(partition_value(path, "x"), None);
     }
 

@@ -202,6 +202,10 @@ impl<R: Read> LineReader<R> {
         }
         let mut state = self.state;
         let mut i = self.scanned;
+        if self.line == 0 && i == self.start && self.buffer[i..].starts_with(BYTE_ORDER_MARK) {
+            // The field begins behind it.
+            i += BYTE_ORDER_MARK.len();
+        }
         while let Some(&byte) = self.buffer.get(i) {
             match state {
                 State::Quoted => match byte {
@@ -231,11 +235,13 @@ impl<R: Read> LineReader<R> {
     }
 }
 
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
 /// A record without the `\r` of its line break, and without a byte order mark in front.
 fn trimmed(record: &[u8], first: bool) -> &[u8] {
     let record = record.strip_suffix(b"\r").unwrap_or(record);
     if first {
-        record.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(record)
+        record.strip_prefix(BYTE_ORDER_MARK).unwrap_or(record)
     } else {
         record
     }

@@ -76,3 +76,25 @@ fn a_folder_that_is_missing_is_named() {
     assert!(error.to_string().contains("/nowhere/at/all"), "{error}");
     assert!(error.hint().unwrap().contains("--memory"));
 }
+
+/// What was always in use kept all of one file, which only grew.
+#[test]
+fn a_full_file_is_followed_by_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = SpillFile::new(folder.path().to_path_buf(), "0");
+    file.file_bytes = 1;
+    let parts = split(&segment(1000), 1).unwrap();
+    let first = file.spill(&parts).unwrap();
+    let second = file.spill(&parts).unwrap();
+    assert_eq!(file.files, 2);
+    let read = |spilled: &Spilled| {
+        (0..PARTS)
+            .flat_map(|i| rows(&spilled.0.part(i).unwrap()))
+            .count()
+    };
+    assert_eq!((read(&first), read(&second)), (1000, 1000));
+    drop((first, second));
+    let end = file.end;
+    file.spill(&parts).unwrap();
+    assert_eq!((file.files, file.end), (2, end));
+}
