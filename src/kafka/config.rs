@@ -118,17 +118,18 @@ pub fn client_config<'a>(
 /// Refuses what can be no `host:port,…`: a client would wait for it.
 fn addresses(servers: &str) -> Result<()> {
     let is_address = |server: &str| {
-        let (host, port) = server.rsplit_once(':').unwrap_or((server, "9092"));
+        let named = server.rsplit_once(':').filter(|_| !server.ends_with(']'));
+        let (host, port) = named.unwrap_or((server, "9092"));
         // (As Java's clients have it, a listener's name may stand before.)
         let host = host.rsplit_once("://").map_or(host, |(_, host)| host);
         !host.is_empty() && port.parse::<u16>().is_ok()
     };
     let is_web = |server: &str| server.starts_with("http:") || server.starts_with("https:");
-    match servers
-        .split(',')
-        .map(str::trim)
-        .find(|s| !is_address(s) || is_web(s))
-    {
+    // (Clients pass over empty ones.)
+    let given = servers.split(',').map(str::trim);
+    let given: Vec<&str> = given.filter(|server| !server.is_empty()).collect();
+    let wrong = given.iter().find(|s| !is_address(s) || is_web(s));
+    match wrong.copied().or(given.is_empty().then_some(servers)) {
         None => Ok(()),
         Some(server) => {
             let error = Error::sql(format!(

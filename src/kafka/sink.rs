@@ -151,12 +151,15 @@ impl<'a> Shape<'a> {
             value_format,
             "",
         )?;
-        // In the order of the key, whatever that of the table.
+        // In the order of `key.fields`, whatever that of the table. (A primary key has none of its own.)
         let of_key = |name: &&str| columns.iter().position(|c| physical(c) && c.name == *name);
         let key = match key_names.is_empty() {
             true => None,
             false => {
-                let indices = key_names.iter().filter_map(of_key).collect();
+                let mut indices: Vec<usize> = key_names.iter().filter_map(of_key).collect();
+                if o.get("key.fields").is_none() {
+                    indices.sort_unstable();
+                }
                 let format = ("key.format", o.get("key.format").unwrap_or("json"));
                 let prefix = o.get("key.fields-prefix").unwrap_or("");
                 Some(part(&columns, indices, &o.of_key(), format, prefix)?)

@@ -13,7 +13,7 @@ use super::session::Session;
 use super::settings::{Settings, Trigger};
 use super::tokens::{self, Tokens};
 use crate::error::{Error, Result, nearest};
-use crate::table::TableDef;
+use crate::table::{TableDef, WatermarkDef};
 use datafusion_common::DFSchema;
 use datafusion_sql::sqlparser::tokenizer::Token;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,6 +62,20 @@ struct Pending {
     def: TableDef,
     columns: BTreeSet<String>,
     windowed: bool,
+}
+
+impl Pending {
+    /// Refuses another event time than that by which a query above reads the table.
+    fn has_time(&self, name: &str, wanted: Option<&WatermarkDef>) -> Result<()> {
+        match (&self.def.watermark, wanted) {
+            (Some(old), Some(wanted)) if old.column != wanted.column => Err(Error::sql(format!(
+                "table {name} has another watermark already: a query above reads it by '{}'",
+                old.column
+            ))
+            .with_hint("declare a second table over the same topic")),
+            _ => Ok(()),
+        }
+    }
 }
 
 struct Script {

@@ -106,7 +106,7 @@ fn substitute(
         let (mut rest, mut shift, mut column) = (line, 0i64, 1u64);
         while let Some(start) = rest.find("${") {
             within = within.after(&rest[..start]);
-            if matches!(within, Within::Line | Within::Block) {
+            if matches!(within, Within::Line | Within::Block(_)) {
                 let (comment, behind) = rest.split_at(start + "${".len());
                 out.push_str(comment);
                 column += comment.chars().count() as u64;
@@ -155,8 +155,8 @@ enum Within {
     Quotes(char),
     /// A comment to the end of the line.
     Line,
-    /// A comment between `/*` and `*/`.
-    Block,
+    /// So many comments between `/*` and `*/` within each other.
+    Block(u32),
 }
 
 impl Within {
@@ -169,15 +169,22 @@ impl Within {
                 (Self::Code, '-') if next == Some('-') => Self::Line,
                 (Self::Code, '/') if next == Some('*') => {
                     chars.next();
-                    Self::Block
+                    Self::Block(1)
+                }
+                (Self::Block(depth), '/') if next == Some('*') => {
+                    chars.next();
+                    Self::Block(depth + 1)
                 }
                 (Self::Code, '\'' | '"' | '`') => Self::Quotes(c),
                 // A doubled quote opens what it has closed.
                 (Self::Quotes(quote), c) if c == quote => Self::Code,
                 (Self::Line, '\n') => Self::Code,
-                (Self::Block, '*') if next == Some('/') => {
+                (Self::Block(depth), '*') if next == Some('/') => {
                     chars.next();
-                    Self::Code
+                    match depth {
+                        1 => Self::Code,
+                        _ => Self::Block(depth - 1),
+                    }
                 }
                 (within, _) => within,
             };
@@ -441,7 +448,7 @@ mod tests {
     #[test]
     fn a_variable_in_a_comment_is_none() {
         let vars = |name: &str| (name == "X").then(|| "x".to_string());
-        let text = "/* old: 'a' = '${OLD}'\n ${OLDER} */ SELECT ${X}, '/* ${X}' -- ${OLD} it's\n, ${X} -- ${\n;";
+        let text = "/* /* in */ it's old: 'a' = '${OLD}'\n ${OLDER} */ SELECT ${X}, '/* ${X}' -- ${OLD} it's\n, ${X} -- ${\n;";
         let list = statements(text, &vars).unwrap();
         let words = list[0].list.iter().map(|t| t.token.to_string());
         let words = words

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use message::Timed;
 pub use message::{Message, Outbox};
 
 /// What [`Worker::step`] says.
@@ -80,7 +81,7 @@ pub struct WorkerParts {
     pub memory: usize,
     /// For a folder of bad records in an object store.
     pub keys: Keys,
-    /// What is read goes on in the next run: windows are not over where this one ends.
+    /// What has no end of its own goes on in the next run: windows are not over where this one ends.
     pub keeps_open: bool,
 }
 
@@ -117,6 +118,12 @@ impl Worker {
 
     pub fn new(parts: WorkerParts) -> Result<Self> {
         let times = Times::of(&parts.plan.def.options)?;
+        let def = &parts.plan.def;
+        let goes_on = match (def.connector(), def.options.get("scan.bounded.mode")) {
+            // It ends where it ends in each run.
+            ("kafka", Some("group-offsets" | "timestamp" | "specific-offsets")) => false,
+            (connector, _) => ["kafka", "filesystem"].contains(&connector),
+        };
         let mut worker = Self {
             rows: RowBuilder::new(parts.plan.clone())?,
             bad: BadRecords::open(&parts.plan.def, parts.number, &parts.keys)?,
@@ -140,7 +147,7 @@ impl Worker {
             checkpoint: 0,
             memory: parts.memory,
             rows_unweighed: 0,
-            keeps_open: parts.keeps_open,
+            keeps_open: parts.keeps_open && goes_on,
         };
         worker.own(&parts.partitions);
         Ok(worker)
@@ -161,7 +168,7 @@ impl Worker {
     pub fn wait(&mut self) {
         let from = self.clock.now();
         std::thread::park_timeout(Duration::from_millis(1));
-        self.not_looked_since(from);
+        self.not_looked_for(self.clock.now().saturating_sub(from));
     }
 
     /// Reads once, waiting at most `timeout`, and sends what follows from it.
@@ -171,22 +178,27 @@ impl Worker {
         } else {
             self.reader.poll(timeout)?
         };
-        let polled_at = self.clock.now();
+        let mut outbox = Timed {
+            outbox,
+            clock: self.clock.clone(),
+            waited: Duration::ZERO,
+        };
         let worked = !matches!(polled, Polled::Idle);
         let mut closed = false;
         match polled {
-            Polled::Chunk(chunk) => closed |= self.chunk(&chunk, outbox)?,
-            Polled::Rows(rows) => closed |= self.decoded(&rows, outbox)?,
+            Polled::Chunk(chunk) => closed |= self.chunk(&chunk, &mut outbox)?,
+            Polled::Rows(rows) => closed |= self.decoded(&rows, &mut outbox)?,
             Polled::End { id } => self.end_partition(id),
             Polled::Notice(text) => tracing::warn!("{text}"),
             Polled::Idle => {}
         }
-        self.not_looked_since(polled_at);
+        self.not_looked_for(std::mem::take(&mut outbox.waited));
         self.mark_idle();
-        let marked_at = self.clock.now();
+        let flushed_from = self.clock.now();
         self.flush_dead_letters()?;
-        closed |= self.progress(!worked, outbox)?;
-        self.not_looked_since(marked_at);
+        outbox.waited += self.clock.now().saturating_sub(flushed_from);
+        closed |= self.progress(!worked, &mut outbox)?;
+        self.not_looked_for(outbox.waited);
         if closed {
             return Ok(Step::Abandoned);
         }

@@ -86,6 +86,9 @@ impl Script {
             self.session.deregister(new);
         }
         (self.tables, self.sources, self.read) = (tables, sources, read);
+        for def in self.tables.values() {
+            self.session.register(&def.name, def.schema());
+        }
         Ok(())
     }
 
@@ -126,6 +129,8 @@ impl Script {
             }
             // A query above may have read the table already.
             if let Some(read) = self.sources.iter_mut().find(|s| s.def.name == def.name) {
+                read.has_time(&w.table, def.watermark.as_ref())
+                    .map_err(|e| e.or_at(at))?;
                 read.def.watermark = def.watermark.clone();
             }
             self.session.register(&def.name, def.schema());
@@ -206,30 +211,31 @@ impl Script {
             return Ok(Vec::new());
         }
         let times = markers::times(plan).map_err(internal)?;
-        let mut names = scanned(plan).map_err(internal)?;
-        names.retain(|name| {
-            let Some(def) = self
-                .tables
-                .get_mut(name)
-                .filter(|def| def.watermark.is_none())
-            else {
-                return false;
+        let mut names = Vec::new();
+        for name in scanned(plan).map_err(internal)? {
+            let Some(def) = self.tables.get_mut(&name).filter(|d| d.watermark.is_none()) else {
+                continue;
             };
-            let column = times.iter().find(|time| {
+            let is_time = |time: &&String| {
                 let column = def.column(time);
                 column.is_some_and(|c| matches!(c.data_type, DataType::Timestamp(..)))
-            });
-            def.watermark = column.map(|column| WatermarkDef {
+            };
+            let Some(column) = times.iter().find(is_time) else {
+                continue;
+            };
+            let wanted = WatermarkDef {
                 column: column.clone(),
                 delay_us: FOREVER,
                 at,
-            });
-            let read = self.sources.iter_mut().find(|s| s.def.name == *name);
-            if let (Some(read), Some(_)) = (read, column) {
-                read.def.watermark = def.watermark.clone();
+            };
+            if let Some(read) = self.sources.iter_mut().find(|s| s.def.name == name) {
+                read.has_time(&name, Some(&wanted))
+                    .map_err(|e| e.or_at(at))?;
+                read.def.watermark.get_or_insert(wanted.clone());
             }
-            column.is_some()
-        });
+            def.watermark = Some(wanted);
+            names.push(name);
+        }
         Ok(names)
     }
 

@@ -177,6 +177,18 @@ fn has_fields(from: &Fields, to: &Fields) -> bool {
     from.len() == to.len() && from.iter().zip(to).all(fits)
 }
 
+/// Whether a MAP has keys and values of another's, whatever its entries are called.
+fn has_entries(from: &Field, to: &Field) -> bool {
+    match (from.data_type(), to.data_type()) {
+        (DataType::Struct(from), DataType::Struct(to)) => {
+            let fits =
+                |(from, to): (&FieldRef, &FieldRef)| assignable(from.data_type(), to.data_type());
+            from.len() == to.len() && from.iter().zip(to).all(fits)
+        }
+        _ => false,
+    }
+}
+
 /// Whether a sink's column takes a value without a CAST in the query.
 fn assignable(from: &DataType, to: &DataType) -> bool {
     let text =
@@ -204,8 +216,13 @@ fn assignable(from: &DataType, to: &DataType) -> bool {
         )
         || matches!((from, to), (DataType::Dictionary(_, v), t) if assignable(v, t))
         || matches!((from, to), (DataType::Struct(a), DataType::Struct(b)) if has_fields(a, b))
+        || matches!((from, to), (DataType::List(a), DataType::List(b)) if assignable(a.data_type(), b.data_type()))
+        || matches!((from, to), (DataType::Map(a, _), DataType::Map(b, _)) if has_entries(a, b))
         || (from.is_nested()
             && to.is_nested()
-            && !matches!(from, DataType::Struct(_))
+            && !matches!(
+                from,
+                DataType::Struct(_) | DataType::List(_) | DataType::Map(..)
+            )
             && std::mem::discriminant(from) == std::mem::discriminant(to))
 }

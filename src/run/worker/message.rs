@@ -3,8 +3,11 @@
 use crate::batches;
 use crate::run::queue::Closed;
 use crate::state::PartitionSnapshot;
+use crate::time::Clock;
 use crate::window::Segment;
 use arrow::record_batch::RecordBatch;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// What a worker tells the merge of one query.
 #[derive(Debug)]
@@ -44,6 +47,22 @@ impl Message {
             Message::Rows(batch) | Message::Late(batch) => batches::held([batch]),
             _ => 64,
         }
+    }
+}
+
+/// Measures how long messages have to wait.
+pub(super) struct Timed<'a> {
+    pub outbox: &'a mut dyn Outbox,
+    pub clock: Arc<dyn Clock>,
+    pub waited: Duration,
+}
+
+impl Outbox for Timed<'_> {
+    fn send(&mut self, query: usize, message: Message) -> Result<(), Closed> {
+        let from = self.clock.now();
+        let sent = self.outbox.send(query, message);
+        self.waited += self.clock.now().saturating_sub(from);
+        sent
     }
 }
 

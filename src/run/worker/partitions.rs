@@ -84,16 +84,15 @@ impl Worker {
         }
     }
 
-    /// Nobody has looked for rows since `from` (a merge took none, or a checkpoint was waited for): that
-    /// makes no partition idle.
-    pub(super) fn not_looked_since(&mut self, from: Duration) {
-        if self.idle_timeout.is_none() {
+    /// Nobody has looked for rows for that time (a merge took none, or a checkpoint was waited for): it makes
+    /// no partition idle.
+    pub(super) fn not_looked_for(&mut self, time: Duration) {
+        if self.idle_timeout.is_none() || time.is_zero() {
             return;
         }
         let now = self.clock.now();
-        let busy = now.saturating_sub(from);
         for p in self.partitions.values_mut() {
-            p.active_at = (p.active_at + busy).min(now);
+            p.active_at = (p.active_at + time).min(now);
         }
     }
 
@@ -160,7 +159,8 @@ impl Worker {
 
     /// The smallest watermark of the partitions that are neither idle nor at their end; [`NEVER`] when
     /// all have ended, `None` when the others are all idle, [`NONE`] when there are none yet. Where there is a next
-    /// run, Kafka's partitions have no end, and files that have ended are idle.
+    /// run, Kafka's partitions have no end: those that have ended hold the watermark, unless they never had a row, or idle
+    /// ones are not waited for. Files that have ended are idle.
     pub(super) fn watermark(&self) -> Option<i64> {
         if self.partitions.is_empty() {
             return Some(NONE);
@@ -168,10 +168,11 @@ impl Worker {
         if self.all_ended() && !self.keeps_open {
             return Some(NEVER);
         }
-        let goes_on = self.keeps_open && self.plan.def.connector() == "kafka";
+        let holds =
+            self.keeps_open && self.plan.def.connector() == "kafka" && self.idle_timeout.is_none();
         self.partitions
             .values()
-            .filter(|p| !p.idle && (!p.ended || goes_on))
+            .filter(|p| !p.idle && (!p.ended || (holds && p.watermark.current() != NONE)))
             .map(|p| p.watermark.current())
             .min()
     }
