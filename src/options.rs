@@ -116,6 +116,12 @@ impl Options {
         Ok(())
     }
 
+    /// Whether records that do not fit their format are to be left out; `None`: nothing is said of it.
+    pub fn ignore_parse_errors(&self) -> Result<Option<bool>> {
+        let json = self.bool("json.ignore-parse-errors")?;
+        Ok(json.or(self.bool("csv.ignore-parse-errors")?))
+    }
+
     /// As the key's format has them: `key.json.…` and `key.csv.…` count for `json.…` and `csv.…`.
     pub fn of_key(&self) -> Options {
         let mut options = self.clone();

@@ -576,7 +576,6 @@ fn output_that_is_closed_or_full_is_no_panic() {
     }
 }
 
-/// A job that only writes a few rows needs no source.
 /// With a checkpoint, as in Spark, windows that are open at the end are the next run's: its rows for them were late.
 #[test]
 fn the_trigger_available_now_goes_on_from_its_checkpoint() {
@@ -615,6 +614,12 @@ fn the_trigger_available_now_goes_on_from_its_checkpoint() {
     }
 }
 
+/// Runs a file with a folder for its checkpoints, to its end.
+fn run_checkpointed(file: &str, checkpoints: &str) {
+    let run = windrow(&["run", file, "--checkpoint", checkpoints]);
+    assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+}
+
 /// Who loads the files takes them away: the next start missed them, and ended.
 #[test]
 fn files_that_were_taken_away_are_not_missed() {
@@ -628,13 +633,13 @@ fn files_that_were_taken_away_are_not_missed() {
     std::fs::write(&file, &sql).unwrap();
     let checkpoints = dir.path().join("checkpoints").display().to_string();
     for _ in 0..2 {
-        let run = windrow(&["run", &file, "--checkpoint", &checkpoints]);
-        assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+        run_checkpointed(&file, &checkpoints);
         std::fs::remove_dir_all(&out).ok();
     }
     assert!(!out.exists() || std::fs::read_dir(&out).unwrap().next().is_none());
 }
 
+/// A job that only writes a few rows needs no source.
 #[test]
 fn constants_are_rows() {
     let (dir, file) = folder("", "");
@@ -649,8 +654,7 @@ fn constants_are_rows() {
     let checkpoints = dir.path().join("checkpoints").display().to_string();
     // Again from its checkpoint: nothing is written twice.
     for _ in 0..2 {
-        let run = windrow(&["run", &file, "--checkpoint", &checkpoints]);
-        assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+        run_checkpointed(&file, &checkpoints);
         let files = std::fs::read_dir(&out).unwrap().map(|f| f.unwrap().path());
         let visible = files.filter(|f| !f.file_name().unwrap().to_string_lossy().starts_with('.'));
         let mut rows: Vec<String> = visible

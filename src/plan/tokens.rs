@@ -50,12 +50,8 @@ pub fn statements(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Resu
     for token in all {
         match &token.token {
             Token::Whitespace(Whitespace::MultiLineComment(text)) if is_option_hint(text) => {
-                let at = At {
-                    line: token.span.start.line,
-                    column: token.span.start.column,
-                };
                 return Err(Error::sql("options cannot be given in a hint")
-                    .or_at(original(&shifts, at))
+                    .or_at(original(&shifts, start_of(&token)))
                     .with_hint("write them into the WITH of the table, or of a second table"));
             }
             Token::Whitespace(_) => {}
@@ -67,12 +63,8 @@ pub fn statements(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Resu
                     _ => nesting,
                 };
                 if nesting > NESTING_MAX {
-                    let at = At {
-                        line: token.span.start.line,
-                        column: token.span.start.column,
-                    };
                     let error = Error::sql("too many parentheses within each other");
-                    return Err(error.or_at(original(&shifts, at)));
+                    return Err(error.or_at(original(&shifts, start_of(&token))));
                 }
                 list.push(token);
             }
@@ -193,6 +185,14 @@ impl Within {
     }
 }
 
+/// Where a token begins in the replaced text.
+fn start_of(token: &TokenWithSpan) -> At {
+    At {
+        line: token.span.start.line,
+        column: token.span.start.column,
+    }
+}
+
 fn original(shifts: &[Shift], at: At) -> At {
     let shift = shifts
         .iter()
@@ -213,10 +213,7 @@ impl Tokens {
     /// Position of token `i`, or of the last one.
     pub fn at(&self, i: usize) -> At {
         let token = self.list.get(i).or(self.list.last());
-        let at = token.map_or(At { line: 1, column: 1 }, |t| At {
-            line: t.span.start.line,
-            column: t.span.start.column,
-        });
+        let at = token.map_or(At { line: 1, column: 1 }, start_of);
         self.original(at)
     }
 
@@ -450,13 +447,8 @@ mod tests {
         let vars = |name: &str| (name == "X").then(|| "x".to_string());
         let text = "/* /* in */ it's old: 'a' = '${OLD}'\n ${OLDER} */ SELECT ${X}, '/* ${X}' -- ${OLD} it's\n, ${X} -- ${\n;";
         let list = statements(text, &vars).unwrap();
-        let words = list[0].list.iter().map(|t| t.token.to_string());
-        let words = words
-            .collect::<String>()
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ");
-        assert_eq!(words, "SELECTx,'/* x',x");
+        let tokens = list[0].list.iter().map(|t| t.token.to_string());
+        assert_eq!(tokens.collect::<String>(), "SELECTx,'/* x',x");
         let open = statements("SELECT '--', '${OLD}'", &vars).unwrap_err();
         assert!(open.to_string().contains("variable OLD is not set"));
     }

@@ -41,10 +41,7 @@ impl<'a> Policy<'a> {
     /// From the options `bad-records`, `dead-letter.*` and `….ignore-parse-errors`.
     fn of(def: &'a TableDef) -> Result<Self> {
         let options = &def.options;
-        let ignore = options
-            .bool("json.ignore-parse-errors")?
-            .or(options.bool("csv.ignore-parse-errors")?);
-        match (options.get("bad-records"), ignore) {
+        match (options.get("bad-records"), options.ignore_parse_errors()?) {
             (Some("fail"), Some(true)) => Err(options.invalid(
                 "bad-records",
                 "is fail, but ….ignore-parse-errors is true, which skips them",

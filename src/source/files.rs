@@ -228,9 +228,8 @@ pub fn read_all(def: &TableDef, columns: &[String]) -> Result<Vec<RecordBatch>> 
         FileFormat::Lines(_) => Some(crate::decode::decoder(def, columns)?),
         FileFormat::Parquet(_) => None,
     };
-    let ignores = |format: &str| def.options.bool(&format!("{format}.ignore-parse-errors"));
     let skips = def.options.get("bad-records") == Some("skip")
-        || (ignores("json")?.or(ignores("csv")?)).unwrap_or(false);
+        || def.options.ignore_parse_errors()? == Some(true);
     let mut batches = Vec::new();
     let (mut bytes, mut ended, mut skipped) = (0, 0, 0);
     while ended < partitions.len() {

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-/// The checkpoints in one store, for one job. Call [`Checkpoints::load`] before anything is written
-/// or retired.
+/// The checkpoints in one store, for one job. Call [`Checkpoints::load_in_force`] before anything is
+/// written or retired.
 pub struct Checkpoints {
     pub(super) store: Box<dyn Store>,
     retained: usize,

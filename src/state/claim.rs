@@ -24,7 +24,7 @@ const ATTEMPTS_MAX: usize = 20;
 impl Checkpoints {
     /// Shuts out every other process that writes checkpoints here, unless the store does so by
     /// itself. `process`: what no other process has, like a random number. Call it before
-    /// [`Checkpoints::load`].
+    /// [`Checkpoints::load_in_force`].
     ///
     /// # Errors
     /// The store fails.

@@ -38,24 +38,19 @@ impl Checkpoints {
         self.memory = Some((bytes, spill));
     }
 
-    /// The newest checkpoint that can be read, or `exactly` that one; `None` in a new folder. Number
-    /// 0 is the start of the job: `None`, and every checkpoint counts as never published.
+    /// The newest checkpoint in force; `None` in a new folder, and where nothing was ever published.
+    ///
+    /// `committed` is the one whose results are known to be committed outside, besides
+    /// [`Checkpoints::confirmed`]. A newer one is in force by its manifest alone, unless what one of its sinks has
+    /// prepared `waits` for such a commit: the process ended before it, so those are passed over.
     ///
     /// A damaged checkpoint is logged as a warning, and the one before it used, unless its
-    /// results are known to be committed: given as `exactly`, or [`Checkpoints::confirmed`]. Newer
-    /// ones than the chosen are deleted: they were never published. The segments have new ids.
+    /// results are known to be committed. Newer ones than the chosen are deleted: they were never published. The
+    /// segments have new ids.
     ///
     /// # Errors
     /// The store fails, the checkpoint was written by another version of windrow, or no checkpoint
     /// that may be used is sound: never a silent start from nothing.
-    pub fn load(&mut self, exactly: Option<u64>) -> Result<Option<Snapshot>> {
-        self.load_within(exactly.or(self.confirmed), exactly)
-    }
-
-    /// The newest checkpoint in force. `committed` is the one whose results are known to be committed
-    /// outside, besides [`Checkpoints::confirmed`]. A newer one is in force by its manifest alone, unless what
-    /// one of its sinks has prepared `waits` for such a commit: the process ended before it, so those are
-    /// passed over, and deleted. Errors and all else as [`Checkpoints::load`].
     pub fn load_in_force(
         &mut self,
         committed: Option<u64>,
@@ -78,7 +73,7 @@ impl Checkpoints {
     }
 
     /// Whether some sink's part of a checkpoint waits for a commit outside. A manifest that cannot be read
-    /// is for [`Checkpoints::load`] to speak of.
+    /// is for [`Checkpoints::load_within`] to speak of.
     fn is_waiting(&self, number: u64, waits: impl Fn(&Prepared) -> bool) -> Result<bool> {
         Ok(self.read_manifest(number)?.is_ok_and(|manifest| {
             let mut sinks = manifest.queries.iter().flat_map(|q| [&q.sink, &q.late]);
@@ -86,8 +81,9 @@ impl Checkpoints {
         }))
     }
 
-    /// The newest that can be read from `oldest` (of which the results are committed) to `newest`.
-    fn load_within(
+    /// The newest that can be read from `oldest` (of which the results are committed) to `newest`. Number 0 is the
+    /// start of the job: `None`, and every checkpoint counts as never published.
+    pub(super) fn load_within(
         &mut self,
         oldest: Option<u64>,
         newest: Option<u64>,

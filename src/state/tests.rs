@@ -8,11 +8,19 @@ mod regression;
 mod types;
 
 use super::*;
+use crate::error::Result;
 use crate::watermark::NONE;
 use crate::window::{segment_batch, segment_id};
 use arrow::array::{ArrayRef, Int64Array, StringViewArray};
 use arrow::record_batch::RecordBatch;
 use std::sync::Arc;
+
+impl Checkpoints {
+    /// The newest checkpoint that can be read, or `exactly` that one.
+    pub(super) fn load(&mut self, exactly: Option<u64>) -> Result<Option<Snapshot>> {
+        self.load_within(exactly.or(self.confirmed), exactly)
+    }
+}
 
 const JOB: &str = "0123456789abcdef";
 

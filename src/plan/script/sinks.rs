@@ -168,23 +168,23 @@ fn column_order<'a>(
     Ok(order)
 }
 
+/// Whether fields take those of another in their places.
+fn are_assignable(from: &Fields, to: &Fields) -> bool {
+    let fits = |(from, to): (&FieldRef, &FieldRef)| assignable(from.data_type(), to.data_type());
+    from.len() == to.len() && from.iter().zip(to).all(fits)
+}
+
 /// Whether a ROW has the fields of another, in their order. (A cast goes by their names, and gives NULL for
 /// those that are not there; Flink's goes by their places.)
 fn has_fields(from: &Fields, to: &Fields) -> bool {
-    let fits = |(from, to): (&FieldRef, &FieldRef)| {
-        from.name() == to.name() && assignable(from.data_type(), to.data_type())
-    };
-    from.len() == to.len() && from.iter().zip(to).all(fits)
+    let same_name = |(from, to): (&FieldRef, &FieldRef)| from.name() == to.name();
+    are_assignable(from, to) && from.iter().zip(to).all(same_name)
 }
 
 /// Whether a MAP has keys and values of another's, whatever its entries are called.
 fn has_entries(from: &Field, to: &Field) -> bool {
     match (from.data_type(), to.data_type()) {
-        (DataType::Struct(from), DataType::Struct(to)) => {
-            let fits =
-                |(from, to): (&FieldRef, &FieldRef)| assignable(from.data_type(), to.data_type());
-            from.len() == to.len() && from.iter().zip(to).all(fits)
-        }
+        (DataType::Struct(from), DataType::Struct(to)) => are_assignable(from, to),
         _ => false,
     }
 }
