@@ -30,22 +30,43 @@ impl Text {
 
 /// How texts are compared: by words, or by vectors.
 pub(super) trait Compare {
+    /// A text in registers.
+    type Loaded: Copy;
+
+    fn load(text: &Text) -> Self::Loaded;
+
     /// Whether a text stands in `bytes`, at their start.
-    fn stands_in(text: &Text, bytes: &[u8; TEXT_BYTES]) -> bool;
+    fn stands(text: Self::Loaded, bytes: &[u8; TEXT_BYTES]) -> bool;
+
+    /// The same, for a text that is compared once.
+    #[inline(always)]
+    fn stands_in(text: &Text, bytes: &[u8; TEXT_BYTES]) -> bool {
+        Self::stands(Self::load(text), bytes)
+    }
 }
 
 pub(super) struct Words;
 
 impl Compare for Words {
+    type Loaded = [[u64; 4]; 2];
+
     #[inline(always)]
-    fn stands_in(text: &Text, bytes: &[u8; TEXT_BYTES]) -> bool {
-        let [bytes, mask, known] = [bytes, &text.mask, &text.bytes].map(|b| b.as_chunks::<8>().0);
-        let differs = |i: usize| {
-            let word = |words: &[[u8; 8]]| u64::from_le_bytes(words[i]);
-            (word(bytes) & word(mask)) ^ word(known)
-        };
+    fn load(text: &Text) -> Self::Loaded {
+        [&text.mask, &text.bytes].map(words)
+    }
+
+    #[inline(always)]
+    fn stands([mask, known]: Self::Loaded, bytes: &[u8; TEXT_BYTES]) -> bool {
+        let bytes = words(bytes);
+        let differs = |i: usize| (bytes[i] & mask[i]) ^ known[i];
         (differs(0) | differs(1) | differs(2) | differs(3)) == 0
     }
+}
+
+#[inline(always)]
+fn words(bytes: &[u8; TEXT_BYTES]) -> [u64; 4] {
+    let (words, _) = bytes.as_chunks::<8>();
+    std::array::from_fn(|i| u64::from_le_bytes(words[i]))
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -60,15 +81,26 @@ mod avx2 {
     pub(in super::super) struct Vectors;
 
     impl Compare for Vectors {
+        type Loaded = [__m256i; 2];
+
         #[inline(always)]
-        fn stands_in(text: &Text, bytes: &[u8; TEXT_BYTES]) -> bool {
-            // SAFETY: the caller has the feature, and each load is of thirty-two bytes.
+        fn load(text: &Text) -> Self::Loaded {
+            [&text.mask, &text.bytes].map(load)
+        }
+
+        #[inline(always)]
+        fn stands([mask, known]: Self::Loaded, bytes: &[u8; TEXT_BYTES]) -> bool {
+            // SAFETY: the caller has the feature.
             unsafe {
-                let [bytes, mask, known] = [bytes, &text.mask, &text.bytes]
-                    .map(|bytes| _mm256_loadu_si256(bytes.as_ptr().cast()));
-                let differs = _mm256_xor_si256(_mm256_and_si256(bytes, mask), known);
+                let differs = _mm256_xor_si256(_mm256_and_si256(load(bytes), mask), known);
                 _mm256_testz_si256(differs, differs) == 1
             }
         }
+    }
+
+    #[inline(always)]
+    fn load(bytes: &[u8; TEXT_BYTES]) -> __m256i {
+        // SAFETY: the caller has the feature, and thirty-two bytes are there.
+        unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
     }
 }

@@ -69,12 +69,17 @@ pub(super) struct Masks {
     from: usize,
     to: usize,
     /// Quotes, backslashes and control characters: what ends or interrupts the text of a string.
-    /// Little-endian, and one word of zeros behind the last: so 57 bits from any place on are one
-    /// load.
+    /// Little-endian, and two words of zeros behind the last: so 57 bits are one load, from any place
+    /// on, and from up to [`BEHIND`] bytes behind the stretch.
     stops: Vec<[u8; 8]>,
     /// The stops and the bytes of characters that are not ASCII, laid out alike.
     breaks: Vec<[u8; 8]>,
+    /// There are none of the latter.
+    is_ascii: bool,
 }
+
+/// See [`Stops::near_to`].
+pub(super) const BEHIND: usize = BLOCK;
 
 impl Masks {
     pub(super) fn new(isa: Isa) -> Self {
@@ -82,8 +87,9 @@ impl Masks {
             isa,
             from: 0,
             to: 0,
-            stops: Vec::new(),
-            breaks: Vec::new(),
+            stops: vec![[0; 8]; 2],
+            breaks: vec![[0; 8]; 2],
+            is_ascii: true,
         }
     }
 
@@ -124,12 +130,13 @@ impl Masks {
             Isa::Neon => self.append(blocks, |block| unsafe { arm::neon(block) }),
         }
         if !rest.is_empty() {
-            let mut block = [0; BLOCK];
+            let mut block = [b' '; BLOCK];
             block[..rest.len()].copy_from_slice(rest);
             self.append(&[block], portable);
         }
-        self.stops.push([0; 8]);
-        self.breaks.push([0; 8]);
+        self.is_ascii = self.stops == self.breaks;
+        self.stops.extend([[0; 8]; 2]);
+        self.breaks.extend([[0; 8]; 2]);
     }
 
     #[inline(always)]
@@ -167,19 +174,9 @@ impl Masks {
         self.from..self.to
     }
 
-    /// Quotes, backslashes and control characters in `start..end`, which lies in the stretch.
-    pub(super) fn count(&self, start: usize, end: usize) -> usize {
-        let (at, end) = (start - self.from, end - self.from);
-        let words = self.stops[at / BLOCK..end.div_ceil(BLOCK)]
-            .iter()
-            .enumerate();
-        let count = |(i, word): (usize, &[u8; 8])| {
-            let before = at.saturating_sub((at / BLOCK + i) * BLOCK);
-            let behind = ((at / BLOCK + i + 1) * BLOCK).saturating_sub(end);
-            let word = u64::from_le_bytes(*word);
-            (word >> before << before << behind).count_ones() as usize
-        };
-        words.map(count).sum()
+    /// Whether the whole stretch is ASCII.
+    pub(super) fn is_all_ascii(&self) -> bool {
+        self.is_ascii
     }
 
     #[inline(always)]
@@ -252,16 +249,27 @@ impl Stops<'_> {
     /// The same, if it is among the 57 bytes from `start` on.
     #[inline(always)]
     pub(super) fn near(self, start: usize) -> Option<usize> {
-        let at = start.wrapping_sub(self.from);
-        let words = self.words.as_flattened();
-        // One word of zeros is always there: eight bytes from any of the others on.
-        if at / 8 >= words.len().saturating_sub(8) {
+        if start.wrapping_sub(self.from) > self.to - self.from {
             return None;
         }
-        // SAFETY: eight bytes from there on are within `words`.
-        let bytes = unsafe { &*words.as_ptr().add(at / 8).cast::<[u8; 8]>() };
+        // SAFETY: it is in the stretch, or just behind.
+        unsafe { self.near_to(start) }
+    }
+
+    /// The same.
+    ///
+    /// # Safety
+    /// `start` is in the stretch, or at most [`BEHIND`] bytes behind it.
+    #[inline(always)]
+    pub(super) unsafe fn near_to(self, start: usize) -> Option<usize> {
+        debug_assert!(start >= self.from && start <= self.to + BEHIND);
+        // The stretch begins where a word does. What is loaded is a word of the masks or in two of them: there are
+        // two more words than the stretch has blocks.
+        let words = self.words.as_ptr().cast::<u8>().wrapping_sub(self.from / 8);
+        // SAFETY: from the word of the last place that is allowed on, eight bytes are within `words`.
+        let bytes = unsafe { &*words.wrapping_add(start / 8).cast::<[u8; 8]>() };
         // A string that crosses words is nothing unusual: no branch for it.
-        let bits = u64::from_le_bytes(*bytes) >> (at % 8);
+        let bits = u64::from_le_bytes(*bytes) >> (start % 8);
         (bits != 0).then(|| start + bits.trailing_zeros() as usize)
     }
 

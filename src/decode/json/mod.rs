@@ -25,7 +25,7 @@ mod tests;
 
 use super::{Bad, Decode, Decoded, Outcomes, text};
 use crate::error::Result;
-use crate::source::Blobs;
+use crate::source::{Blobs, Span};
 use arrow::datatypes::SchemaRef;
 #[cfg(target_arch = "x86_64")]
 use compare::Vectors;
@@ -65,7 +65,7 @@ pub struct JsonDecoder {
     /// `None` when there are too many columns for it.
     walker: Option<Walker>,
     labels: Vec<Label>,
-    /// The records that were walked and are not in the columns yet.
+    /// The records that are read at the time, but for those that are absent.
     group: Box<[u32; GROUP]>,
     /// Of the current record; kept for its memory.
     failures: Vec<Failure>,
@@ -113,60 +113,67 @@ impl JsonDecoder {
         outcomes: &mut Outcomes,
     ) {
         let data = payload.data.as_slice();
-        let limit = payload.spans[range.clone()]
-            .last()
-            .map_or(0, |last| last.end as usize);
-        let (mut rows, mut record) = (0, range.start);
-        while record < range.end {
-            if rows == GROUP {
-                self.fill(payload, rows, outcomes);
-                rows = 0;
+        let records = &payload.spans[range.clone()];
+        let last = records.iter().rfind(|record| !record.is_absent());
+        let limit = last.map_or(0, |last| last.end as usize);
+        let mut next = range.start;
+        while next < range.end {
+            let mut spans = [Span::ABSENT; GROUP];
+            let (first, mut rows) = (next, 0);
+            while rows < GROUP && next < range.end {
+                let span = payload.spans[next];
+                // In any case, and taken back where it is absent: that may be random.
+                (self.group[rows], spans[rows]) = (next as u32, span);
+                rows += usize::from(!span.is_absent());
+                next += 1;
             }
-            let Some(walker) = &mut self.walker else {
-                self.general(payload, record, outcomes);
-                record += 1;
-                continue;
-            };
-            let mut run = Run::Over;
-            if walker.expects_alike() {
-                let last = range.end.min(record + GROUP - rows);
-                let alike;
-                (alike, run) = walker.walk_alike(data, &payload.spans[record..last], limit, rows);
-                for row in &mut self.group[rows..rows + alike] {
-                    *row = record as u32;
-                    record += 1;
-                }
-                rows += alike;
-                if run == Run::New {
-                    walker.miss();
-                } else if record == last {
-                    continue;
-                }
-            }
-            // The next one is like none before, or for other paths.
-            let span = payload.spans[record];
-            if span.is_absent() {
+            if rows < next - first {
                 outcomes.gap();
-            } else if run != Run::Unfit && walker.walk::<C>(data, span, limit, rows).is_ok() {
-                if run == Run::New {
-                    walker.learn(data, span);
-                }
-                self.group[rows] = record as u32;
-                rows += 1;
-            } else {
-                self.fill(payload, rows, outcomes);
-                rows = 0;
-                self.general(payload, record, outcomes);
             }
-            record += 1;
+            self.group_of::<C>(payload, data, &spans[..rows], limit, outcomes);
         }
-        self.fill(payload, rows, outcomes);
     }
 
-    /// Fills the columns with the group's `rows`, which have just been walked, and starts the
-    /// next group.
-    fn fill(&mut self, payload: &Blobs, rows: usize, outcomes: &mut Outcomes) {
-        self.fill_rows(payload, 0..rows, outcomes);
+    /// Reads the group's records, which are at `spans`.
+    #[inline(always)]
+    fn group_of<C: Compare>(
+        &mut self,
+        payload: &Blobs,
+        data: &[u8],
+        spans: &[Span],
+        limit: usize,
+        outcomes: &mut Outcomes,
+    ) {
+        // Up to there the columns are filled.
+        let (mut filled, mut row) = (0, 0);
+        while row < spans.len() {
+            let mut is_walked = false;
+            if let Some(walker) = &mut self.walker {
+                let mut run = Run::Over;
+                if walker.expects_alike() {
+                    let alike;
+                    (alike, run) = walker.walk_alike(data, &spans[row..], limit, row);
+                    row += alike;
+                    if run == Run::New {
+                        walker.miss();
+                    } else if row == spans.len() {
+                        break;
+                    }
+                }
+                // The next one is like none before, or for other paths.
+                is_walked = walker.walk::<C>(data, spans[row], limit, row).is_ok();
+                if is_walked && run == Run::New {
+                    walker.learn(data, spans[row]);
+                }
+            }
+            if !is_walked {
+                self.fill_rows(payload, filled..row, outcomes);
+                self.general(payload, self.group[row] as usize, outcomes);
+                filled = row + 1;
+            }
+            row += 1;
+        }
+        self.fill_rows(payload, filled..spans.len(), outcomes);
         if let Some(walker) = &mut self.walker {
             walker.start_group();
         }

@@ -132,6 +132,7 @@ impl Walker {
 
     /// Forgets the group's values.
     pub(super) fn start_group(&mut self) {
+        self.shapes.start_group();
         if self.odd != 0 {
             self.written.fill(Written::Plain);
             self.odd = 0;

@@ -5,7 +5,11 @@ use super::super::number::Number;
 use super::super::texts::{Columns, Target};
 use super::super::value::skip_blanks;
 use super::super::walk::{GROUP, Written};
-use super::{Field, NUMBERS_MAX, RECORD_BYTES_MAX, Shape, Until};
+use super::NUMBERS_MAX;
+use super::tree::{End, Field, Shape, Until};
+
+/// Bytes of the longest record whose shape is learned.
+pub(super) const RECORD_BYTES_MAX: usize = 4096;
 
 /// The shape of a JSON object. `None` for one that has none: it is too long, has escapes, a wanted
 /// key twice, an object or array that is wanted, too many numbers, or two without a string between.
@@ -58,7 +62,7 @@ pub(super) fn outline(record: &[u8], columns: &Columns, unwanted: Target) -> Opt
                     _ => (Written::False, 5),
                 };
                 if let Some(target) = next.take() {
-                    outline.shape.words.push((target, written));
+                    outline.shape.end.words.push((target, written));
                     if written != Written::Null {
                         outline.value(at, target, Until::Length, length, at);
                     }
@@ -69,7 +73,7 @@ pub(super) fn outline(record: &[u8], columns: &Columns, unwanted: Target) -> Opt
         }
     }
     let all = (0..unwanted.values as usize / GROUP).map(Target::column);
-    outline.shape.missing = all.filter(|target| seen & target.bit == 0).collect();
+    outline.shape.end.missing = all.filter(|target| seen & target.bit == 0).collect();
     Some(outline.finish())
 }
 
@@ -90,16 +94,16 @@ fn is_stop(byte: &u8) -> bool {
 
 impl<'a> Outline<'a> {
     fn new(record: &'a [u8], unwanted: Target) -> Self {
-        let shape = Shape {
-            fields: Vec::new(),
-            last: Text::new(&[]),
-            last_length: 0,
-            stops: record.iter().filter(|b| is_stop(b)).count(),
+        let end = End {
+            text: Text::new(&[]),
+            length: 0,
             numbers: Vec::new(),
             words: Vec::new(),
             missing: Vec::new(),
-            is_plain: false,
-            is_strings: false,
+        };
+        let shape = Shape {
+            fields: Vec::new(),
+            end,
         };
         Self {
             record,
@@ -148,7 +152,7 @@ impl<'a> Outline<'a> {
         if self.stop > start {
             return None;
         }
-        let unwanted = self.shape.numbers.iter().filter(|n| n.bit == 0).count();
+        let unwanted = self.shape.end.numbers.iter().filter(|n| n.bit == 0).count();
         let target = target.unwrap_or(Target {
             values: self.unwanted.values + ((unwanted + 1) * GROUP) as u32,
             bit: 0,
@@ -156,7 +160,7 @@ impl<'a> Outline<'a> {
         if unwanted == NUMBERS_MAX {
             return None;
         }
-        self.shape.numbers.push(target);
+        self.shape.end.numbers.push(target);
         let stop = (end..self.record.len()).find(|at| is_stop(&self.record[*at]));
         let (until, stop) = match stop {
             Some(stop) => (Until::Stop, stop),
@@ -168,12 +172,7 @@ impl<'a> Outline<'a> {
     }
 
     fn finish(mut self) -> Shape {
-        (self.shape.last, self.shape.last_length) = self.last_piece(self.record.len());
-        let shape = &mut self.shape;
-        shape.is_plain =
-            shape.numbers.is_empty() && shape.words.is_empty() && shape.missing.is_empty();
-        let is_string = |field: &Field| field.until == Until::Stop && field.bytes == 0;
-        shape.is_strings = shape.fields.iter().all(is_string);
+        (self.shape.end.text, self.shape.end.length) = self.last_piece(self.record.len());
         self.shape
     }
 }
