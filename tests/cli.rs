@@ -410,6 +410,72 @@ fn folders_name_columns_of_json_and_csv_files() {
     );
 }
 
+/// What has no format to say it (a folder's name, a record's key) ended the run as "a bug in windrow".
+#[test]
+fn a_null_in_a_column_that_is_not_null_is_a_bad_record() {
+    let dir = tempfile::tempdir().unwrap();
+    for (folder, row) in [
+        ("b=x", "{\"a\":1}\n"),
+        ("b=__HIVE_DEFAULT_PARTITION__", "{\"a\":2}\n"),
+    ] {
+        std::fs::create_dir_all(dir.path().join("in").join(folder)).unwrap();
+        std::fs::write(dir.path().join("in").join(folder).join("r.json"), row).unwrap();
+    }
+    let run = |query: &str| {
+        let sql = format!(
+            "CREATE TABLE t (a INT, b STRING NOT NULL) PARTITIONED BY (b) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'json');\n{query}",
+            dir.path().join("in").display()
+        );
+        let file = dir.path().join("q.sql");
+        std::fs::write(&file, sql).unwrap();
+        windrow(&["run", &file.to_string_lossy(), "--format", "json"])
+    };
+    let out = run("SELECT a, b FROM t;");
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    assert_eq!(sorted_lines(&out), [r#"{"a":1,"b":"x"}"#]);
+    assert!(text(&out.stderr).contains("bad 1"), "{}", text(&out.stderr));
+    let out = run("SET 'bad-records' = 'fail'; SELECT a, b FROM t;");
+    assert_eq!(out.status.code(), Some(1));
+    assert!(
+        text(&out.stderr).contains("it is NULL, but the column is NOT NULL"),
+        "{}",
+        text(&out.stderr)
+    );
+    // A table that is joined is whole, or none.
+    let out = run(
+        "CREATE TABLE s (a INT) WITH ('connector' = 'datagen', 'number-of-rows' = '2'); SELECT s.a, b FROM s JOIN t ON s.a = t.a;",
+    );
+    assert_eq!(out.status.code(), Some(1));
+    assert!(
+        text(&out.stderr).contains("column 'b' has a NULL, but it is NOT NULL"),
+        "{}",
+        text(&out.stderr)
+    );
+}
+
+/// A late table's column of another type held NULLs.
+#[test]
+fn a_late_table_has_the_types_of_its_source() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("q.sql");
+    for (columns, code) in [("ts TIMESTAMP(3), n BIGINT", 0), ("ts INT, n INT", 2)] {
+        let sql = format!(
+            "CREATE TABLE t (ts TIMESTAMP(3), n INT NOT NULL, WATERMARK FOR ts AS ts) WITH ('connector' = 'datagen', 'number-of-rows' = '1', 'late.table' = 'late');\n\
+             CREATE TABLE late ({columns}) WITH ('connector' = 'print');\n\
+             SELECT window_start, COUNT(*) FROM TUMBLE(t, ts, INTERVAL '1' HOUR) GROUP BY window_start, window_end;"
+        );
+        std::fs::write(&file, sql).unwrap();
+        let out = windrow(&["check", &file.to_string_lossy()]);
+        assert_eq!(out.status.code(), Some(code), "{}", text(&out.stderr));
+        let said = text(&out.stderr);
+        assert_eq!(
+            said.contains("column 'ts' of late table late is INT, but that of t is TIMESTAMP"),
+            code == 2,
+            "{said}"
+        );
+    }
+}
+
 /// IN and EXISTS over a table in a file were refused.
 #[test]
 fn rows_are_let_through_by_a_table() {

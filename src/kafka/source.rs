@@ -24,6 +24,9 @@ use std::time::Duration;
 
 /// How long one request may take before the broker counts as away.
 const REQUEST: Duration = Duration::from_secs(3);
+
+/// Looks at a broker that does not answer, each for as long as a request: a minute.
+const LOOKS_MAX: u32 = 20;
 const DISCOVERY: Duration = Duration::from_secs(30);
 /// How long a commit of offsets may take, and hold back the next checkpoint.
 const COMMIT: Duration = Duration::from_secs(10);
@@ -52,6 +55,8 @@ pub struct KafkaSource {
     discovery: Option<Duration>,
     client_kind: ClientKind,
     fail_on_data_loss: bool,
+    /// Neither a start is set, nor a group.
+    is_start_unsaid: bool,
     has_group: bool,
     /// The user may not commit to it.
     group_forbidden: AtomicBool,
@@ -135,6 +140,8 @@ impl KafkaSource {
             start,
             end,
             client_kind,
+            is_start_unsaid: o.get("scan.startup.mode").is_none()
+                && o.get("properties.group.id").is_none(),
             has_group: o.get("properties.group.id").is_some(),
             group_forbidden: AtomicBool::new(false),
             fail_on_data_loss: o.bool("scan.fail-on-data-loss")?.unwrap_or(true),
@@ -163,6 +170,28 @@ impl KafkaSource {
         let created = Arc::new(created);
         *client = Some(created.clone());
         Ok(created)
+    }
+
+    /// Says why a query may show nothing for long.
+    fn tell_what_is_not_read(
+        &self,
+        assignments: &[Assignment],
+        resumes: bool,
+        wait: &mut dyn FnMut(&str) -> bool,
+    ) {
+        if let (Topics::Pattern(pattern), true) = (&self.topics, assignments.is_empty()) {
+            wait(&format!(
+                "no topic at {} matches the pattern {pattern} yet",
+                self.bootstrap
+            ));
+        }
+        let begins_behind = !resumes && assignments.iter().any(|a| a.start > 0);
+        if begins_behind && self.end.is_none() && self.is_start_unsaid {
+            wait(&format!(
+                "{} is read from its end on, as 'scan.startup.mode' is not set: 'earliest-offset' reads what is there, too",
+                self.describe()
+            ));
+        }
     }
 
     /// The topics' partitions, in order.
@@ -340,7 +369,9 @@ impl Source for KafkaSource {
             None => &self.start,
         };
         let mut told = HashSet::new();
+        let mut looks = 0;
         loop {
+            looks += 1;
             let looked = self.look(&client).and_then(|found| {
                 let ids = self.ids(&client, &found)?;
                 let mut assignments = self.assignments(&client, &found, &ids, 0, start)?;
@@ -358,12 +389,17 @@ impl Source for KafkaSource {
                         && assignments
                             .iter()
                             .all(|a| a.end.is_some_and(|e| a.start >= e));
-                    if nothing && resume.is_none() && !matches!(start, Bound::Earliest) {
+                    if nothing
+                        && !assignments.is_empty()
+                        && resume.is_none()
+                        && !matches!(start, Bound::Earliest)
+                    {
                         wait(&format!(
                             "nothing to read: {} starts at the end of its topic; 'scan.startup.mode' = 'earliest-offset' reads from the beginning",
                             self.describe()
                         ));
                     }
+                    self.tell_what_is_not_read(&assignments, resume.is_some(), wait);
                     *self.known.lock().unwrap_or_else(PoisonError::into_inner) = found;
                     return Ok(assignments);
                 }
@@ -378,8 +414,17 @@ impl Source for KafkaSource {
                         return Err(self.refused(event));
                     }
                     let why = metadata::why(&client, &e);
+                    if self.end.is_some() && looks >= LOOKS_MAX {
+                        return Err(Error::env(format!(
+                            "Kafka at {} did not answer for a minute: {why}",
+                            self.bootstrap
+                        ))
+                        .with_hint(
+                            "a run that ends does not wait longer: see whether the address is right and the broker runs",
+                        ));
+                    }
                     let text = format!("waiting for Kafka at {}: {why}", self.bootstrap);
-                    let news = told.insert(why);
+                    let news = told.insert(why) || looks.is_multiple_of(LOOKS_MAX);
                     if !wait(if news { &text } else { "" }) {
                         return Err(Error::Stopped(format!(
                             "stopped while waiting for Kafka at {}",

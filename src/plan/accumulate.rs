@@ -5,6 +5,7 @@ use super::distinct::{CountedElsewhere, DistinctCount, counted_items, lengths};
 use super::errors::internal;
 use super::first::FirstRow;
 use super::sums::DoubleSums;
+use crate::batches::with_few_buffers;
 use crate::error::{Error, Result};
 use crate::window::distinct::{Distinct, Interner};
 use crate::window::keys::TextKeys;
@@ -264,7 +265,9 @@ impl Numbered for NumberedAccumulators {
     fn states(&mut self) -> Result<Vec<ArrayRef>> {
         let mut columns = Vec::new();
         for accumulator in &mut self.accumulators {
-            columns.extend(accumulator.state(EmitTo::All).map_err(internal)?);
+            for state in accumulator.state(EmitTo::All).map_err(internal)? {
+                columns.push(with_few_buffers(&state)?);
+            }
         }
         self.accumulators = self.spec.accumulators()?;
         Ok(columns)

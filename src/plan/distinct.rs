@@ -10,6 +10,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::compute;
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
+use arrow::row::{RowConverter, SortField};
 use datafusion_common::{DataFusionError, Result};
 use datafusion_expr::{EmitTo, GroupsAccumulator};
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
@@ -17,7 +18,8 @@ use hashbrown::HashSet;
 use std::sync::Arc;
 
 /// The items of a function's state, if it is one that is counted here: those are, of which two values
-/// are equal when their bytes are. (Of doubles DataFusion decides that.)
+/// are equal when their bytes are, and rows (several columns counted together). Of doubles alone
+/// DataFusion decides what is equal. Of rows it would keep each as an array of its own.
 pub(super) fn counted_items(function: &AggregateFunctionExpr) -> Option<FieldRef> {
     if function.fun().name() != "count" || !function.is_distinct() {
         return None;
@@ -29,8 +31,10 @@ pub(super) fn counted_items(function: &AggregateFunctionExpr) -> Option<FieldRef
     };
     let counted = items.data_type();
     let is_plain = counted.is_integer() || counted.is_temporal() || counted.is_decimal();
+    let is_row = matches!(counted, DataType::Struct(_))
+        && RowConverter::supports_fields(&[SortField::new(counted.clone())]);
     let is_one = function.expressions().len() == 1;
-    (is_one && (is_plain || counted.is_string())).then(|| items.clone())
+    (is_one && (is_plain || counted.is_string() || is_row)).then(|| items.clone())
 }
 
 /// How many values each list of a state has.
@@ -224,7 +228,8 @@ impl GroupsAccumulator for CountedElsewhere {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{StringViewArray, TimestampMicrosecondArray};
+    use arrow::array::{StringViewArray, StructArray, TimestampMicrosecondArray};
+    use arrow::datatypes::Field;
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
 
@@ -233,16 +238,41 @@ mod tests {
 
     const GROUPS: usize = 4;
 
-    fn array(rows: &[Row], as_text: bool) -> ArrayRef {
+    #[derive(Debug, Clone, Copy)]
+    enum Kind {
+        Time,
+        Text,
+        /// Both, and a half of the values are told apart by one alone.
+        Row,
+    }
+
+    fn array(rows: &[Row], kind: Kind) -> ArrayRef {
         let values = rows.iter().map(|(_, value, _)| *value);
-        match as_text {
-            // Short ones and long ones.
-            true => {
-                let texts =
-                    values.map(|v| v.map(|v| "0123456789".repeat(v as usize % 3) + &v.to_string()));
-                Arc::new(texts.collect::<StringViewArray>())
+        // Short ones and long ones.
+        let text = |v: i64| "0123456789".repeat(v as usize % 3) + &v.to_string();
+        match kind {
+            Kind::Time => Arc::new(values.collect::<TimestampMicrosecondArray>()),
+            Kind::Text => Arc::new(values.map(|v| v.map(text)).collect::<StringViewArray>()),
+            Kind::Row => {
+                let nulls = values.clone().map(|v| v.is_some()).collect::<Vec<bool>>();
+                let values = values.map(Option::unwrap_or_default);
+                let times = values.clone().map(|v| Some(v / 2));
+                let columns: [ArrayRef; 2] = [
+                    Arc::new(times.collect::<TimestampMicrosecondArray>()),
+                    Arc::new(
+                        values
+                            .map(|v| Some(text(v % 2)))
+                            .collect::<StringViewArray>(),
+                    ),
+                ];
+                let field = |a: &ArrayRef| Field::new("", a.data_type().clone(), true);
+                let fields = columns.iter().map(field).collect();
+                Arc::new(StructArray::new(
+                    fields,
+                    columns.to_vec(),
+                    Some(nulls.into()),
+                ))
             }
-            false => Arc::new(values.collect::<TimestampMicrosecondArray>()),
         }
     }
 
@@ -264,11 +294,11 @@ mod tests {
                 ),
                 1..5,
             ),
-            as_text in any::<bool>(),
+            kind in prop_oneof![Just(Kind::Time), Just(Kind::Text), Just(Kind::Row)],
             is_filtered in any::<bool>(),
         ) {
-            let item = array(&[], as_text).data_type().clone();
-            let items: FieldRef = Arc::new(arrow::datatypes::Field::new_list_field(item, true));
+            let item = array(&[], kind).data_type().clone();
+            let items: FieldRef = Arc::new(Field::new_list_field(item, true));
             let mut merged = DistinctCount::new(&items).unwrap();
             let mut all = BTreeMap::<usize, BTreeSet<i64>>::new();
             for rows in &batches {
@@ -276,7 +306,7 @@ mod tests {
                 let groups: Vec<usize> = rows.iter().map(|r| r.0).collect();
                 let filter: BooleanArray = rows.iter().map(|r| r.2).collect();
                 let filter = is_filtered.then_some(&filter);
-                store.update_batch(&[array(rows, as_text)], &groups, filter, GROUPS).unwrap();
+                store.update_batch(&[array(rows, kind)], &groups, filter, GROUPS).unwrap();
                 let mut alone = BTreeMap::<usize, BTreeSet<i64>>::new();
                 for (group, value, filter) in rows {
                     if let Some(value) = value && (!is_filtered || *filter == Some(true)) {

@@ -289,10 +289,13 @@ fn only_changes(plan: &Plan, global: bool) -> Result<()> {
         only_changes(input, global)?;
     }
     let streamed = inputs.iter().filter(|input| reads_aggregate(input)).count();
+    let is_sort = plan.downcast_ref::<SortExec>().is_some();
     let what = match plan.name() {
-        "SortExec" if !global && plan.fetch().is_none() => return Ok(()),
-        "SortExec" if plan.fetch().is_none() => "ORDER BY",
-        "SortExec" | "GlobalLimitExec" => "LIMIT",
+        // The name of one with a limit is another.
+        _ if is_sort && plan.fetch().is_some() => "LIMIT",
+        _ if is_sort && !global => return Ok(()),
+        _ if is_sort => "ORDER BY",
+        "GlobalLimitExec" => "LIMIT",
         "AggregateExec" => "a second GROUP BY",
         "UnionExec" if global => "UNION",
         _ if over_functions(plan).is_some() => "OVER (…)",

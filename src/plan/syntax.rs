@@ -9,15 +9,19 @@
 //! | `GROUP BY a, b GROUPING SETS ((a, b), (a))` | `GROUP BY GROUPING SETS ((a, b), (a))` |
 //! | `FETCH FIRST n ROWS ONLY` | `LIMIT n` |
 //! | `LIKE 'a!%' ESCAPE '!'` | `LIKE 'a\%'` |
+//! | `rows[1].a` | `rows[1]['a']` |
+//! | `UNNEST(rows) AS x (a, b)` | `LATERAL (SELECT UNNEST(e) FROM UNNEST(rows) AS x (e)) AS x (a, b)`, as in Flink |
 
 mod names;
 
 use super::grouping;
 use datafusion_common::Column;
 use datafusion_sql::sqlparser::ast::{
-    Cte, Expr, Fetch, GroupByExpr, GroupByWithModifier, LimitClause, Query, SetExpr, Value,
-    VisitMut, VisitorMut, With,
+    AccessExpr, Cte, Expr, Fetch, GroupByExpr, GroupByWithModifier, Ident, LimitClause, Query,
+    SetExpr, Statement, Subscript, TableFactor, Value, VisitMut, VisitorMut, With,
 };
+use datafusion_sql::sqlparser::dialect::GenericDialect;
+use datafusion_sql::sqlparser::parser::Parser;
 use datafusion_sql::sqlparser::tokenizer::Span;
 use std::ops::ControlFlow;
 
@@ -77,8 +81,14 @@ impl VisitorMut for Rewrite<'_> {
         ControlFlow::Continue(())
     }
 
+    fn post_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<Refused> {
+        rows_apart(table);
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Refused> {
         together(expr);
+        fields_of_elements(expr);
         if let Expr::Like {
             pattern,
             escape_char,
@@ -151,6 +161,56 @@ fn together(expr: &mut Expr) {
         _ => return,
     };
     *expr = Expr::GroupingSets(sets.iter().map(|set| set.concat()).collect());
+}
+
+/// Fields of what stands behind an index or in brackets, by index, too.
+fn fields_of_elements(expr: &mut Expr) {
+    let Expr::CompoundFieldAccess { root, access_chain } = expr else {
+        return;
+    };
+    let is_path = matches!(
+        root.as_ref(),
+        Expr::Identifier(_) | Expr::CompoundIdentifier(_)
+    );
+    let dots = access_chain
+        .iter()
+        .take_while(|a| matches!(a, AccessExpr::Dot(_)));
+    let names = if is_path { dots.count() } else { 0 };
+    for access in access_chain.iter_mut().skip(names) {
+        if let AccessExpr::Dot(Expr::Identifier(name)) = access {
+            let value = Value::SingleQuotedString(name.value.clone()).with_span(name.span);
+            let index = Expr::Value(value);
+            *access = AccessExpr::Subscript(Subscript::Index { index });
+        }
+    }
+}
+
+/// A list of ROWs under several names, one for each field.
+fn rows_apart(table: &mut TableFactor) {
+    let parsed = || Parser::parse_sql(&GenericDialect {}, "SELECT UNNEST(element) FROM x");
+    if let TableFactor::UNNEST {
+        alias: Some(alias),
+        array_exprs,
+        with_offset: false,
+        ..
+    } = table
+        && array_exprs.len() == 1
+        && alias.columns.len() > 1
+        && let Some(Statement::Query(mut query)) = parsed().ok().and_then(|mut all| all.pop())
+        && let SetExpr::Select(select) = query.body.as_mut()
+        && let Some(from) = select.from.first_mut()
+    {
+        let names = alias.clone();
+        alias.columns.truncate(1);
+        alias.columns[0].name = Ident::new("element");
+        from.relation = table.clone();
+        *table = TableFactor::Derived {
+            lateral: true,
+            subquery: query,
+            alias: Some(names),
+            sample: None,
+        };
+    }
 }
 
 /// FETCH as LIMIT, beside an OFFSET that may be there.

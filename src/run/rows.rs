@@ -1,6 +1,6 @@
 //! Records of a chunk as the columns of a source: decoded, of the envelope, and computed.
 
-use crate::batches::with_rows;
+use crate::batches::{self, with_rows};
 use crate::decode::{self, Bad, Decode, Decoded};
 use crate::error::{Error, Result};
 use crate::plan::{Computed, Failed, SourcePlan, run_isolating};
@@ -9,8 +9,8 @@ use crate::source::files::folders;
 use crate::source::{Blobs, Chunk};
 use crate::table::MetadataKey;
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryBuilder, Int32Array, Int64Array, MapBuilder, StringViewArray,
-    StringViewBuilder, TimestampMicrosecondArray, UInt32Array,
+    Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Int32Array, Int64Array, MapBuilder,
+    StringViewArray, StringViewBuilder, TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Schema, TimestampMicrosecondType};
@@ -153,8 +153,8 @@ impl RowBuilder {
     ) -> Result<Built> {
         let schema = &self.plan.schema;
         let read = Arc::new(Schema::new(schema.fields()[..columns.len()].to_vec()));
+        let (columns, mut records) = without_nulls(&read, columns, records, &mut bad)?;
         let mut batch = with_rows(read, columns, records.len())?;
-        let mut records = records;
         if !self.plan.computed.is_empty() {
             let isolated =
                 run_isolating(&batch, &|rows| self.compute(rows), &|rows| self.blame(rows))?;
@@ -258,6 +258,37 @@ impl RowBuilder {
             bad,
         })
     }
+}
+
+/// The rows that have a value in each column that is NOT NULL. (Formats say it of what they read; a record's
+/// key may be missing, and files of columns and folders have values without a format.)
+fn without_nulls(
+    schema: &Schema,
+    columns: Vec<ArrayRef>,
+    records: Vec<u32>,
+    bad: &mut Vec<Bad>,
+) -> Result<(Vec<ArrayRef>, Vec<u32>)> {
+    let wanting = batches::wanting(schema, &columns);
+    if wanting.is_empty() {
+        return Ok((columns, records));
+    }
+    let mut good = Vec::with_capacity(records.len());
+    let mut kept = Vec::with_capacity(records.len());
+    for (row, record) in records.into_iter().enumerate() {
+        let null = wanting.iter().find(|i| columns[**i].is_null(row));
+        good.push(null.is_none());
+        match null {
+            None => kept.push(record),
+            Some(i) => bad.push(Bad {
+                record,
+                field: Some(schema.field(*i).name().clone()),
+                reason: "it is NULL, but the column is NOT NULL".into(),
+            }),
+        }
+    }
+    let good = BooleanArray::from(good);
+    let columns = columns.iter().map(|column| compute::filter(column, &good));
+    Ok((columns.collect::<std::result::Result<_, _>>()?, kept))
 }
 
 /// Some 146,000 years from 1970 on: beyond, a window's ends may have no number.

@@ -85,6 +85,8 @@ pub struct QueryStats {
     /// Rows given to the sink.
     pub written: AtomicU64,
     pub open_windows: AtomicU64,
+    /// Those that a worker has not handed over yet; of the one that looked last.
+    pub open_in_worker: AtomicU64,
     /// Windows that end at or before it are final; [`NONE`] before the first.
     pub watermark: AtomicI64,
     /// Number of the last trigger that was asked for; workers answer it.
@@ -101,6 +103,7 @@ impl Default for QueryStats {
             late: AtomicU64::new(0),
             written: AtomicU64::new(0),
             open_windows: AtomicU64::new(0),
+            open_in_worker: AtomicU64::new(0),
             watermark: AtomicI64::new(NONE),
             trigger: AtomicU64::new(0),
             done: AtomicBool::new(false),
@@ -154,8 +157,13 @@ impl Stats {
         Self::sum(self.queries.iter().map(|q| q.written.load(Relaxed)))
     }
 
+    /// Those that overlap count as their parts as long as only a worker has them.
     pub fn open_windows(&self) -> u64 {
-        Self::sum(self.queries.iter().map(|q| q.open_windows.load(Relaxed)))
+        let open = |q: &QueryStats| {
+            let in_worker = q.open_in_worker.load(Relaxed);
+            q.open_windows.load(Relaxed).max(in_worker)
+        };
+        self.queries.iter().map(open).sum()
     }
 
     pub fn lag(&self) -> i64 {

@@ -28,7 +28,7 @@ use crate::encode::text::counted;
 use crate::error::{Error, Result};
 use crate::state::PartitionSnapshot;
 use crate::table::TableDef;
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Field, Schema};
 use arrow::record_batch::RecordBatch;
 use flate2::bufread::MultiGzDecoder;
 use lines::{LINE_BYTES_MAX, Limits, LineReader, Syntax};
@@ -262,6 +262,14 @@ pub fn read_all(def: &TableDef, columns: &[String]) -> Result<Vec<RecordBatch>> 
             }
             (other, _) => return Err(Error::bug(format!("a file gave {other:?}"))),
         };
+        let column = |name: &String| def.column(name).map(|column| column.field());
+        let declared: Vec<Field> = columns.iter().filter_map(column).collect();
+        if let Some(i) = batches::wanting(&Schema::new(declared), batch.columns()).first() {
+            return Err(Error::Data(format!(
+                "table '{}': column '{}' has a NULL, but it is NOT NULL",
+                def.name, columns[*i]
+            )));
+        }
         bytes += batches::held([&batch]);
         if bytes > TABLE_BYTES_MAX {
             return Err(Error::env(format!(
@@ -300,7 +308,7 @@ fn with_folders(
                 (in_file.next()).ok_or_else(|| Error::bug("a decoder delivered too few columns"))?
             }
         };
-        fields.push(column.field());
+        fields.push(column.field().with_nullable(true));
         arrays.push(array);
     }
     Ok(with_rows(

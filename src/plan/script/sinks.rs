@@ -6,7 +6,7 @@ use crate::plan::errors::planning;
 use crate::plan::query::{Body, LateTable, QuerySink};
 use crate::plan::tokens::Tokens;
 use crate::sink::OutputMode;
-use crate::table::{Column, TableDef, sql_name};
+use crate::table::{Column, ColumnKind, MetadataKey, TableDef, sql_name};
 use crate::window::Assign;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
 use datafusion_common::Column as DfColumn;
@@ -50,12 +50,25 @@ impl Script {
                         .with_hint(hint.unwrap_or_else(|| "declare it with CREATE TABLE".into())),
                 );
             };
-            let fields: Vec<Field> = def.sink_columns().map(|c| c.field()).collect();
+            // As in other sinks, NOT NULL is said to readers.
+            let field = |c: &Column| c.field().with_nullable(true);
+            let fields: Vec<Field> = def.sink_columns().map(field).collect();
             for field in &fields {
-                if pending.def.column(field.name()).is_none() {
+                let Some(column) = pending.def.column(field.name()) else {
                     return Err(Error::sql(format!("late table {name} has a column '{}' that {} has not", field.name(), pending.def.name))
                         .or_at(def.at)
                         .with_hint("a late table takes the source's rows: its columns must be some of the source's"));
+                };
+                if !keeps(&column.data_type, field.data_type()) {
+                    return Err(Error::sql(format!(
+                        "column '{}' of late table {name} is {}, but that of {} is {}",
+                        field.name(),
+                        sql_name(field.data_type()),
+                        pending.def.name,
+                        sql_name(&column.data_type)
+                    ))
+                    .or_at(def.at)
+                    .with_hint("declare it as it is in the source's table"));
                 }
                 pending.columns.insert(field.name().clone());
             }
@@ -73,6 +86,23 @@ pub(super) fn check_sink(sink: &QuerySink, mode: OutputMode) -> Result<()> {
     let QuerySink::Table(def) = sink else {
         return Ok(());
     };
+    let of_record = |c: &&Column| match &c.kind {
+        ColumnKind::Metadata { key, .. } => matches!(
+            key,
+            MetadataKey::Topic | MetadataKey::Offset | MetadataKey::TimestampType
+        ),
+        _ => false,
+    };
+    if def.connector() == "kafka"
+        && let Some(column) = def.sink_columns().find(of_record)
+    {
+        return Err(Error::sql(format!(
+            "column '{}' of {} cannot be written: where a record lies is said by the topic",
+            column.name, def.name
+        ))
+        .or_at(column.at)
+        .with_hint("declare it METADATA VIRTUAL, then only readers have it"));
+    }
     match (def.connector(), mode) {
         ("kafka", OutputMode::Update) if def.primary_key.is_empty() => Err(Error::sql(format!("the result changes, but table {} can only be appended to", def.name))
             .with_hint("declare PRIMARY KEY (…) NOT ENFORCED, which makes it an upsert sink, or aggregate by a window")),
@@ -187,6 +217,16 @@ fn has_entries(from: &Field, to: &Field) -> bool {
         (DataType::Struct(from), DataType::Struct(to)) => are_assignable(from, to),
         _ => false,
     }
+}
+
+/// Whether each value of one type has its like in another.
+fn keeps(from: &DataType, to: &DataType) -> bool {
+    let width = |t: &DataType| t.primitive_width().filter(|_| t.is_signed_integer());
+    from == to
+        || match (width(from), width(to)) {
+            (Some(from), Some(to)) => from < to,
+            _ => from.is_string() && to.is_string(),
+        }
 }
 
 /// Whether a sink's column takes a value without a CAST in the query.

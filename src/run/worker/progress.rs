@@ -44,9 +44,18 @@ impl Worker {
                     }
                 }
             }
+            self.count_open(q);
         }
         closed |= self.limit_memory(outbox)?;
         Ok(closed | self.checkpoint(outbox)?)
+    }
+
+    fn count_open(&self, q: usize) {
+        let tables = self.queries[q].windowed.iter().flat_map(|w| &w.tables);
+        let windows = tables.filter(|(_, table)| *table.assign() != Assign::Global);
+        let open: usize = windows.map(|(_, table)| table.stores()).sum();
+        let stats = &self.stats.queries[self.queries[q].index];
+        stats.open_in_worker.store(open as u64, Relaxed);
     }
 
     /// Hands over all open windows when they are too large: the merge can spill, a worker cannot.
