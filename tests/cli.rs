@@ -421,20 +421,20 @@ fn a_null_in_a_column_that_is_not_null_is_a_bad_record() {
         std::fs::create_dir_all(dir.path().join("in").join(folder)).unwrap();
         std::fs::write(dir.path().join("in").join(folder).join("r.json"), row).unwrap();
     }
-    let run = |query: &str| {
+    let run = |query: &str, bad: &str| {
         let sql = format!(
-            "CREATE TABLE t (a INT, b STRING NOT NULL) PARTITIONED BY (b) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'json');\n{query}",
+            "CREATE TABLE t (a INT, b STRING NOT NULL) PARTITIONED BY (b) WITH ('connector' = 'filesystem', 'bad-records' = '{bad}', 'path' = '{}', 'format' = 'json');\n{query}",
             dir.path().join("in").display()
         );
         let file = dir.path().join("q.sql");
         std::fs::write(&file, sql).unwrap();
         windrow(&["run", &file.to_string_lossy(), "--format", "json"])
     };
-    let out = run("SELECT a, b FROM t;");
+    let out = run("SELECT a, b FROM t;", "skip");
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     assert_eq!(sorted_lines(&out), [r#"{"a":1,"b":"x"}"#]);
     assert!(text(&out.stderr).contains("bad 1"), "{}", text(&out.stderr));
-    let out = run("SET 'bad-records' = 'fail'; SELECT a, b FROM t;");
+    let out = run("SELECT a, b FROM t;", "fail");
     assert_eq!(out.status.code(), Some(1));
     assert!(
         text(&out.stderr).contains("it is NULL, but the column is NOT NULL"),
@@ -442,15 +442,47 @@ fn a_null_in_a_column_that_is_not_null_is_a_bad_record() {
         text(&out.stderr)
     );
     // A table that is joined is whole, or none.
-    let out = run(
-        "CREATE TABLE s (a INT) WITH ('connector' = 'datagen', 'number-of-rows' = '2'); SELECT s.a, b FROM s JOIN t ON s.a = t.a;",
-    );
+    let join = "CREATE TABLE s (a INT) WITH ('connector' = 'datagen', 'number-of-rows' = '2'); SELECT s.a, b FROM s JOIN t ON s.a = t.a;";
+    let out = run(join, "skip");
     assert_eq!(out.status.code(), Some(1));
     assert!(
         text(&out.stderr).contains("column 'b' has a NULL, but it is NOT NULL"),
         "{}",
         text(&out.stderr)
     );
+}
+
+/// A file for Flink that says how Flink is to run ended with an error.
+#[test]
+fn settings_of_how_others_run_are_told_and_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("q.sql");
+    let run = |key: &str| {
+        let sql = format!(
+            "SET '{key}' = '5 s';\n\
+             CREATE TABLE t (n INT) WITH ('connector' = 'datagen', 'number-of-rows' = '1');\n\
+             SELECT COUNT(*) AS c FROM t;"
+        );
+        std::fs::write(&file, sql).unwrap();
+        let out = windrow(&["run", &file.to_string_lossy(), "--until-end"]);
+        (out.status.code(), text(&out.stderr))
+    };
+    for key in [
+        "table.exec.mini-batch.allow-latency",
+        "spark.sql.shuffle.partitions",
+    ] {
+        let (code, said) = run(key);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("has no effect here"), "{said}");
+    }
+    // This one is about results.
+    let (code, said) = run("table.exec.source.idle-timeout");
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("'scan.watermark.idle-timeout' = '5 s'"),
+        "{said}"
+    );
+    assert_eq!(run("table.exec.state.tll").0, Some(2));
 }
 
 /// A late table's column of another type held NULLs.

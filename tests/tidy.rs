@@ -90,7 +90,7 @@ fn unsafe_stands_in_named_files_only() {
             "decode/json/mod.rs",
             "decode/json/compare.rs",
             "decode/json/masks.rs",
-            "decode/json/shapes.rs",
+            "decode/json/shapes/lanes.rs",
             "decode/json/texts.rs",
             "decode/json/fill.rs",
             "window/keys.rs",

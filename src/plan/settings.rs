@@ -71,6 +71,25 @@ const KEYS: &[&str] = &[
     "table.dml-sync",
 ];
 
+/// What begins so says how Flink or Spark run, and nothing of results: files that have it need no change.
+const OF_OTHERS: &[&str] = &[
+    "table.exec.mini-batch.",
+    "table.exec.async-",
+    "table.exec.resource.",
+    "table.optimizer.",
+    "execution.checkpointing.",
+    "state.backend",
+    "state.savepoints",
+    "restart-strategy",
+    "taskmanager.",
+    "jobmanager.",
+    "cluster.",
+    "rest.",
+    "pipeline.",
+    "sql-client.",
+    "spark.",
+];
+
 pub fn parse_output_mode(value: &str) -> Option<OutputMode> {
     match value.to_lowercase().as_str() {
         "append" => Some(OutputMode::Append),
@@ -163,9 +182,22 @@ impl Settings {
                 let ttl = parse_duration(value).ok_or_else(|| bad("a duration like '1 d'"))?;
                 self.state_ttl = Some(ttl).filter(|ttl| !ttl.is_zero());
             }
+            "table.exec.source.idle-timeout" => {
+                return Err(Error::sql(format!("'{key}' is an option of a table here"))
+                    .or_at(at)
+                    .with_hint(format!(
+                        "write 'scan.watermark.idle-timeout' = '{value}' into its WITH (…)"
+                    )));
+            }
             _ => {
-                let hint = nearest(key, KEYS.iter().copied())
-                    .unwrap_or_else(|| format!("there are: {}", KEYS.join(", ")));
+                let hint = nearest(key, KEYS.iter().copied());
+                if hint.is_none() && OF_OTHERS.iter().any(|others| key.starts_with(others)) {
+                    self.notices.push(format!(
+                        "SET '{key}' has no effect here: it is about how another engine runs"
+                    ));
+                    return Ok(());
+                }
+                let hint = hint.unwrap_or_else(|| format!("there are: {}", KEYS.join(", ")));
                 return Err(Error::sql(format!("unknown setting '{key}'"))
                     .or_at(at)
                     .with_hint(hint));

@@ -7,12 +7,13 @@
 //! | `CEIL(ts TO unit)` (also `CEILING`) | one unit after the floor of the microsecond before |
 //!
 //! Functions in other words are in [`calls`], JSON_VALUE's clauses in [`json`], Spark's views of lists in
-//! [`lateral`]. Like [`super::windows`] all works on tokens, which keep
+//! [`lateral`], Flink's joins at a time in [`temporal`]. Like [`super::windows`] all works on tokens, which keep
 //! their positions.
 
 mod calls;
 mod json;
 mod lateral;
+mod temporal;
 
 use super::tokens::{Tokens, is_word, token_at, word};
 use crate::error::{Error, Result};
@@ -38,6 +39,7 @@ const UNITS: [&str; 9] = [
 
 /// Rewrites the query that `tokens` is.
 pub fn rewrite(tokens: &Tokens) -> Result<Tokens> {
+    let tokens = &temporal::rewrite(tokens)?;
     let tokens = &json::rewrite(&lateral::rewrite(&calls::rewrite(tokens)?)?)?;
     let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     let mut open: Vec<Rounding> = Vec::new();

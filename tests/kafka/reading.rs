@@ -234,17 +234,25 @@ fn modes_resolve_to_offsets(with: With) {
         assert_eq!(read, wanted, "{options:?}");
     }
 
-    // `--until-end` bounds a table that is unbounded by itself.
-    let def = with.table(&bootstrap, &[("topic", topic), FROM_START]);
-    let source = KafkaSource::new(
-        &def,
-        ReadRequest {
-            until_end: true,
-            ..ReadRequest::default()
-        },
-    )
-    .unwrap();
-    assert_eq!(drain(&source, 2).count(), 7 + 5);
+    // `--until-end` bounds a table that is unbounded by itself, and one whose bound lies ahead: it waited
+    // for that for ever.
+    let ahead = [
+        until("specific-offsets"),
+        ("scan.bounded.specific-offsets", "partition:1,offset:1000"),
+    ];
+    for bound in [&[][..], &ahead] {
+        let options = [&[("topic", topic), FROM_START], bound].concat();
+        let def = with.table(&bootstrap, &options);
+        let source = KafkaSource::new(
+            &def,
+            ReadRequest {
+                until_end: true,
+                ..ReadRequest::default()
+            },
+        )
+        .unwrap();
+        assert_eq!(drain(&source, 2).count(), 7 + 5);
+    }
 
     // Retention has overtaken an offset: never a silent jump.
     let source = with.open(

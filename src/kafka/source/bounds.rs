@@ -309,12 +309,17 @@ impl KafkaSource {
         start: &Bound,
     ) -> std::result::Result<Vec<Assignment>, Look> {
         let starts = self.resolve(client, start, partitions, false)?;
-        let ends = match &self.end {
-            Some(end) => self
-                .resolve(client, end, partitions, true)?
-                .into_iter()
-                .map(Some)
-                .collect(),
+        let ends: Vec<_> = match &self.end {
+            Some(end) => {
+                let mut ends = self.resolve(client, end, partitions, true)?;
+                if self.request.until_end {
+                    // A bound may lie ahead of what is there now.
+                    let there = self.resolve(client, &Bound::Latest, partitions, true)?;
+                    let both = ends.iter_mut().zip(there);
+                    both.for_each(|(end, there)| *end = there.min(*end));
+                }
+                ends.into_iter().map(Some).collect()
+            }
             None => vec![None; partitions.len()],
         };
         let all = partitions.iter().zip(starts).zip(ends).enumerate();
