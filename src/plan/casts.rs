@@ -3,18 +3,19 @@
 //! Arrow's kernel takes any spelling; nearly all numbers are a few digits, and those are read here. A
 //! batch in which some text is anything else, or no number at all, goes to Arrow's
 //! kernel as a whole, so values and errors are always Arrow's. But for one thing: as a whole number
-//! `12.7` is 12, as in Flink and Spark; Arrow takes it for none.
+//! `12.7` is 12, as in Flink and Spark; Arrow takes it for none. (Casts of constants, which are computed
+//! while a query is planned, learn that in [`super::functions`].)
 
 mod digits;
 
 use super::errors::internal;
 use crate::error::Result as CrateResult;
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, StringViewArray};
-use arrow::compute::CastOptions;
+use arrow::compute::{self, CastOptions};
 use arrow::datatypes::{DataType, FieldRef, Float64Type, Int32Type, Int64Type, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion_common::format::DEFAULT_FORMAT_OPTIONS;
-use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Result, internal_err};
 use datafusion_expr::ColumnarValue;
 use datafusion_physical_expr::PhysicalExpr;
@@ -28,6 +29,15 @@ use std::sync::Arc;
 enum QuickCast {
     Cast(CastExpr),
     Try(TryCastExpr),
+}
+
+/// The same expression with quick casts.
+pub(super) fn quicken(expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
+    let quick = expr.transform_up(|expr| {
+        let quick = quick(&expr);
+        Ok(quick.map_or_else(|| Transformed::no(expr), Transformed::yes))
+    });
+    Ok(quick?.data)
 }
 
 /// The quick one of an expression that is a cast to a number.
@@ -78,8 +88,10 @@ impl QuickCast {
         options: &CastOptions<'static>,
     ) -> Result<ColumnarValue> {
         if let ColumnarValue::Array(array) = &value
-            && let Some(texts) = array.as_string_view_opt()
+            && array.data_type().is_string()
         {
+            let texts = compute::cast(array, &DataType::Utf8View)?;
+            let texts = texts.as_string_view();
             if let Some(numbers) = numbers(texts, self.target()) {
                 return Ok(ColumnarValue::Array(numbers));
             }
@@ -196,7 +208,7 @@ fn without_fractions(texts: &StringViewArray) -> ArrayRef {
 }
 
 /// What is before the point, 0 if that is nothing; `None` for what is no number with a point.
-fn whole_part(text: &str) -> Option<&str> {
+pub(super) fn whole_part(text: &str) -> Option<&str> {
     let text = text.trim();
     let (whole, fraction) = text.split_once('.')?;
     let digits = whole.strip_prefix(['-', '+']).unwrap_or(whole);

@@ -5,6 +5,7 @@
 //! formats. This one spares them; beside that it plans for one partition only, so that nothing is
 //! shuffled, and puts sorts where an operator asks for them at once.
 
+use super::casts;
 use super::grouping::sets_of;
 use super::leaf::{Declared, Leaf, LeafKind};
 use arrow::datatypes::{DataType, Schema};
@@ -21,7 +22,7 @@ use datafusion_expr::logical_plan::{
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::utils::grouping_set_to_exprlist;
 use datafusion_expr::{Expr, LogicalPlan, SortExpr};
-use datafusion_physical_expr::aggregate::LoweredAggregateBuilder;
+use datafusion_physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
 use datafusion_physical_expr::expressions::{Column, Literal};
 use datafusion_physical_expr::{
     LexOrdering, PhysicalExpr, PhysicalSortExpr, create_physical_expr, create_physical_sort_exprs,
@@ -79,7 +80,12 @@ impl<'a> Planner<'a> {
 
     /// An expression over rows of `schema`.
     pub fn expression(&self, expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
-        create_physical_expr(expr, schema, self.props, &self.context)
+        casts::quicken(create_physical_expr(
+            expr,
+            schema,
+            self.props,
+            &self.context,
+        )?)
     }
 
     fn expressions(&self, exprs: &[Expr], schema: &DFSchema) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
@@ -153,8 +159,8 @@ impl<'a> Planner<'a> {
             let lowered =
                 LoweredAggregateBuilder::new(e, logical, &schema, self.props, &self.context)
                     .build()?;
-            functions.push(lowered.aggregate);
-            filters.push(lowered.filter);
+            functions.push(with_quick_casts(lowered.aggregate)?);
+            filters.push(lowered.filter.map(casts::quicken).transpose()?);
         }
         sorted(input, |input| {
             Ok(Arc::new(AggregateExec::try_new(
@@ -264,6 +270,9 @@ impl<'a> Planner<'a> {
         total: bool,
     ) -> Result<Vec<PhysicalSortExpr>> {
         let mut order = create_physical_sort_exprs(exprs, schema, self.props, &self.context)?;
+        for by in &mut order {
+            by.expr = casts::quicken(by.expr.clone())?;
+        }
         if total && !exprs.is_empty() {
             for i in 0..schema.fields().len() {
                 let column: Arc<dyn PhysicalExpr> =
@@ -394,6 +403,14 @@ impl<'a> Planner<'a> {
             rows,
         )?)))
     }
+}
+
+/// An aggregate function whose arguments have casts that mean the same as everywhere.
+fn with_quick_casts(function: Arc<AggregateFunctionExpr>) -> Result<Arc<AggregateFunctionExpr>> {
+    let exprs = function.all_expressions();
+    let quick = |exprs: Vec<_>| exprs.into_iter().map(casts::quicken).collect::<Result<_>>();
+    let other = function.with_new_expressions(quick(exprs.args)?, quick(exprs.order_by_exprs)?);
+    Ok(other.map_or(function, Arc::new))
 }
 
 fn scanned(scan: &TableScan) -> Result<Plan> {

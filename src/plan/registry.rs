@@ -26,6 +26,7 @@ impl Registry {
     pub fn of_datafusion(options: &ConfigOptions) -> Result<Self> {
         let mut registry = Self {
             planners: vec![
+                Arc::new(super::functions::Places),
                 Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
                 Arc::new(datafusion_functions_nested::planner::NestedFunctionPlanner),
                 Arc::new(datafusion_functions_nested::planner::FieldAccessPlanner),

@@ -29,7 +29,7 @@ const fn field(name: &'static str, eval: fn(&Call) -> Result<ArrayRef>) -> Spec 
     Spec::new(name, TIME, DataType::Int64, eval)
 }
 
-pub(super) static FUNCTIONS: [Spec; 19] = [
+pub(super) static FUNCTIONS: [Spec; 21] = [
     field("year", |c| fields(c, |t| i64::from(t.year()))),
     field("quarter", |c| fields(c, |t| i64::from(t.month0() / 3 + 1))),
     field("month", |c| fields(c, |t| i64::from(t.month()))),
@@ -45,10 +45,14 @@ pub(super) static FUNCTIONS: [Spec; 19] = [
     field("hour", |c| fields(c, |t| i64::from(t.hour()))),
     field("minute", |c| fields(c, |t| i64::from(t.minute()))),
     field("second", |c| fields(c, |t| i64::from(t.second()))),
-    // `EXTRACT(MILLISECOND FROM …)`
+    // `EXTRACT(MILLISECOND FROM …)` and its like, within the second
     field("windrow_millisecond", |c| {
-        fields(c, |t| i64::from(t.nanosecond() / 1_000_000 % 1000))
+        fields(c, |t| nanosecond(t) / 1_000_000)
     }),
+    field("windrow_microsecond", |c| {
+        fields(c, |t| nanosecond(t) / 1000)
+    }),
+    field("windrow_nanosecond", |c| fields(c, nanosecond)),
     Spec::new("datediff", TWO_DATES, DataType::Int64, datediff).aliases(&["date_diff"]),
     Spec::new("date_add", DATE_AND_DAYS, DataType::Date32, |c| {
         add_days(c, 1)
@@ -81,6 +85,10 @@ fn calendar(us: i64) -> Option<NaiveDateTime> {
 fn fields(call: &Call, field: fn(NaiveDateTime) -> i64) -> Result<ArrayRef> {
     let time = call.time(0)?;
     call.map::<Int64Array, _>(|row| calendar(time.get(row)?).map(field))
+}
+
+fn nanosecond(time: NaiveDateTime) -> i64 {
+    i64::from(time.nanosecond() % 1_000_000_000)
 }
 
 fn days_of(us: i64) -> i64 {

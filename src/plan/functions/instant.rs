@@ -2,7 +2,10 @@
 //! timestamps: TO_TIMESTAMP, TO_DATE, UNIX_TIMESTAMP, FROM_UNIXTIME, DATE_FORMAT and their kin.
 //! What cannot be read, or lies outside the type's range, is NULL.
 
-use arrow::array::{ArrayRef, Date32Array, Int64Array, StringViewArray, TimestampMicrosecondArray};
+use arrow::array::{
+    Array, ArrayRef, Date32Array, Int64Array, StringViewArray, TimestampMicrosecondArray,
+    new_null_array,
+};
 use arrow::datatypes::DataType;
 use datafusion_common::Result;
 
@@ -211,6 +214,10 @@ fn to_timestamp_ltz(call: &Call) -> Result<ArrayRef> {
     }
     if call.len() < 2 {
         return from_epoch(call, 1000);
+    }
+    if call.array(1).null_count() == call.array(1).len() {
+        // A bare NULL has the type of a text.
+        return Ok(new_null_array(&TIMESTAMP, call.rows()));
     }
     let precision = call.int(1)?;
     // Checked for all rows first, so that the loop over rows has no error.

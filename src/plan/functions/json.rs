@@ -4,6 +4,7 @@
 //! bytes. So what is found keeps its text: key order, digits of numbers, escapes.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringViewArray};
 use arrow::compute::cast;
@@ -11,7 +12,7 @@ use arrow::datatypes::DataType;
 use datafusion_common::Result;
 use serde::de::IgnoredAny;
 
-use super::udf::{Call, Kind, Memo, Param, Spec, optional, param};
+use super::udf::{Call, Kind, Memo, Param, Spec, optional, param, to_text};
 
 const JSON_AND_PATH: &[Param] = &[param("json", Kind::Text), param("path", Kind::Text)];
 const JSON_VALUE: &[Param] = &[
@@ -380,17 +381,23 @@ fn json_exists(call: &Call) -> Result<ArrayRef> {
     })
 }
 
-/// The value as JSON text: strings quoted and escaped.
+/// The value as JSON text: strings quoted and escaped, and so are NaN and infinities, which JSON has no
+/// numbers for.
 fn json_string(call: &Call) -> Result<ArrayRef> {
-    if call.data_type(0) != &DataType::Utf8View {
-        let texts = cast(call.array(0), &DataType::Utf8View)?;
-        let texts = texts.as_string_view();
-        let scalar = texts.iter().len() == 1;
-        let texts: Vec<Option<&str>> = texts.iter().collect();
-        return call.map::<StringViewArray, &str>(|row| texts[if scalar { 0 } else { row }]);
-    }
-    let text = call.text(0)?;
-    call.map::<StringViewArray, String>(|row| serde_json::to_string(text.get(row)?).ok())
+    let value = call.array(0);
+    let texts = match value.data_type() {
+        DataType::Float32 | DataType::Float64 => to_text(Arc::clone(value)),
+        _ => cast(value, &DataType::Utf8View)?,
+    };
+    let text = call.like(0, texts.as_string_view());
+    let is_text = value.data_type() == &DataType::Utf8View;
+    call.map::<StringViewArray, String>(|row| {
+        let text = text.get(row)?;
+        match is_text || ["NaN", "Infinity", "-Infinity"].contains(&text) {
+            true => serde_json::to_string(text).ok(),
+            false => Some(text.to_string()),
+        }
+    })
 }
 
 #[cfg(test)]

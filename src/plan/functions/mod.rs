@@ -47,14 +47,17 @@
 //! | `SPLIT(text, delimiter)` | both | the delimiter is text (Flink), each character if it is empty |
 //! | `text SIMILAR TO pattern` | both | the whole text, as SQL says; DataFusion looks for a part |
 //! | `GREATEST`, `LEAST` | Flink | NULL when an argument is; DataFusion skips NULLs |
-//! | `EXTRACT(DOW …)`, `EXTRACT(MILLISECOND …)` | both, Flink | Sunday is 1; without the seconds |
+//! | `EXTRACT(DOW …)`, `EXTRACT(MILLISECOND …)`, `MICROSECOND`, `NANOSECOND` | both, Flink | Sunday is 1; without the seconds |
 //! | `ENCODE(text, 'UTF-8')`, `DECODE(bytes, 'UTF-8')` | both | DataFusion's `base64` and `hex`, too |
-//! | `map['key']` | both | DataFusion compares texts of one arrow type only |
-//! | `CAST(timestamp AS STRING)` | both | planned as `windrow_timestamp_to_string`: a blank, no `T` |
+//! | `map['key']` | both | DataFusion compares texts of one arrow type only, and takes literals only |
+//! | `CAST(timestamp AS STRING)` | both | planned as `windrow_timestamp_to_string`: a blank, no `T`; so in `\|\|` and CONCAT, and the next two |
 //! | `CAST(double AS STRING)`, `CAST(boolean AS STRING)` | both, Flink | `1.0E10`, `TRUE` |
 //! | `CAST(x AS VARCHAR(n))`, `CAST(x AS CHAR(n))` | both | cut to `n` characters, and filled up |
 //! | `FIRST_VALUE`, `LAST_VALUE`, `NTH_VALUE`, `ANY_VALUE` | Flink | over a stream by its event time, then by the value, where their own order does not say; DataFusion's take what comes first |
-//! | `CAST(x AS TIMESTAMP(p))`, `TIMESTAMP '…'` | both | microseconds, of which the last are 0 if `p` is below 6 |
+//! | `ARRAY_AGG(x ORDER BY y)`, `LISTAGG` | both | likewise |
+//! | `APPROX_COUNT_DISTINCT(double)` | both | DataFusion's has no doubles |
+//! | `CAST(x AS TIMESTAMP(p))`, `TIMESTAMP '…'` | both | microseconds, of which the last are 0 if `p` is below 6; a number is seconds (Spark) |
+//! | `CAST(text AS INT)` | both | `12.7` is 12; see `plan/casts.rs` |
 //!
 //! Known differences: a day that its month does not have (2022-02-30) is NULL, where Flink takes
 //! the month's last; patterns are strict about the number of digits everywhere; regular expressions
@@ -70,6 +73,7 @@ mod json;
 mod number;
 mod parse;
 mod pattern;
+mod places;
 mod regexp;
 mod rewrite;
 #[cfg(test)]
@@ -90,6 +94,7 @@ use self::udf::{Function, Spec};
 use crate::time::Clock;
 
 pub(super) use self::instant::CUT_TIME;
+pub use self::places::Places;
 pub use self::types::SqlTypes;
 
 /// Other systems' names of functions that DataFusion has under the first name.

@@ -119,7 +119,7 @@ fn parse_field<'a>(
             parsed.afternoon = half.eq_ignore_ascii_case("pm");
             return (parsed.afternoon || half.eq_ignore_ascii_case("am")).then(|| &text[2..]);
         }
-        Field::OffsetOrZ | Field::Offset | Field::Zone => {
+        Field::OffsetOrZ | Field::Offset | Field::OffsetDigits | Field::Zone => {
             let (seconds, rest) = parse_offset(text)?;
             parsed.offset_seconds = seconds;
             return Some(rest);

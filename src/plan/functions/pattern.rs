@@ -18,7 +18,8 @@
 //! | `S` … `SSSSSSSSS` | fraction of a second | as many digits as letters |
 //! | `a` | `AM` or `PM` | either case |
 //! | `Q` `QQ` | quarter | formats only |
-//! | `X` `XX` `XXX`, `x` …, `Z` | offset: `Z`, `+01`, `+0100`, `+01:00` | any of these spellings |
+//! | `X` `XX` `XXX`, `x` `xx` `xxx` | offset: `Z`, `+01`, `+0100`, `+01:00` | any of these spellings |
+//! | `Z` `ZZ` `ZZZ` | offset: `+0100` | the same |
 //! | `z` `zzz`, `VV` | zone: `UTC` | `UTC`, `GMT`, `Z` or an offset |
 //! | `'text'`, `''` | the text, an apostrophe | |
 //! | `[` `]` | optional when parsing | |
@@ -77,6 +78,8 @@ pub(super) enum Field {
     /// Offset that is written `Z` when it is zero.
     OffsetOrZ,
     Offset,
+    /// `+0000`, however many letters.
+    OffsetDigits,
     Zone,
 }
 
@@ -100,7 +103,7 @@ const LETTERS: [(char, Field, usize); 21] = [
     ('Q', Field::Quarter, 2),
     ('X', Field::OffsetOrZ, 3),
     ('x', Field::Offset, 3),
-    ('Z', Field::Offset, 3),
+    ('Z', Field::OffsetDigits, 3),
     ('z', Field::Zone, 4),
     ('V', Field::Zone, 2),
 ];
@@ -280,13 +283,15 @@ fn format_field(
             return Ok(());
         }
         Field::Offset => {
-            // `x` is +00; the shorter `Z` is +0000 in Java, as `xx` is.
-            out.push_str(
-                ["+00", "+0000", "+00:00"]
-                    .get(count - 1)
-                    .copied()
-                    .unwrap_or("+0000"),
-            );
+            out.push_str(match count {
+                1 => "+00",
+                2 => "+0000",
+                _ => "+00:00",
+            });
+            return Ok(());
+        }
+        Field::OffsetDigits => {
+            out.push_str("+0000");
             return Ok(());
         }
         Field::Zone => {
@@ -343,6 +348,8 @@ mod tests {
             ("D DDD Q", "63 063 1"),
             ("k K h", "15 3 3"),
             ("xxx x z", "+00:00 +00 UTC"),
+            // As of `x`, they were +00 and +00:00.
+            ("Z ZZ ZZZ", "+0000 +0000 +0000"),
             ("HH[:mm]", "15:06"),
             ("yyyy年", "2022年"),
         ] {

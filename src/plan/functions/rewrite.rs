@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, StringViewArray};
+use arrow::array::{ArrayRef, AsArray, Int64Array, StringViewArray};
 use arrow::compute::cast;
 use arrow::compute::kernels::zip::zip;
 use arrow::datatypes::{DataType, Field};
@@ -15,49 +15,70 @@ use datafusion_expr::expr_rewriter::FunctionRewrite;
 use datafusion_expr::registry::FunctionRegistry;
 use datafusion_expr::type_coercion::binary::type_union_resolution;
 use datafusion_expr::{
-    AggregateUDF, Cast, ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, TryCast, Volatility, lit,
+    AggregateUDF, BinaryExpr, Cast, ColumnarValue, Expr, ExprSchemable, Operator,
+    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TryCast, Volatility, lit,
 };
 
 use super::instant::CUT_TIME;
 use super::types::{LENGTH, PADDED, PRECISION};
 use super::udf::{Call, Kind, Param, Spec, TIMESTAMP, param};
 use crate::batches::only_true;
-use crate::encode::text::scalar::float64;
+use crate::plan::casts::whole_part;
 use crate::plan::physical::is_ordered;
 use crate::table::{EVENT_TIME, sql_name};
 
-const TIME: &[Param] = &[param("timestamp", Kind::Text)];
+const VALUE: &[Param] = &[param("value", Kind::Text)];
 const NUMBER: &[Param] = &[param("number", Kind::Double)];
 
-/// Values as Flink and Spark print them: of timestamps arrow's cast writes a `T`, of 1.0E10 all zeros.
-pub(super) static FUNCTIONS: [Spec; 2] = [
+pub(super) static FUNCTIONS: [Spec; 4] = [
+    // Two names of one function, which stand in the checkpoints of queries.
     Spec::new(
         "windrow_timestamp_to_string",
-        TIME,
+        VALUE,
         DataType::Utf8View,
-        timestamp_to_string,
+        as_text,
     ),
     Spec::new(
         "windrow_double_to_string",
-        NUMBER,
+        VALUE,
         DataType::Utf8View,
-        double_to_string,
+        as_text,
     ),
+    Spec::new(
+        "windrow_whole_part",
+        VALUE,
+        DataType::Utf8View,
+        whole_part_of_texts,
+    ),
+    Spec::new("windrow_double_bits", NUMBER, DataType::Int64, double_bits),
 ];
 
-fn timestamp_to_string(call: &Call) -> Result<ArrayRef> {
-    // Parameters of kind text arrive as the text of their timestamp.
+/// Values as Flink and Spark print them. (Parameters of kind text arrive so.)
+fn as_text(call: &Call) -> Result<ArrayRef> {
     call.text(0)?;
     Ok(Arc::clone(call.array(0)))
 }
 
-fn double_to_string(call: &Call) -> Result<ArrayRef> {
+/// Of decimal numbers, what a cast to a whole number takes of them.
+fn whole_part_of_texts(call: &Call) -> Result<ArrayRef> {
+    let text = call.text(0)?;
+    call.map::<StringViewArray, &str>(|row| {
+        let text = text.get(row)?;
+        Some(whole_part(text).unwrap_or(text))
+    })
+}
+
+/// The same number for doubles that are equal, and one for NaN.
+fn double_bits(call: &Call) -> Result<ArrayRef> {
     let number = call.double(0)?;
-    call.map::<StringViewArray, String>(|row| {
-        let mut text = Vec::new();
-        float64(&mut text, number.get(row)?);
-        String::from_utf8(text).ok()
+    call.map::<Int64Array, i64>(|row| {
+        let number = number.get(row)?;
+        let one = if number.is_nan() {
+            f64::NAN
+        } else {
+            number + 0.0
+        };
+        Some(one.to_bits() as i64)
     })
 }
 
@@ -68,9 +89,16 @@ pub(super) struct Rewrite {
     to_unix_timestamp: Arc<ScalarUDF>,
     timestamp_to_string: Arc<ScalarUDF>,
     double_to_string: Arc<ScalarUDF>,
+    whole_part: Arc<ScalarUDF>,
+    double_bits: Arc<ScalarUDF>,
+    to_timestamp: Arc<ScalarUDF>,
+    map_extract: Arc<ScalarUDF>,
+    array_element: Arc<ScalarUDF>,
     similar: Arc<ScalarUDF>,
     day_of_week: Arc<ScalarUDF>,
     millisecond: Arc<ScalarUDF>,
+    microsecond: Arc<ScalarUDF>,
+    nanosecond: Arc<ScalarUDF>,
     unix_seconds: Arc<ScalarUDF>,
     left: Arc<ScalarUDF>,
     rpad: Arc<ScalarUDF>,
@@ -88,9 +116,16 @@ impl Rewrite {
             to_unix_timestamp: registry.udf("to_unix_timestamp")?,
             timestamp_to_string: registry.udf("windrow_timestamp_to_string")?,
             double_to_string: registry.udf("windrow_double_to_string")?,
+            whole_part: registry.udf("windrow_whole_part")?,
+            double_bits: registry.udf("windrow_double_bits")?,
+            to_timestamp: registry.udf("to_timestamp")?,
+            map_extract: registry.udf("map_extract")?,
+            array_element: registry.udf("array_element")?,
             similar: registry.udf("windrow_similar")?,
             day_of_week: registry.udf("dayofweek")?,
             millisecond: registry.udf("windrow_millisecond")?,
+            microsecond: registry.udf("windrow_microsecond")?,
+            nanosecond: registry.udf("windrow_nanosecond")?,
             unix_seconds: registry.udf("unix_seconds")?,
             left: registry.udf("left")?,
             rpad: registry.udf("rpad")?,
@@ -106,7 +141,7 @@ impl Rewrite {
     fn text(&self, expr: Expr, schema: &DFSchema) -> Expr {
         match expr.get_type(schema) {
             Ok(DataType::Timestamp(..)) => call(&self.timestamp_to_string, vec![expr]),
-            Ok(DataType::Float64) => call(&self.double_to_string, vec![expr]),
+            Ok(DataType::Float32 | DataType::Float64) => call(&self.double_to_string, vec![expr]),
             Ok(DataType::Boolean) => Expr::Case(Case::new(
                 None,
                 vec![
@@ -141,9 +176,10 @@ impl Rewrite {
     }
 
     /// Values as one, which is NULL where one of them is: what `COUNT(DISTINCT a, b)` counts.
-    fn together(&self, values: &[Expr]) -> Expr {
+    fn together(&self, values: &[Expr], schema: &DFSchema) -> Expr {
+        let one = |value: &Expr| one_zero(value, schema).unwrap_or_else(|| value.clone());
         let fields = values.iter().enumerate();
-        let fields = fields.flat_map(|(i, value)| [lit(format!("c{i}")), value.clone()]);
+        let fields = fields.flat_map(|(i, value)| [lit(format!("c{i}")), one(value)]);
         let row = call(&self.named_struct, fields.collect());
         let known = values.iter().map(|value| value.clone().is_not_null());
         let all = known.reduce(|all, known| all.and(known));
@@ -151,16 +187,20 @@ impl Rewrite {
         Expr::Case(Case::new(None, chosen.into_iter().collect(), None))
     }
 
-    /// A function that takes one of its rows, with an order that says which: the event time behind its
-    /// own order, then the value. Else it depends on which row came first, from whichever partition.
+    /// A function that takes one of its rows, or lists them in an order, with an order that says which: the
+    /// event time behind its own order, then the value. Else it depends on which row came first, from
+    /// whichever partition.
     fn ordered(
         &self,
         mut f: AggregateFunction,
         schema: &DFSchema,
     ) -> Result<Transformed<AggregateFunction>> {
         let name = f.func.name();
-        let takes_one = ["first_value", "last_value", "nth_value", "any_value"].contains(&name);
-        let (Some(value), true) = (f.params.args.first().cloned(), takes_one) else {
+        let takes_one = ["first_value", "last_value", "any_value"].contains(&name);
+        let lists = ["array_agg", "string_agg"].contains(&name)
+            && !f.params.order_by.is_empty()
+            && !f.params.distinct;
+        let (Some(value), true) = (f.params.args.first().cloned(), takes_one || lists) else {
             return Ok(Transformed::no(f));
         };
         let mut columns = schema.iter();
@@ -174,6 +214,8 @@ impl Rewrite {
         if name == "any_value" {
             f.func = Arc::clone(&self.first_value);
         }
+        // That of a NTH_VALUE without an order, which says nothing.
+        (f.params.order_by).retain(|by| by.expr.as_literal().is_none());
         let is_ordered = is_ordered(&value.get_type(schema)?);
         for expr in time.into_iter().chain(is_ordered.then_some(value)) {
             if f.params.order_by.iter().all(|known| known.expr != expr) {
@@ -183,14 +225,58 @@ impl Rewrite {
         Ok(Transformed::yes(f))
     }
 
-    /// `time`, with no more digits than its type has.
-    fn cut_time(&self, time: Expr, field: &Field) -> Result<Transformed<Expr>> {
-        let digits = field.metadata().get(PRECISION);
-        let digits = digits.and_then(|digits| digits.parse::<i64>().ok());
-        Ok(Transformed::yes(match digits {
+    /// A cast to a timestamp, with no more digits than its type has. A number is taken for seconds, as
+    /// TO_TIMESTAMP does; arrow's cast takes it for microseconds.
+    fn cast_to_time(
+        &self,
+        expr: Expr,
+        field: &Field,
+        schema: &DFSchema,
+        cast: impl Fn(Expr, DataType) -> Expr,
+    ) -> Result<Expr> {
+        let time = match expr.get_type(schema).is_ok_and(|t| t.is_numeric()) {
+            true => call(&self.to_timestamp, vec![expr]),
+            false => cast(expr, TIMESTAMP),
+        };
+        let Some(digits) = field.metadata().get(PRECISION) else {
+            return Ok(time);
+        };
+        Ok(match digits.parse::<i64>().ok() {
             Some(digits @ 0..6) => call(&self.cut_time, vec![time, lit(digits)]),
             Some(6..=9) => time,
             _ => return plan_err!("a TIMESTAMP has 0 to 9 digits behind its seconds"),
+        })
+    }
+
+    /// A cast of a constant to a whole number, which arrow's cast computes while the query is planned: it
+    /// takes 12.7 for none. (For all others see [`crate::plan::casts`].)
+    fn cast_to_integer(
+        &self,
+        expr: Expr,
+        field: &Field,
+        schema: &DFSchema,
+        cast: impl Fn(Expr, DataType) -> Expr,
+    ) -> Expr {
+        let is_text = expr.get_type(schema).is_ok_and(|t| t.is_string());
+        let whole = match is_text && !expr.any_column_refs() && !expr.is_volatile() {
+            true => call(&self.whole_part, vec![expr]),
+            false => expr,
+        };
+        cast(whole, field.data_type().clone())
+    }
+
+    /// A cast to a type for which [`is_cast_otherwise`]; `cast` makes one.
+    fn cast(
+        &self,
+        expr: Expr,
+        field: &Field,
+        schema: &DFSchema,
+        cast: impl Fn(Expr, DataType) -> Expr,
+    ) -> Result<Transformed<Expr>> {
+        Ok(Transformed::yes(match field.data_type() {
+            text if text.is_string() => self.cast_to_text(expr, field, schema, cast),
+            time if *time == TIMESTAMP => self.cast_to_time(expr, field, schema, cast)?,
+            _ => self.cast_to_integer(expr, field, schema, cast),
         }))
     }
 
@@ -211,10 +297,9 @@ impl Rewrite {
                 let field = match lower_literal(unit).as_deref() {
                     Some("dow" | "dayofweek") => &self.day_of_week,
                     Some("millisecond" | "milliseconds") => &self.millisecond,
-                    Some("epoch") if is_time(time, schema) => {
-                        let time = Expr::Cast(Cast::new(Box::new(time.clone()), TIMESTAMP));
-                        return Ok(Some(call(&self.unix_seconds, vec![time])));
-                    }
+                    Some("microsecond" | "microseconds") => &self.microsecond,
+                    Some("nanosecond" | "nanoseconds") => &self.nanosecond,
+                    Some("epoch") if is_time(time, schema) => &self.unix_seconds,
                     _ => return Ok(None),
                 };
                 Some(call(field, vec![time.clone()]))
@@ -229,6 +314,10 @@ impl Rewrite {
                 Some(Expr::Case(Case::new(None, chosen, otherwise)))
             }
             ("get_field", [map, key]) => {
+                if key.as_literal().is_none() && is_map(map, schema) {
+                    let found = call(&self.map_extract, args());
+                    return Ok(Some(call(&self.array_element, vec![found, lit(1_i64)])));
+                }
                 let Some(key) = map_key(map, key, schema) else {
                     return Ok(None);
                 };
@@ -268,6 +357,11 @@ fn map_key(map: &Expr, key: &Expr, schema: &DFSchema) -> Option<Expr> {
     literal.cast_to(expected).ok().map(lit)
 }
 
+fn is_map(expr: &Expr, schema: &DFSchema) -> bool {
+    let data_type = expr.get_type(schema);
+    data_type.is_ok_and(|t| matches!(t, DataType::Map(..)))
+}
+
 fn is_list(expr: &Expr, schema: &DFSchema) -> bool {
     let data_type = expr.get_type(schema);
     data_type.is_ok_and(|t| {
@@ -291,6 +385,12 @@ fn one_zero(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
         _ => return None,
     };
     Some(expr.clone() + zero)
+}
+
+/// Whether casts to a type may be other ones than arrow's.
+fn is_cast_otherwise(field: &Field) -> bool {
+    let target = field.data_type();
+    target.is_string() || target.is_integer() || *target == TIMESTAMP
 }
 
 /// The text of a literal, in lower case.
@@ -333,7 +433,7 @@ impl FunctionRewrite for Rewrite {
             Expr::AggregateFunction(mut f) if f.func.name() == "count" && f.params.distinct => {
                 let counted = match f.params.args.as_slice() {
                     [one] => one_zero(one, schema),
-                    several => Some(self.together(several)),
+                    several => Some(self.together(several, schema)),
                 };
                 let is_other = counted.is_some();
                 if let Some(counted) = counted {
@@ -342,9 +442,31 @@ impl FunctionRewrite for Rewrite {
                 let f = Expr::AggregateFunction(f);
                 Ok(Transformed::new_transformed(f, is_other))
             }
+            Expr::AggregateFunction(mut f) if f.func.name() == "approx_distinct" => {
+                // It knows no doubles.
+                let [value] = f.params.args.as_slice() else {
+                    return Ok(Transformed::no(Expr::AggregateFunction(f)));
+                };
+                let is_float = value.get_type(schema).is_ok_and(|t| t.is_floating());
+                if is_float {
+                    f.params.args = vec![call(&self.double_bits, vec![value.clone()])];
+                }
+                let f = Expr::AggregateFunction(f);
+                Ok(Transformed::new_transformed(f, is_float))
+            }
             Expr::AggregateFunction(f) => {
                 let ordered = self.ordered(f, schema)?;
                 Ok(ordered.update_data(Expr::AggregateFunction))
+            }
+            Expr::BinaryExpr(BinaryExpr {
+                left,
+                op: Operator::StringConcat,
+                right,
+            }) => {
+                let [left, right] = [*left, *right].map(|side| Box::new(self.text(side, schema)));
+                let op = Operator::StringConcat;
+                let both = BinaryExpr { left, op, right };
+                Ok(Transformed::yes(Expr::BinaryExpr(both)))
             }
             Expr::SimilarTo(like) => {
                 let mut args = vec![*like.expr, *like.pattern];
@@ -355,23 +477,15 @@ impl FunctionRewrite for Rewrite {
                     false => similar,
                 }))
             }
-            Expr::Cast(Cast { expr, field }) if field.data_type().is_string() => {
-                let cast = |expr, target| Expr::Cast(Cast::new(Box::new(expr), target));
-                let text = self.cast_to_text(*expr, &field, schema, cast);
-                Ok(Transformed::yes(text))
+            Expr::Cast(Cast { expr, field }) if is_cast_otherwise(&field) => {
+                self.cast(*expr, &field, schema, |expr, target| {
+                    Expr::Cast(Cast::new(Box::new(expr), target))
+                })
             }
-            Expr::TryCast(TryCast { expr, field }) if field.data_type().is_string() => {
-                let cast = |expr, target| Expr::TryCast(TryCast::new(Box::new(expr), target));
-                let text = self.cast_to_text(*expr, &field, schema, cast);
-                Ok(Transformed::yes(text))
-            }
-            Expr::Cast(Cast { expr, field }) if field.metadata().contains_key(PRECISION) => {
-                let time = Expr::Cast(Cast::new(expr, TIMESTAMP));
-                self.cut_time(time, &field)
-            }
-            Expr::TryCast(TryCast { expr, field }) if field.metadata().contains_key(PRECISION) => {
-                let time = Expr::TryCast(TryCast::new(expr, TIMESTAMP));
-                self.cut_time(time, &field)
+            Expr::TryCast(TryCast { expr, field }) if is_cast_otherwise(&field) => {
+                self.cast(*expr, &field, schema, |expr, target| {
+                    Expr::TryCast(TryCast::new(Box::new(expr), target))
+                })
             }
             other => Ok(Transformed::no(other)),
         }

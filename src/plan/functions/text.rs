@@ -1,7 +1,8 @@
 //! Text: CONCAT, SUBSTRING, SPLIT, SPLIT_INDEX, LOCATE, ELT, IS_DIGIT, STR_TO_MAP, PARSE_URL, TO_BASE64.
 //! Positions count characters from 1; a NULL argument gives NULL unless noted.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Int64Array, ListBuilder, MapBuilder, StringBuilder,
@@ -11,6 +12,7 @@ use arrow::datatypes::{DataType, Field, Fields};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use datafusion_common::Result;
+use regex::Regex;
 
 use super::udf::{Call, Column, Kind, Param, Returns, Spec, optional, param};
 
@@ -61,7 +63,7 @@ pub(super) static FUNCTIONS: [Spec; 14] = [
     Spec::new("locate", LOCATE, DataType::Int64, locate),
     Spec::new("elt", ELT, DataType::Utf8View, elt).variadic(),
     Spec::new("is_digit", TEXT, DataType::Boolean, |c| {
-        all_chars(c, char::is_numeric)
+        all_chars(c, is_digit)
     }),
     Spec::new("is_alpha", TEXT, DataType::Boolean, |c| {
         all_chars(c, char::is_alphabetic)
@@ -95,7 +97,8 @@ fn concat(call: &Call) -> Result<ArrayRef> {
 }
 
 /// From character `position` on; 0 is 1, and a negative position counts from the end (empty text
-/// when it lies before the start), as in Flink and Spark; DataFusion follows PostgreSQL.
+/// when it lies before the start), as in Flink and Spark; DataFusion follows PostgreSQL. A negative
+/// length gives NULL (Flink).
 fn substring(call: &Call) -> Result<ArrayRef> {
     let (text, position) = (call.text(0)?, call.int(1)?);
     let length = call.optional_int(2)?;
@@ -103,7 +106,7 @@ fn substring(call: &Call) -> Result<ArrayRef> {
         let text = text.get(row)?;
         let position = position.get(row)?;
         let length = match &length {
-            Some(length) => usize::try_from(length.get(row)?.max(0)).ok()?,
+            Some(length) => usize::try_from(length.get(row)?).ok()?,
             None => usize::MAX,
         };
         let skip = if position > 0 {
@@ -259,6 +262,14 @@ fn all_chars(call: &Call, kind: fn(char) -> bool) -> Result<ArrayRef> {
     })
 }
 
+/// A digit of any script, as Java has it; `char::is_numeric` takes `½` and `Ⅷ`, too.
+fn is_digit(c: char) -> bool {
+    // It always compiles.
+    static DIGIT: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\p{Nd}").ok());
+    let matches = |digit: &Regex| digit.is_match(c.encode_utf8(&mut [0; 4]));
+    c.is_ascii_digit() || !c.is_ascii() && DIGIT.as_ref().is_some_and(matches)
+}
+
 /// Whether the text is a number; false for NULL.
 fn is_decimal(call: &Call) -> Result<ArrayRef> {
     let text = call.text(0)?;
@@ -290,6 +301,8 @@ fn str_to_map(call: &Call) -> Result<ArrayRef> {
         Some(column) => column.get(row).map(str::to_string),
         None => Some(String::new()),
     };
+    // Where each key of a text is for the last time.
+    let mut last: HashMap<&str, usize> = HashMap::new();
     for row in 0..call.rows() {
         let parts = (text.get(row), given(&pairs, row), given(&values, row));
         let (Some(text), Some(pair), Some(value)) = parts else {
@@ -298,18 +311,18 @@ fn str_to_map(call: &Call) -> Result<ArrayRef> {
         };
         let pair = if pair.is_empty() { "," } else { &pair };
         let value = if value.is_empty() { "=" } else { &value };
-        let mut entries: Vec<(&str, Option<&str>)> = Vec::new();
-        for part in text.split(pair) {
-            let (key, value) = match part.split_once(value) {
-                Some((key, value)) => (key, Some(value)),
-                None => (part, None),
-            };
-            entries.retain(|(known, _)| *known != key);
-            entries.push((key, value));
-        }
-        for (key, value) in entries {
-            out.keys().append_value(key);
-            out.values().append_option(value);
+        let entry = |part| match str::split_once(part, value) {
+            Some((key, value)) => (key, Some(value)),
+            None => (part, None),
+        };
+        let entries: Vec<(&str, Option<&str>)> = text.split(pair).map(entry).collect();
+        last.clear();
+        last.extend(entries.iter().enumerate().map(|(i, (key, _))| (*key, i)));
+        for (i, (key, value)) in entries.into_iter().enumerate() {
+            if last[key] == i {
+                out.keys().append_value(key);
+                out.values().append_option(value);
+            }
         }
         out.append(true)?;
     }

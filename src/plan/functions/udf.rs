@@ -10,15 +10,17 @@ use arrow::array::{
     StringViewArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{
-    DataType, Field, FieldRef, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
+    DataType, Date32Type, Field, FieldRef, Float32Type, Float64Type, Int64Type, TimeUnit,
+    TimestampMicrosecondType,
 };
 use datafusion_common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, plan_err};
 use datafusion_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
+use crate::encode::text::scalar::{float32, float64};
 use crate::table::sql_name;
-use crate::time::format_us;
+use crate::time::{US_PER_DAY, format_us};
 
 /// The one timestamp type of windrow: microseconds since 1970-01-01 UTC.
 pub(super) const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
@@ -27,7 +29,8 @@ pub(super) const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Microsecond
 /// sees them; what is not listed is a planning error.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Kind {
-    /// Text; numbers, booleans, dates and timestamps as their text. Read with [`Call::text`].
+    /// Text; numbers, booleans, dates and timestamps as the text that CAST gives. Read with
+    /// [`Call::text`].
     Text,
     /// Whole numbers, as `Int64`. Read with [`Call::int`].
     Int,
@@ -35,7 +38,7 @@ pub(super) enum Kind {
     Double,
     /// Whole numbers as `Int64`, other numbers as `Float64`.
     Number,
-    /// Timestamps and dates; text is parsed, NULL when it is none. Read with [`Call::time`].
+    /// Timestamps and dates (NULL outside of the timestamps' range); text is parsed, NULL when it is none. Read with [`Call::time`].
     Time,
     /// Text, timestamps or numbers, each as its own type.
     Moment,
@@ -60,19 +63,24 @@ impl Kind {
         let text = is_text.then_some(Utf8View);
         let int = given.is_integer().then_some(Int64);
         let number = int.clone().or(given.is_numeric().then_some(Float64));
-        let time = is_time.then_some(TIMESTAMP);
+        // Dates may lie outside of the timestamps' range, where a cast is an error.
+        let time = is_time.then(|| match given {
+            Date32 => Date32,
+            _ => TIMESTAMP,
+        });
         if given == &Null {
             return Some(match self {
                 Kind::Int | Kind::Number => Int64,
                 Kind::Double => Float64,
-                Kind::Time => TIMESTAMP,
+                Kind::Time | Kind::Moment => TIMESTAMP,
                 _ => Utf8View,
             });
         }
         match self {
             Kind::Text => match given {
                 Timestamp(..) => time,
-                Date32 | Date64 | Time32(_) | Time64(_) | Boolean => Some(Utf8View),
+                Float32 | Float64 | Boolean => Some(given.clone()),
+                Date32 | Date64 | Time32(_) | Time64(_) => Some(Utf8View),
                 _ => text.or(number.and(Some(Utf8View))),
             },
             Kind::Int => int,
@@ -88,7 +96,10 @@ impl Kind {
                 );
                 text.or(int).or(bytes.then_some(Binary))
             }
-            Kind::Json => text.or(number).or((given == &Boolean).then_some(Boolean)),
+            Kind::Json => {
+                let is_plain = given.is_numeric() || given == &Boolean;
+                text.or(is_plain.then(|| given.clone()))
+            }
         }
     }
 
@@ -364,11 +375,10 @@ impl Call {
                 ColumnarValue::Scalar(scalar) => (scalar.to_array_of_size(1)?, 0),
             };
             let kind = spec.param(i).map(|p| p.kind);
-            let array = match kind {
-                Some(Kind::Text) if array.data_type() == &TIMESTAMP => timestamps_to_text(&array),
-                Some(Kind::Time) if array.data_type() == &DataType::Utf8View => {
-                    text_to_timestamps(&array)
-                }
+            let array = match (kind, array.data_type()) {
+                (Some(Kind::Text), _) => to_text(array),
+                (Some(Kind::Time), DataType::Utf8View) => text_to_timestamps(&array),
+                (Some(Kind::Time | Kind::Moment), DataType::Date32) => dates_to_timestamps(&array),
                 _ => array,
             };
             Ok((array, step))
@@ -411,6 +421,12 @@ impl Call {
             (Some(array), Some((_, step))) => Ok(Column { array, step: *step }),
             _ => Err(self.error(i, format!("has the unexpected type {}", self.data_type(i)))),
         }
+    }
+
+    /// Another array with the values of argument `i`.
+    pub fn like<'a, A>(&self, i: usize, array: &'a A) -> Column<&'a A> {
+        let step = self.args[i].1;
+        Column { array, step }
     }
 
     pub fn text(&self, i: usize) -> Result<Column<&StringViewArray>> {
@@ -493,36 +509,82 @@ impl<A: ArrayAccessor> Column<A> {
     }
 }
 
-/// Keeps what the last text compiled to: a literal is compiled once per batch, a column of
-/// patterns once per change.
+/// Keeps what the last few texts compiled to: a literal is compiled once per batch, and so is each of
+/// a few patterns that take turns in a column.
 pub(super) struct Memo<T> {
-    last: Option<(String, T)>,
+    known: Vec<(String, T)>,
+    /// Whose place is taken next.
+    oldest: usize,
 }
 
 impl<T> Memo<T> {
+    const MOST: usize = 16;
+
     pub fn new() -> Self {
-        Memo { last: None }
+        Memo {
+            known: Vec::new(),
+            oldest: 0,
+        }
     }
 
     /// What `text` compiles to.
     pub fn get<E>(&mut self, text: &str, compile: impl Fn(&str) -> Result<T, E>) -> Result<&T, E> {
-        let last = self.last.take().filter(|(key, _)| key == text);
-        let entry = match last {
-            Some(entry) => entry,
-            None => (text.to_string(), compile(text)?),
+        if let Some(at) = self.known.iter().position(|(key, _)| key == text) {
+            return Ok(&self.known[at].1);
+        }
+        let entry = (text.to_string(), compile(text)?);
+        let at = match self.known.len() {
+            Self::MOST => {
+                let at = self.oldest;
+                self.oldest = (at + 1) % Self::MOST;
+                self.known[at] = entry;
+                at
+            }
+            at => {
+                self.known.push(entry);
+                at
+            }
         };
-        Ok(&self.last.insert(entry).1)
+        Ok(&self.known[at].1)
     }
 }
 
-pub(super) fn timestamps_to_text(array: &ArrayRef) -> ArrayRef {
-    let times = array.as_primitive::<TimestampMicrosecondType>();
-    Arc::new(
-        times
-            .iter()
-            .map(|us| us.map(format_us))
-            .collect::<StringViewArray>(),
-    )
+/// Values as Flink and Spark print them: of timestamps arrow's cast writes a `T`, of 1.0E10 all zeros.
+/// Other types stay as they are.
+pub(super) fn to_text(array: ArrayRef) -> ArrayRef {
+    let texts: StringViewArray = match array.data_type() {
+        DataType::Float64 => {
+            let numbers = array.as_primitive::<Float64Type>().iter();
+            numbers.map(|n| written(n, float64)).collect()
+        }
+        DataType::Float32 => {
+            let numbers = array.as_primitive::<Float32Type>().iter();
+            numbers.map(|n| written(n, float32)).collect()
+        }
+        DataType::Boolean => {
+            let text = |is: bool| if is { "TRUE" } else { "FALSE" };
+            array.as_boolean().iter().map(|is| is.map(text)).collect()
+        }
+        data_type if data_type == &TIMESTAMP => {
+            let times = array.as_primitive::<TimestampMicrosecondType>().iter();
+            times.map(|us| us.map(format_us)).collect()
+        }
+        _ => return array,
+    };
+    Arc::new(texts)
+}
+
+fn written<T>(number: Option<T>, write: fn(&mut Vec<u8>, T)) -> Option<String> {
+    let mut text = Vec::new();
+    write(&mut text, number?);
+    String::from_utf8(text).ok()
+}
+
+/// NULL for a day outside of the timestamps' range.
+fn dates_to_timestamps(array: &ArrayRef) -> ArrayRef {
+    let days = array.as_primitive::<Date32Type>().iter();
+    let us = |day: Option<i32>| i64::from(day?).checked_mul(US_PER_DAY);
+    Arc::new(days.map(us).collect::<TimestampMicrosecondArray>())
 }
 
 fn text_to_timestamps(array: &ArrayRef) -> ArrayRef {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `COUNT_IF(c)` | `COUNT(CASE WHEN c THEN TRUE END)` |
 //! | `COLLECT_LIST(x)`, `COLLECT_SET(x)` | `ARRAY_AGG(x IGNORE NULLS)`, `ARRAY_AGG(DISTINCT x IGNORE NULLS)`: NULL, no empty array, where all are NULL |
-//! | `MAX_BY(x, y)`, `MIN_BY(x, y)` | `LAST_VALUE(x ORDER BY y NULLS FIRST)`, `FIRST_VALUE(x ORDER BY y NULLS LAST)` |
+//! | `MAX_BY(x, y)`, `MIN_BY(x, y)` | `LAST_VALUE(CASE WHEN y IS NOT NULL THEN x END ORDER BY y NULLS FIRST)`, `FIRST_VALUE(… ORDER BY y NULLS LAST)`: NULL where all `y` are |
 //! | `FIRST(x, TRUE)`, `LAST(x, TRUE)` (also `FIRST_VALUE`, `LAST_VALUE`) | `FIRST_VALUE(x IGNORE NULLS)`, `LAST_VALUE(x IGNORE NULLS)` |
 //! | `ISNULL(x)`, `ISNOTNULL(x)` | `((x) IS NULL)`, `((x) IS NOT NULL)` |
 //! | `INT(x)`, `STRING(x)`, … | `CAST(x AS INT)`, `CAST(x AS STRING)`, … |
@@ -15,7 +15,7 @@
 //!
 //! What is but another name is an alias in [`crate::plan::functions`].
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::tokens::{Tokens, token_at, word};
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
@@ -54,7 +54,7 @@ const fn cast(name: &'static str, behind: &'static [&'static str]) -> Call {
     }
 }
 
-const CALLS: [Call; 20] = [
+const CALLS: [Call; 18] = [
     Call {
         name: "COUNT_IF",
         function: "COUNT",
@@ -73,20 +73,6 @@ const CALLS: [Call; 20] = [
         function: "ARRAY_AGG",
         before: &["DISTINCT"],
         behind: &["IGNORE", "NULLS"],
-        ..PLAIN
-    },
-    Call {
-        name: "MAX_BY",
-        function: "LAST_VALUE",
-        comma: &["ORDER", "BY"],
-        behind: &["NULLS", "FIRST"],
-        ..PLAIN
-    },
-    Call {
-        name: "MIN_BY",
-        function: "FIRST_VALUE",
-        comma: &["ORDER", "BY"],
-        behind: &["NULLS", "LAST"],
         ..PLAIN
     },
     Call {
@@ -171,6 +157,20 @@ pub fn rewrite(tokens: &Tokens) -> Result<Tokens> {
             i = tokens.close(i + 1)?;
             continue;
         }
+        if let Some(by) = max_or_min_by(tokens, i)? {
+            let [(value, comma), (order, close)] = by.arguments;
+            let value = rewrite(&tokens.slice(value, comma))?.list;
+            let order = rewrite(&tokens.slice(order, close))?.list;
+            out.extend(words(&[by.function, "(", "CASE", "WHEN", "("]));
+            out.extend(order.clone());
+            out.extend(words(&[")", "IS", "NOT", "NULL", "THEN"]));
+            out.extend(value);
+            out.extend(words(&["END", "ORDER", "BY"]));
+            out.extend(order);
+            out.extend(words(by.nulls));
+            i = close;
+            continue;
+        }
         let begins = CALLS.iter().find(|call| tokens.is_word(i, call.name));
         if let Some(call) = begins.filter(|_| tokens.is(i + 1, &Token::LParen)) {
             let close = tokens.close(i + 1)?;
@@ -229,6 +229,39 @@ fn first_or_last(
     })
 }
 
+/// A call of MAX_BY or MIN_BY.
+struct By {
+    /// Where the value and what it is ordered by begin and end.
+    arguments: [(usize, usize); 2],
+    function: &'static str,
+    nulls: &'static [&'static str],
+}
+
+/// The one at `i`, if there is one.
+fn max_or_min_by(tokens: &Tokens, i: usize) -> Result<Option<By>> {
+    let (function, nulls): (_, &[&str]) = match () {
+        () if tokens.is_word(i, "MAX_BY") => ("LAST_VALUE", &["NULLS", "FIRST"]),
+        () if tokens.is_word(i, "MIN_BY") => ("FIRST_VALUE", &["NULLS", "LAST"]),
+        () => return Ok(None),
+    };
+    if !tokens.is(i + 1, &Token::LParen) {
+        return Ok(None);
+    }
+    let parts = tokens.split_commas(i + 2, tokens.close(i + 1)?, false);
+    match parts.as_slice() {
+        [value, order] => Ok(Some(By {
+            arguments: [*value, *order],
+            function,
+            nulls,
+        })),
+        _ => Err(Error::sql(format!(
+            "{} takes a value and what it is ordered by",
+            tokens.list[i].token
+        ))
+        .or_at(tokens.at(i))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,7 +280,7 @@ mod tests {
             ),
             (
                 "SELECT MAX_BY(f(a, 1), ts), MIN_BY(a, f(b, c))",
-                "SELECT LAST_VALUE ( f ( a , 1 ) ORDER BY ts NULLS FIRST ) , FIRST_VALUE ( a ORDER BY f ( b , c ) NULLS LAST )",
+                "SELECT LAST_VALUE ( CASE WHEN ( ts ) IS NOT NULL THEN f ( a , 1 ) END ORDER BY ts NULLS FIRST ) , FIRST_VALUE ( CASE WHEN ( f ( b , c ) ) IS NOT NULL THEN a END ORDER BY f ( b , c ) NULLS LAST )",
             ),
             (
                 "SELECT LISTAGG(a), LISTAGG(DISTINCT a, '; '), listagg FROM t",
@@ -266,8 +299,8 @@ mod tests {
                 "SELECT ( ( a OR b ) IS NULL ) , CAST ( CAST ( a AS INT ) AS INT ) , UNNEST ( a )",
             ),
             (
-                "SELECT MAX_BY(COUNT_IF(a), MIN_BY(b, c))",
-                "SELECT LAST_VALUE ( COUNT ( CASE WHEN a THEN TRUE END ) ORDER BY FIRST_VALUE ( b ORDER BY c NULLS LAST ) NULLS FIRST )",
+                "SELECT MAX_BY(COUNT_IF(a), ISNULL(b))",
+                "SELECT LAST_VALUE ( CASE WHEN ( ( ( b ) IS NULL ) ) IS NOT NULL THEN COUNT ( CASE WHEN a THEN TRUE END ) END ORDER BY ( ( b ) IS NULL ) NULLS FIRST )",
             ),
         ] {
             assert_eq!(rewritten(sql, rewrite), expected);
