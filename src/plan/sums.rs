@@ -4,7 +4,8 @@
 //!
 //! J. R. Shewchuk, *Adaptive Precision Floating-Point Arithmetic and Fast Robust Geometric
 //! Predicates* (1997), the expansions; Python's `math.fsum` (R. Hettinger), how they are rounded.
-//! Sums beyond the range of doubles are infinite, and those of infinities are as IEEE 754 has them.
+//! Sums beyond the range of doubles are infinite, those that only were so on the way are not, and those of
+//! infinities are as IEEE 754 has them.
 
 use super::accumulate::{all_groups, one_phase};
 use crate::batches::only_true;
@@ -67,7 +68,8 @@ impl Exact {
     }
 }
 
-/// The sum of a group: what it is to the nearest double, and what that has rounded away.
+/// The sum of a group: what it is to the nearest double, and what that has rounded away. An infinity or NaN
+/// is that of values; what the values themselves sum up to does not count then.
 type Sum = [f64; 2];
 
 /// No value yet: a sum that has begun is never -0.0.
@@ -77,11 +79,63 @@ fn is_nothing(sum: f64) -> bool {
     sum.to_bits() == NOTHING[0].to_bits()
 }
 
+/// Parts of sums that go beyond the range of doubles are kept divided by 2^64, which is exact for all but
+/// the smallest numbers, and keeps the sum of 2^64 of them finite.
+const SCALE: f64 = 18446744073709551616.0;
+
+/// What has no place in two doubles.
+#[derive(Debug, Default)]
+struct Rest {
+    exact: Exact,
+    /// In units of [`SCALE`].
+    large: Exact,
+}
+
+impl Rest {
+    /// The sum with these other parts, to the nearest double, divided.
+    fn rounded(&self, parts: Sum, divisor: f64) -> f64 {
+        let (mut exact, mut large) = (self.exact.clone(), self.large.clone());
+        if large.0.is_empty() {
+            parts.iter().rev().for_each(|part| exact.add(*part));
+            return exact.rounded() / divisor;
+        }
+        // All large parts together: they may be as near to nothing as they like.
+        let mut small = Exact::default();
+        for part in exact.0.iter().chain(&parts) {
+            match part / SCALE * SCALE == *part {
+                true => large.add(part / SCALE),
+                false => small.add(*part),
+            }
+        }
+        if large.rounded().abs() > 1.0 {
+            // Of what is small, only the sign can count: where the rest is half way between two doubles.
+            let small = small.rounded();
+            if small != 0.0 {
+                large.add(f64::from_bits(1).copysign(small));
+            }
+            return large.rounded() / divisor * SCALE;
+        }
+        large.0.iter().for_each(|part| small.add(part * SCALE));
+        small.rounded() / divisor
+    }
+
+    /// As one list: what is large behind a NaN.
+    fn listed(&self) -> impl Iterator<Item = f64> {
+        let large = (!self.large.0.is_empty()).then_some(f64::NAN);
+        let large = large.into_iter().chain(self.large.0.iter().copied());
+        self.exact.0.iter().copied().chain(large)
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + 8 * (self.exact.0.capacity() + self.large.0.capacity())
+    }
+}
+
 /// SUM, or AVG if it counts.
 pub(super) struct DoubleSums {
     sums: Vec<Sum>,
     /// By group: what has no place in two doubles.
-    rests: HashMap<usize, Exact>,
+    rests: HashMap<usize, Rest>,
     counts: Option<Vec<u64>>,
 }
 
@@ -97,7 +151,8 @@ impl DoubleSums {
         fits.then(|| Self::new(counts))
     }
 
-    fn new(counts: Option<Vec<u64>>) -> Self {
+    /// SUM; AVG with counts.
+    pub fn new(counts: Option<Vec<u64>>) -> Self {
         Self {
             sums: Vec::new(),
             rests: HashMap::new(),
@@ -119,37 +174,48 @@ impl DoubleSums {
 
     #[inline(always)]
     fn add(&mut self, group: usize, value: f64) {
-        let [sum, rounded] = &mut self.sums[group];
-        let (carried, rest) = two_sum(value + 0.0, *rounded);
-        (*sum, *rounded) = two_sum(*sum, carried);
-        if rest != 0.0 || !sum.is_finite() {
-            self.rest(group, rest);
+        let [sum, rounded] = self.sums[group];
+        let (carried, rest) = two_sum(value + 0.0, rounded);
+        let added = two_sum(sum, carried);
+        if rest != 0.0 || !added.0.is_finite() {
+            return self.add_beyond(group, value, added, rest);
         }
+        self.sums[group] = added.into();
     }
 
+    /// A value for which two doubles have no place: it leaves a rest, is no number, or the sum with it is
+    /// beyond the range of doubles.
     #[cold]
-    fn rest(&mut self, group: usize, rest: f64) {
-        let [sum, rounded] = &mut self.sums[group];
-        if sum.is_finite() {
-            self.rests.entry(group).or_default().add(rest);
+    fn add_beyond(&mut self, group: usize, value: f64, added: (f64, f64), rest: f64) {
+        let [sum, rounded] = self.sums[group];
+        if added.0.is_finite() {
+            self.sums[group] = added.into();
+            self.rest(group).exact.add(rest);
+        } else if sum.is_finite() && value.is_finite() {
+            self.sums[group] = [0.0, rounded];
+            let rest = self.rest(group);
+            // Both are large, or there would be room.
+            rest.large.add(sum / SCALE);
+            rest.large.add(value / SCALE);
         } else {
-            *rounded = 0.0;
+            let infinities = [sum, value].into_iter().filter(|part| !part.is_finite());
+            self.sums[group] = [infinities.sum(), 0.0];
             self.rests.remove(&group);
         }
     }
 
-    fn rounded(&self, group: usize) -> Option<f64> {
-        let [sum, rounded] = self.sums[group];
-        if is_nothing(sum) {
-            return None;
+    fn rest(&mut self, group: usize) -> &mut Rest {
+        self.rests.entry(group).or_default()
+    }
+
+    /// The sum, divided; `None` where there is no value.
+    fn rounded(&self, group: usize, divisor: f64) -> Option<f64> {
+        let parts = self.sums[group];
+        match self.rests.get(&group) {
+            _ if is_nothing(parts[0]) => None,
+            None => Some(parts[0] / divisor),
+            Some(rest) => Some(rest.rounded(parts, divisor) + 0.0),
         }
-        let Some(rest) = self.rests.get(&group) else {
-            return Some(sum);
-        };
-        let mut exact = rest.clone();
-        exact.add(rounded);
-        exact.add(sum);
-        Some(exact.rounded() + 0.0)
     }
 
     fn clear(&mut self) {
@@ -189,8 +255,8 @@ impl GroupsAccumulator for DoubleSums {
         Ok(())
     }
 
-    /// The state: the sums, what they have rounded away, lists of what has no place there (or NULL),
-    /// and AVG's counts.
+    /// The state: the sums, what they have rounded away, lists of what has no place there (or NULL; see
+    /// [`Rest::listed`]), and AVG's counts.
     fn merge_batch(
         &mut self,
         values: &[ArrayRef],
@@ -215,8 +281,15 @@ impl GroupsAccumulator for DoubleSums {
         if rests.null_count() < rests.len() {
             let parts = rests.values().as_primitive::<Float64Type>();
             for (ends, group) in rests.offsets().windows(2).zip(group_indices) {
-                for part in &parts.values()[ends[0] as usize..ends[1] as usize] {
+                let mut parts =
+                    parts.values()[ends[0] as usize..ends[1] as usize].split(|part| part.is_nan());
+                for part in parts.next().unwrap_or_default() {
                     self.add(*group, *part);
+                }
+                for part in parts.next().unwrap_or_default() {
+                    if self.sums[*group][0].is_finite() {
+                        self.rest(*group).large.add(*part);
+                    }
                 }
             }
         }
@@ -242,9 +315,9 @@ impl GroupsAccumulator for DoubleSums {
                 true => None,
                 false => self.rests.get(&group),
             };
-            rests
-                .values()
-                .append_slice(rest.map_or(&[], |rest| &rest.0));
+            for part in rest.into_iter().flat_map(Rest::listed) {
+                rests.values().append_value(part);
+            }
             rests.append(rest.is_some());
         }
         let mut columns: Vec<ArrayRef> = vec![sums, rounded, Arc::new(rests.finish())];
@@ -257,11 +330,11 @@ impl GroupsAccumulator for DoubleSums {
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
         all_groups(emit_to)?;
-        let sums = (0..self.sums.len()).map(|group| self.rounded(group));
+        let groups = 0..self.sums.len();
         let values: Float64Array = match &self.counts {
-            None => sums.collect(),
-            Some(counts) => (sums.zip(counts))
-                .map(|(sum, count)| Some(sum? / *count as f64))
+            None => groups.map(|group| self.rounded(group, 1.0)).collect(),
+            Some(counts) => (groups.zip(counts))
+                .map(|(group, count)| self.rounded(group, *count as f64))
                 .collect(),
         };
         self.clear();
@@ -274,8 +347,8 @@ impl GroupsAccumulator for DoubleSums {
 
     fn size(&self) -> usize {
         let counts = self.counts.as_ref().map_or(0, Vec::capacity);
-        let rests = self.rests.values().map(|rest| rest.0.capacity() + 8);
-        self.sums.capacity() * size_of::<Sum>() + 8 * (counts + rests.sum::<usize>())
+        let rests = self.rests.values().map(Rest::bytes);
+        self.sums.capacity() * size_of::<Sum>() + 8 * counts + rests.sum::<usize>()
     }
 }
 
@@ -297,6 +370,21 @@ mod tests {
         let sums = sums.evaluate(EmitTo::All).unwrap();
         let sums = sums.as_primitive::<Float64Type>();
         sums.is_valid(0).then(|| sums.value(0))
+    }
+
+    /// The sums and counts of two groups, of which the second has all values, merged of two parts.
+    fn merged((one, other): (&[f64], &[f64])) -> DoubleSums {
+        let sums = || DoubleSums::new(Some(Vec::new()));
+        let mut merged = sums();
+        for part in [one, other] {
+            let mut sums = sums();
+            let column: ArrayRef = Arc::new(Float64Array::from(part.to_vec()));
+            sums.update_batch(&[column], &vec![1; part.len()], None, 2)
+                .unwrap();
+            let state = sums.state(EmitTo::All).unwrap();
+            merged.merge_batch(&state, &[0, 1], 2).unwrap();
+        }
+        merged
     }
 
     #[test]
@@ -326,6 +414,26 @@ mod tests {
             assert_eq!(sum(values.clone()), Some(expected), "{values:?}");
         }
         assert_eq!(sum([]), None);
+        // Infinite on the way, these stayed so.
+        let max = f64::MAX;
+        for (values, expected) in [
+            (vec![1e308, 1e308, -1e308], 1e308),
+            (vec![max, max, -max, -max], 0.0),
+            (vec![max, max, -max, -max, 5e-324, 1.5], 1.5),
+            (vec![max, max, 1.0, -max, -max, 5e-324, -1.0], 5e-324),
+            (vec![-max, -max, max, -max, max, 1e-300], -max),
+            (vec![max, 2f64.powi(969), -max], 2f64.powi(969)),
+            (vec![max, 2f64.powi(970)], f64::INFINITY),
+            (vec![max, 2f64.powi(970), -5e-324], max),
+            (vec![-max, -max], f64::NEG_INFINITY),
+            (vec![max, max, f64::NEG_INFINITY], f64::NEG_INFINITY),
+        ] {
+            for first in 0..values.len() {
+                let mut values = values.clone();
+                values.rotate_left(first);
+                assert_eq!(sum(values.clone()), Some(expected), "{values:?}");
+            }
+        }
         assert!(
             sum([f64::INFINITY, 1.0, f64::NEG_INFINITY])
                 .unwrap()
@@ -335,6 +443,30 @@ mod tests {
     }
 
     proptest! {
+        /// The same beyond the range of doubles, and near its ends.
+        #[test]
+        fn large_sums_do_not_depend_on_the_order(
+            numbers in prop::collection::vec((any::<f64>(), 0..4), 1..12),
+            order in any::<u64>(),
+            cut in 0..12_usize,
+        ) {
+            let number = |(value, kind): &(f64, i32)| match (kind, value.is_finite()) {
+                (0, _) => f64::MAX.copysign(*value),
+                (1, true) => value.rem_euclid(1e308).copysign(*value),
+                (2, true) => value % 1.0,
+                _ => *value,
+            };
+            let mut values: Vec<f64> = numbers.iter().map(number).collect();
+            let average = |values: &[f64]| {
+                let averages = merged(values.split_at(cut.min(values.len()))).evaluate(EmitTo::All);
+                let average = averages.unwrap().as_primitive::<Float64Type>().value(1);
+                if average.is_nan() { f64::NAN.to_bits() } else { average.to_bits() }
+            };
+            let expected = average(&values);
+            values.sort_by_key(|value| value.to_bits().wrapping_mul(order | 1));
+            prop_assert_eq!(average(&values), expected, "{:?}", values);
+        }
+
         /// A sum, updated in any order and merged from any parts, is the exact one, rounded.
         #[test]
         fn sums_do_not_depend_on_the_order(
@@ -352,16 +484,8 @@ mod tests {
                 values.rotate_left(at);
             }
             let cut = cut.min(values.len());
-            let sums = || DoubleSums::new(Some(Vec::new()));
-            let mut merged = sums();
-            for part in [&values[..cut], &values[cut..]] {
-                let mut sums = sums();
-                let column: ArrayRef = Arc::new(Float64Array::from(part.to_vec()));
-                sums.update_batch(&[column], &vec![1; part.len()], None, 2).unwrap();
-                let state = sums.state(EmitTo::All).unwrap();
-                merged.merge_batch(&state, &[0, 1], 2).unwrap();
-            }
-            prop_assert_eq!(merged.rounded(1), (!values.is_empty()).then_some(expected));
+            let mut merged = merged(values.split_at(cut));
+            prop_assert_eq!(merged.rounded(1, 1.0), (!values.is_empty()).then_some(expected));
             let averages = merged.evaluate(EmitTo::All).unwrap();
             let averages = averages.as_primitive::<Float64Type>();
             prop_assert!(averages.is_null(0));
