@@ -15,7 +15,7 @@ use datafusion_expr::{EmitTo, GroupsAccumulator};
 use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
 use std::sync::Arc;
 
-/// A number that is ordered as the doubles are: the bits, those of negative ones but the sign turned
+/// A number that is ordered as the doubles are: their bits, of negative ones with all but the sign turned
 /// round.
 #[inline(always)]
 fn place(value: f64) -> i64 {

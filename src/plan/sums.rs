@@ -95,7 +95,8 @@ impl Rest {
     /// The sum with these other parts, to the nearest double, divided.
     fn rounded(&self, parts: Sum, divisor: f64) -> f64 {
         let (mut exact, mut large) = (self.exact.clone(), self.large.clone());
-        if large.0.is_empty() {
+        // Rounded up, the largest sums are infinite on the way.
+        if large.0.is_empty() && parts[0].abs() < f64::MAX / 2.0 {
             parts.iter().rev().for_each(|part| exact.add(*part));
             return exact.rounded() / divisor;
         }
@@ -425,6 +426,11 @@ mod tests {
             (vec![max, 2f64.powi(969), -max], 2f64.powi(969)),
             (vec![max, 2f64.powi(970)], f64::INFINITY),
             (vec![max, 2f64.powi(970), -5e-324], max),
+            (
+                vec![max, 2f64.powi(969), 2f64.powi(969), -1e-300, 1e-320],
+                max,
+            ),
+            (vec![max, 2f64.powi(970), -1e-300, 2e-300], f64::INFINITY),
             (vec![-max, -max], f64::NEG_INFINITY),
             (vec![max, max, f64::NEG_INFINITY], f64::NEG_INFINITY),
         ] {

@@ -50,7 +50,7 @@
 //! | `EXTRACT(DOW …)`, `EXTRACT(MILLISECOND …)`, `MICROSECOND`, `NANOSECOND` | both, Flink | Sunday is 1; without the seconds |
 //! | `ENCODE(text, 'UTF-8')`, `DECODE(bytes, 'UTF-8')` | both | DataFusion's `base64` and `hex`, too |
 //! | `map['key']` | both | DataFusion compares texts of one arrow type only, and takes literals only |
-//! | `CAST(timestamp AS STRING)` | both | planned as `windrow_timestamp_to_string`: a blank, no `T`; so in `\|\|` and CONCAT, and the next two |
+//! | `CAST(timestamp AS STRING)` | both | planned as `windrow_timestamp_to_string`: a blank, no `T`; so in `\|\|`, CONCAT and CONCAT_WS, and the next two |
 //! | `CAST(double AS STRING)`, `CAST(boolean AS STRING)` | both, Flink | `1.0E10`, `TRUE` |
 //! | `CAST(x AS VARCHAR(n))`, `CAST(x AS CHAR(n))` | both | cut to `n` characters, and filled up |
 //! | `FIRST_VALUE`, `LAST_VALUE`, `NTH_VALUE`, `ANY_VALUE` | Flink | over a stream by its event time, then by the value, where their own order does not say; DataFusion's take what comes first |

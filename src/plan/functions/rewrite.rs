@@ -1,12 +1,14 @@
 //! What a registered function cannot change: expressions that DataFusion plans by itself.
 //! An analyzer rule puts windrow's functions in their place, before types are coerced.
 
+mod casts;
+
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, StringViewArray};
+use arrow::array::{ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::compute::kernels::zip::zip;
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::DataType;
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::Transformed;
 use datafusion_common::{Column, DFSchema, Result, ScalarValue, plan_err};
@@ -19,68 +21,12 @@ use datafusion_expr::{
     ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TryCast, Volatility, lit,
 };
 
+pub(super) use self::casts::FUNCTIONS;
+use self::casts::is_cast_otherwise;
 use super::instant::CUT_TIME;
-use super::types::{LENGTH, PADDED, PRECISION};
-use super::udf::{Call, Kind, Param, Spec, TIMESTAMP, param};
 use crate::batches::only_true;
-use crate::plan::casts::whole_part;
 use crate::plan::physical::is_ordered;
 use crate::table::{EVENT_TIME, sql_name};
-
-const VALUE: &[Param] = &[param("value", Kind::Text)];
-const NUMBER: &[Param] = &[param("number", Kind::Double)];
-
-pub(super) static FUNCTIONS: [Spec; 4] = [
-    // Two names of one function, which stand in the checkpoints of queries.
-    Spec::new(
-        "windrow_timestamp_to_string",
-        VALUE,
-        DataType::Utf8View,
-        as_text,
-    ),
-    Spec::new(
-        "windrow_double_to_string",
-        VALUE,
-        DataType::Utf8View,
-        as_text,
-    ),
-    Spec::new(
-        "windrow_whole_part",
-        VALUE,
-        DataType::Utf8View,
-        whole_part_of_texts,
-    ),
-    Spec::new("windrow_double_bits", NUMBER, DataType::Int64, double_bits),
-];
-
-/// Values as Flink and Spark print them. (Parameters of kind text arrive so.)
-fn as_text(call: &Call) -> Result<ArrayRef> {
-    call.text(0)?;
-    Ok(Arc::clone(call.array(0)))
-}
-
-/// Of decimal numbers, what a cast to a whole number takes of them.
-fn whole_part_of_texts(call: &Call) -> Result<ArrayRef> {
-    let text = call.text(0)?;
-    call.map::<StringViewArray, &str>(|row| {
-        let text = text.get(row)?;
-        Some(whole_part(text).unwrap_or(text))
-    })
-}
-
-/// The same number for doubles that are equal, and one for NaN.
-fn double_bits(call: &Call) -> Result<ArrayRef> {
-    let number = call.double(0)?;
-    call.map::<Int64Array, i64>(|row| {
-        let number = number.get(row)?;
-        let one = if number.is_nan() {
-            f64::NAN
-        } else {
-            number + 0.0
-        };
-        Some(one.to_bits() as i64)
-    })
-}
 
 /// The functions that rewritten expressions call.
 #[derive(Debug)]
@@ -136,45 +82,6 @@ impl Rewrite {
         })
     }
 
-    /// `expr` as text, where Flink's is not arrow's; else as it is. An expression whose type cannot be
-    /// told here is reported by the planner's own rules.
-    fn text(&self, expr: Expr, schema: &DFSchema) -> Expr {
-        match expr.get_type(schema) {
-            Ok(DataType::Timestamp(..)) => call(&self.timestamp_to_string, vec![expr]),
-            Ok(DataType::Float32 | DataType::Float64) => call(&self.double_to_string, vec![expr]),
-            Ok(DataType::Boolean) => Expr::Case(Case::new(
-                None,
-                vec![
-                    (Box::new(expr.clone().is_true()), Box::new(lit("TRUE"))),
-                    (Box::new(expr.is_false()), Box::new(lit("FALSE"))),
-                ],
-                None,
-            )),
-            _ => expr,
-        }
-    }
-
-    /// A cast to text; `cast` makes one to the type that it is given.
-    fn cast_to_text(
-        &self,
-        expr: Expr,
-        field: &Field,
-        schema: &DFSchema,
-        cast: impl Fn(Expr, DataType) -> Expr,
-    ) -> Expr {
-        let data_type = || field.data_type().clone();
-        let text = cast(self.text(expr, schema), data_type());
-        let length = (field.metadata().get(LENGTH)).and_then(|length| length.parse::<i64>().ok());
-        let Some(length) = length else {
-            return text;
-        };
-        let cut = match field.metadata().contains_key(PADDED) {
-            true => call(&self.rpad, vec![text, lit(length)]),
-            false => call(&self.left, vec![text, lit(length)]),
-        };
-        cast(cut, data_type())
-    }
-
     /// Values as one, which is NULL where one of them is: what `COUNT(DISTINCT a, b)` counts.
     fn together(&self, values: &[Expr], schema: &DFSchema) -> Expr {
         let one = |value: &Expr| one_zero(value, schema).unwrap_or_else(|| value.clone());
@@ -225,61 +132,6 @@ impl Rewrite {
         Ok(Transformed::yes(f))
     }
 
-    /// A cast to a timestamp, with no more digits than its type has. A number is taken for seconds, as
-    /// TO_TIMESTAMP does; arrow's cast takes it for microseconds.
-    fn cast_to_time(
-        &self,
-        expr: Expr,
-        field: &Field,
-        schema: &DFSchema,
-        cast: impl Fn(Expr, DataType) -> Expr,
-    ) -> Result<Expr> {
-        let time = match expr.get_type(schema).is_ok_and(|t| t.is_numeric()) {
-            true => call(&self.to_timestamp, vec![expr]),
-            false => cast(expr, TIMESTAMP),
-        };
-        let Some(digits) = field.metadata().get(PRECISION) else {
-            return Ok(time);
-        };
-        Ok(match digits.parse::<i64>().ok() {
-            Some(digits @ 0..6) => call(&self.cut_time, vec![time, lit(digits)]),
-            Some(6..=9) => time,
-            _ => return plan_err!("a TIMESTAMP has 0 to 9 digits behind its seconds"),
-        })
-    }
-
-    /// A cast of a constant to a whole number, which arrow's cast computes while the query is planned: it
-    /// takes 12.7 for none. (For all others see [`crate::plan::casts`].)
-    fn cast_to_integer(
-        &self,
-        expr: Expr,
-        field: &Field,
-        schema: &DFSchema,
-        cast: impl Fn(Expr, DataType) -> Expr,
-    ) -> Expr {
-        let is_text = expr.get_type(schema).is_ok_and(|t| t.is_string());
-        let whole = match is_text && !expr.any_column_refs() && !expr.is_volatile() {
-            true => call(&self.whole_part, vec![expr]),
-            false => expr,
-        };
-        cast(whole, field.data_type().clone())
-    }
-
-    /// A cast to a type for which [`is_cast_otherwise`]; `cast` makes one.
-    fn cast(
-        &self,
-        expr: Expr,
-        field: &Field,
-        schema: &DFSchema,
-        cast: impl Fn(Expr, DataType) -> Expr,
-    ) -> Result<Transformed<Expr>> {
-        Ok(Transformed::yes(match field.data_type() {
-            text if text.is_string() => self.cast_to_text(expr, field, schema, cast),
-            time if *time == TIMESTAMP => self.cast_to_time(expr, field, schema, cast)?,
-            _ => self.cast_to_integer(expr, field, schema, cast),
-        }))
-    }
-
     /// Calls of DataFusion's functions that mean something else there; `None` for all others.
     fn other_call(&self, f: &ScalarFunction, schema: &DFSchema) -> Result<Option<Expr>> {
         let args = || f.args.clone();
@@ -322,6 +174,10 @@ impl Rewrite {
                     return Ok(None);
                 };
                 Some(call(&f.func, vec![map.clone(), key]))
+            }
+            ("concat_ws", args) => {
+                let texts = args.iter().map(|arg| self.text(arg.clone(), schema));
+                Some(call(&f.func, texts.collect()))
             }
             ("reverse", [list]) if is_list(list, schema) => Some(call(&self.array_reverse, args())),
             ("encode" | "decode", [value, charset]) => {
@@ -385,12 +241,6 @@ fn one_zero(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
         _ => return None,
     };
     Some(expr.clone() + zero)
-}
-
-/// Whether casts to a type may be other ones than arrow's.
-fn is_cast_otherwise(field: &Field) -> bool {
-    let target = field.data_type();
-    target.is_string() || target.is_integer() || *target == TIMESTAMP
 }
 
 /// The text of a literal, in lower case.

@@ -312,6 +312,10 @@ fn timestamps_to_text_and_numbers() {
         ("CONCAT('x', 1e10, CAST(1e10 AS FLOAT))", "x1.0E101.0E10"),
         ("CAST(CAST(1e10 AS FLOAT) AS STRING)", "1.0E10"),
         ("CAST(CAST(1.1 AS FLOAT) AS STRING)", "1.1"),
+        (
+            "CONCAT_WS('-', TIMESTAMP '2022-01-01 12:22:25', 1e10, NULL, 'a')",
+            "2022-01-01 12:22:25-1.0E10-a",
+        ),
         ("'is ' || (n = 1) FROM t LIMIT 2", "is TRUE|NULL"),
         ("[1] || [2]", "[1, 2]"),
     ]);

@@ -64,7 +64,7 @@ impl Kind {
         let int = given.is_integer().then_some(Int64);
         let number = int.clone().or(given.is_numeric().then_some(Float64));
         // Dates may lie outside of the timestamps' range, where a cast is an error.
-        let time = is_time.then(|| match given {
+        let time = is_time.then_some(match given {
             Date32 => Date32,
             _ => TIMESTAMP,
         });
