@@ -4,7 +4,6 @@
 use super::distinct::{CountedElsewhere, DistinctCount, counted_items, lengths};
 use super::distinct_sums::DistinctSums;
 use super::errors::internal;
-use super::extremes::DoubleExtremes;
 use super::first::FirstRow;
 use super::sums::DoubleSums;
 use crate::batches::with_few_buffers;
@@ -125,7 +124,7 @@ fn state_width(
     }
 }
 
-/// The accumulator of a function: DataFusion's, but for first rows, and for sums and extremes of doubles.
+/// The accumulator of a function: DataFusion's, but for first rows and sums of doubles.
 fn accumulator(
     function: &Arc<AggregateFunctionExpr>,
     types: &[DataType],
@@ -138,9 +137,6 @@ fn accumulator(
     }
     if let Some(sums) = DistinctSums::of(function, types) {
         return Ok(Box::new(sums));
-    }
-    if let Some(extremes) = DoubleExtremes::of(function, types) {
-        return Ok(Box::new(extremes));
     }
     if function.groups_accumulator_supported() {
         return function.create_groups_accumulator();

@@ -3,7 +3,7 @@
 //! of rows, and begins with the smallest finite double, so that nothing is below it. The state is DataFusion's:
 //! the value, or NULL.
 
-use super::accumulate::{all_groups, one_phase};
+use super::accumulate::one_phase;
 use crate::batches::only_true;
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Float64Array, PrimitiveArray,
@@ -11,8 +11,13 @@ use arrow::array::{
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use datafusion_common::Result;
-use datafusion_expr::{EmitTo, GroupsAccumulator};
-use datafusion_physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion_expr::function::AccumulatorArgs;
+use datafusion_expr::utils::AggregateOrderSensitivity;
+use datafusion_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, ReversedUDAF,
+    SetMonotonicity, Signature,
+};
+use datafusion_functions_aggregate::min_max::{max_udaf, min_udaf};
 use std::sync::Arc;
 
 /// A number that is ordered as the doubles are: their bits, of negative ones with all but the sign turned
@@ -33,8 +38,76 @@ fn turned(bits: i64) -> i64 {
 /// No value yet: the place of a NaN that [`place`] never gives, and turned round still one.
 const NOTHING: i64 = i64::MIN;
 
+/// DataFusion's MIN or MAX, but of doubles and floats.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Extreme(Arc<AggregateUDF>);
+
+/// MIN and MAX.
+pub(super) fn all() -> [AggregateUDF; 2] {
+    [min_udaf(), max_udaf()].map(|function| AggregateUDF::new_from_impl(Extreme(function)))
+}
+
+impl AggregateUDFImpl for Extreme {
+    fn create_groups_accumulator(
+        &self,
+        args: AccumulatorArgs,
+    ) -> Result<Box<dyn GroupsAccumulator>> {
+        let data_type = args.return_field.data_type();
+        if !matches!(data_type, DataType::Float32 | DataType::Float64) {
+            return self.0.create_groups_accumulator(args);
+        }
+        let turn = if self.0.name() == "max" { 0 } else { -1 };
+        Ok(Box::new(DoubleExtremes::new(turn, data_type)))
+    }
+
+    /// For all rows together, or those of a frame: in the same order.
+    fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        self.0.accumulator(args)
+    }
+
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        self.0.create_sliding_accumulator(args)
+    }
+
+    fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
+        self.0.groups_accumulator_supported(args)
+    }
+
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.0.signature()
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        self.0.coerce_types(types)
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        self.0.return_type(types)
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        self.0.order_sensitivity()
+    }
+
+    fn reverse_expr(&self) -> ReversedUDAF {
+        self.0.reverse_udf()
+    }
+
+    fn is_descending(&self) -> Option<bool> {
+        self.0.is_descending()
+    }
+
+    fn set_monotonicity(&self, data_type: &DataType) -> SetMonotonicity {
+        self.0.inner().set_monotonicity(data_type)
+    }
+}
+
 /// MAX; as MIN it keeps places with all bits turned round, whose order is the other one.
-pub(super) struct DoubleExtremes {
+struct DoubleExtremes {
     /// By group.
     places: Vec<i64>,
     turn: i64,
@@ -42,19 +115,6 @@ pub(super) struct DoubleExtremes {
 }
 
 impl DoubleExtremes {
-    /// For `MIN` and `MAX` of doubles and floats; `None` for other functions. `types`: of the arguments.
-    pub fn of(function: &AggregateFunctionExpr, types: &[DataType]) -> Option<Self> {
-        let turn = match function.fun().name() {
-            "max" => 0,
-            "min" => -1,
-            _ => return None,
-        };
-        let [data_type @ (DataType::Float32 | DataType::Float64)] = types else {
-            return None;
-        };
-        Some(Self::new(turn, data_type))
-    }
-
     fn new(turn: i64, data_type: &DataType) -> Self {
         Self {
             places: Vec::new(),
@@ -127,13 +187,12 @@ impl GroupsAccumulator for DoubleExtremes {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        all_groups(emit_to)?;
-        let value = |place: &i64| match *place {
+        let places = emit_to.take_needed(&mut self.places);
+        let value = |place| match place {
             NOTHING => None,
             place => Some(f64::from_bits(turned(place ^ self.turn) as u64)),
         };
-        let values: Float64Array = self.places.iter().map(value).collect();
-        self.places = Vec::new();
+        let values: Float64Array = places.into_iter().map(value).collect();
         Ok(cast(&(Arc::new(values) as ArrayRef), &self.data_type)?)
     }
 

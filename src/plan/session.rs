@@ -6,7 +6,9 @@ use super::leaf::Declared;
 use super::physical::Planner;
 use super::registry::Registry;
 use super::tokens::Tokens;
-use super::{functions, grouping, lateral, markers, over, row_windows, subqueries, syntax};
+use super::{
+    extremes, functions, grouping, lateral, markers, over, row_windows, subqueries, syntax,
+};
 use crate::error::{Error, Result, nearest};
 use crate::time::{Clock, SystemClock};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -78,6 +80,9 @@ impl Session {
         functions::register(&mut registry, &clock).map_err(bug)?;
         for marker in markers::all() {
             registry.register_udf(Arc::new(marker)).map_err(bug)?;
+        }
+        for extreme in extremes::all() {
+            registry.register_udaf(Arc::new(extreme)).map_err(bug)?;
         }
         let mut analyzer = Analyzer::new();
         for rewrite in &registry.rewrites {
