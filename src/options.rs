@@ -7,7 +7,8 @@ use crate::error::{At, Error, Result, nearest};
 use std::time::Duration;
 pub use units::parse_size;
 
-pub use table::{OPTIONS, OptionDef};
+use table::MORE_THAN_0;
+pub use table::{OPTIONS, OptionDef, PROPERTIES};
 pub use units::parse_duration;
 
 /// The options of one table, in the order of the file, under their canonical (Flink) names.
@@ -62,10 +63,10 @@ impl Options {
                 .iter()
                 .filter(|d| d.connectors.split(' ').any(|c| c == connector));
             let names = known.flat_map(|d| std::iter::once(d.name).chain(d.alias));
-            return Err(match nearest(key, names) {
-                Some(hint) => error.with_hint(hint),
-                None => error.with_hint("`windrow explain --options` lists every option"),
-            });
+            let hint = nearest(key, names).or_else(|| nearest_property(connector, key));
+            return Err(error.with_hint(
+                hint.unwrap_or_else(|| "`windrow explain --options` lists every option".into()),
+            ));
         };
         let mut name = def.name.replace('*', rest);
         let value = match (name.as_str(), value) {
@@ -93,14 +94,23 @@ impl Options {
             );
         }
         let fits = match def.values.split([' ', ',']).next() {
-            Some("number" | "milliseconds") => value.trim().parse::<i64>().is_ok(),
+            Some("number" | "milliseconds") => {
+                let number = value.trim().parse::<i64>();
+                number.is_ok_and(|n| n > 0 || !def.values.contains(MORE_THAN_0))
+            }
             Some("duration") => parse_duration(value).is_some(),
-            Some("size") => parse_size(value).is_some(),
+            Some("size") => {
+                parse_size(value).is_some_and(|n| n > 0 || !def.values.contains(MORE_THAN_0))
+            }
             _ => true,
         };
         if !fits {
             let error = Error::sql(format!("'{value}' is no value of option '{given}'")).or_at(at);
-            return Err(error.with_hint(format!("it takes a {}", def.values)));
+            let article = match def.values.starts_with("milliseconds") {
+                true => "",
+                false => "a ",
+            };
+            return Err(error.with_hint(format!("it takes {article}{}", def.values)));
         }
         if part == "key" {
             name.insert_str(0, "key.");
@@ -206,6 +216,26 @@ impl Options {
             .map(|v| parse_size(v).ok_or_else(|| self.invalid(key, "expected a size like '128MB'")))
             .transpose()
     }
+}
+
+/// The property of a client that was meant by a name without its prefix, or with a misspelt one.
+fn nearest_property(connector: &str, key: &str) -> Option<String> {
+    if connector != "kafka" {
+        return None;
+    }
+    let (prefix, rest) = key.split_once('.').unwrap_or_default();
+    if let Some(meant) = ["properties", "kafka"]
+        .into_iter()
+        .find(|meant| nearest(prefix, [*meant]).is_some())
+    {
+        return Some(format!("did you mean '{meant}.{rest}'?"));
+    }
+    let names = PROPERTIES.iter().map(|name| format!("properties.{name}"));
+    let names: Vec<String> = names.collect();
+    nearest(
+        &format!("properties.{key}"),
+        names.iter().map(String::as_str),
+    )
 }
 
 /// `Some(text that stands for the star)` when `key` is of the form `pattern`.

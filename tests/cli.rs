@@ -273,6 +273,45 @@ fn wrong_options_statements_and_arguments_name_what_works() {
     assert_eq!(windrow(&["--help"]).status.code(), Some(0));
 }
 
+/// LIMIT over a join with a table of a file was "not supported", with the advice to write it where it stood.
+#[test]
+fn a_limit_ends_a_query_that_joins_a_table() {
+    let rows: String = (0..50).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    let (dir, file) = folder(&rows, "");
+    let names = dir.path().join("names.ndjson");
+    std::fs::write(&names, "{\"n\":1,\"name\":\"one\"}\n").unwrap();
+    let sql = format!(
+        "{}CREATE TABLE l (n INT, name STRING) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'json');\n\
+         SELECT t.n, l.name FROM t LEFT JOIN l ON t.n = l.n LIMIT 3;",
+        std::fs::read_to_string(&file).unwrap(),
+        names.display()
+    );
+    std::fs::write(&file, sql).unwrap();
+    let out = windrow(&["run", &file, "--format", "json"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let rows = [
+        "{\"n\":0,\"name\":null}",
+        "{\"n\":1,\"name\":\"one\"}",
+        "{\"n\":2,\"name\":null}",
+    ];
+    assert_eq!(sorted_lines(&out), rows);
+}
+
+/// The second INSERT of an explained set ran, and wrote.
+#[test]
+fn an_explained_statement_set_writes_nothing() {
+    let set = "CREATE TABLE o (n INT) WITH ('connector' = 'print');\n\
+        EXPLAIN STATEMENT SET BEGIN\nINSERT INTO o SELECT n FROM t;\nINSERT INTO o SELECT n + 1 FROM t;\nEND;";
+    let (_dir, file) = folder(ROWS, set);
+    let out = windrow(&["run", &file, "--until-end"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let shown = text(&out.stdout);
+    assert_eq!(shown.matches("write    o (print)").count(), 2, "{shown}");
+    assert!(!shown.contains("+I"), "{shown}");
+    // Columns have no places, and types are SQL's.
+    assert!(shown.contains("project  n + 1"), "{shown}");
+}
+
 /// `check` said ok where `run` ended with 2, some of it only after it had waited for a broker.
 #[test]
 fn check_finds_what_run_would_refuse() {

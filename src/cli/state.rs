@@ -6,7 +6,7 @@ use super::run::{FileArgs, FormatArg, plan, positioned, read};
 use crate::encode::text::{counted, grouped};
 use crate::error::Result;
 use crate::plan::explain::watermark_text;
-use crate::plan::{Settings, shapes, state};
+use crate::plan::{Settings, in_sql, shapes, state};
 use crate::run::sinks::standard_output;
 use crate::state::look::{self, Look};
 use crate::state::{Shape, Snapshot, evolve};
@@ -119,7 +119,11 @@ fn describe(snapshot: &Snapshot, out: &mut String) {
 
 fn functions(shape: &Shape) -> String {
     let functions: Vec<&str> = shape.functions.iter().map(|f| f.text.as_str()).collect();
-    format!("{} by {}", functions.join(", "), shape.keys.join(", "))
+    in_sql(&format!(
+        "{} by {}",
+        functions.join(", "),
+        shape.keys.join(", ")
+    ))
 }
 
 pub fn compare(args: &PlanArgs) -> Result<(), Failure> {

@@ -1,7 +1,7 @@
 //! Client properties: the Java client's names, or librdkafka's own, become librdkafka's.
 
 use crate::error::{Error, Result, nearest};
-use crate::options::Options;
+use crate::options::{Options, PROPERTIES};
 use crate::table::TableDef;
 pub use rdkafka::ClientConfig;
 
@@ -12,6 +12,11 @@ const RENAMED: &[(&str, &str)] = &[
     ("delivery.timeout.ms", "message.timeout.ms"),
     ("max.request.size", "message.max.bytes"),
     ("ssl.ca", "ssl.ca.pem"),
+    ("ssl.truststore.certificates", "ssl.ca.pem"),
+    ("ssl.keystore.certificate.chain", "ssl.certificate.pem"),
+    ("ssl.keystore.key", "ssl.key.pem"),
+    ("receive.buffer.bytes", "socket.receive.buffer.bytes"),
+    ("send.buffer.bytes", "socket.send.buffer.bytes"),
 ];
 
 /// Java names that mean nothing to the client: accepted, so that a working configuration goes on working.
@@ -33,38 +38,15 @@ const IGNORED: &[&str] = &[
     "ssl.keystore.type",
     "schema.registry.url",
     "interceptor.classes",
-];
-
-/// librdkafka's names that users pass most; for the nearest name of a misspelt one.
-const KNOWN: &[&str] = &[
-    "bootstrap.servers",
-    "group.id",
-    "client.id",
-    "security.protocol",
-    "sasl.mechanism",
-    "sasl.jaas.config",
-    "sasl.username",
-    "sasl.password",
-    "ssl.ca.location",
-    "ssl.certificate.location",
-    "ssl.key.location",
-    "ssl.key.password",
-    "ssl.truststore.location",
-    "ssl.keystore.location",
-    "isolation.level",
-    "fetch.min.bytes",
-    "fetch.max.bytes",
-    "fetch.message.max.bytes",
-    "session.timeout.ms",
-    "request.timeout.ms",
-    "socket.timeout.ms",
-    "acks",
-    "compression.type",
-    "linger.ms",
-    "batch.size",
-    "retries",
-    "enable.idempotence",
-    "transaction.timeout.ms",
+    "default.api.timeout.ms",
+    "exclude.internal.topics",
+    "metric.reporters",
+    "metrics.num.samples",
+    "metrics.recording.level",
+    "metrics.sample.window.ms",
+    "partitioner.class",
+    "ssl.protocol",
+    "ssl.enabled.protocols",
 ];
 
 /// Builds a configuration from `properties.*` (without that prefix).
@@ -92,6 +74,15 @@ pub fn client_config<'a>(
                 config.set("ssl.keystore.location", pkcs12(key, value)?);
             }
             "ssl.truststore.password" => {}
+            // Java's -1: as the system has it, which is the default.
+            "receive.buffer.bytes" | "send.buffer.bytes" if value.trim() == "-1" => {}
+            "ssl.endpoint.identification.algorithm" => {
+                let algorithm = match value.trim() {
+                    "" => "none".to_string(),
+                    other => other.to_lowercase(),
+                };
+                config.set(key, algorithm);
+            }
             "buffer.memory" => {
                 let bytes: u64 = value.parse().map_err(|_| invalid(key, value))?;
                 config.set(
@@ -167,7 +158,7 @@ fn check(config: &ClientConfig) -> Result<()> {
         return Err(Error::sql("client properties: they are refused"));
     };
     let error = Error::sql(format!("client property '{key}': {}", reason.trim()));
-    Err(match nearest(key, KNOWN.iter().copied()) {
+    Err(match nearest(key, PROPERTIES.iter().copied()) {
         Some(hint) => error.with_hint(hint),
         None => error.with_hint("properties.* takes the Java client's names and librdkafka's"),
     })
@@ -264,6 +255,37 @@ mod tests {
             assert_eq!(config.get(key), Some(value), "{key}");
         }
         assert_eq!(config.get("max.poll.records"), None);
+    }
+
+    /// They were refused as names that librdkafka does not know.
+    #[test]
+    fn a_java_consumers_whole_configuration_is_taken() {
+        let config = of(&[
+            ("receive.buffer.bytes", "65536"),
+            ("send.buffer.bytes", "-1"),
+            ("default.api.timeout.ms", "60000"),
+            ("exclude.internal.topics", "true"),
+            ("metric.reporters", ""),
+            ("partitioner.class", "org.example.Partitioner"),
+            ("ssl.protocol", "TLSv1.3"),
+            ("ssl.enabled.protocols", "TLSv1.2,TLSv1.3"),
+            ("ssl.truststore.certificates", "-----BEGIN CERTIFICATE-----"),
+            ("ssl.endpoint.identification.algorithm", ""),
+        ])
+        .unwrap();
+        for (key, value) in [
+            ("socket.receive.buffer.bytes", Some("65536")),
+            ("socket.send.buffer.bytes", None),
+            ("ssl.ca.pem", Some("-----BEGIN CERTIFICATE-----")),
+            ("ssl.endpoint.identification.algorithm", Some("none")),
+        ] {
+            assert_eq!(config.get(key), value, "{key}");
+        }
+        let https = of(&[("ssl.endpoint.identification.algorithm", "HTTPS")]).unwrap();
+        assert_eq!(
+            https.get("ssl.endpoint.identification.algorithm"),
+            Some("https")
+        );
     }
 
     #[test]

@@ -400,6 +400,9 @@ impl Source for KafkaSource {
                         ));
                     }
                     self.tell_what_is_not_read(&assignments, resume.is_some(), wait);
+                    if resume.is_none() {
+                        self.warn_of_unknown(&assignments);
+                    }
                     *self.known.lock().unwrap_or_else(PoisonError::into_inner) = found;
                     return Ok(assignments);
                 }

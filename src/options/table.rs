@@ -29,6 +29,41 @@ const fn def(
     }
 }
 
+/// What is said in `values` of an option for which 0 and less is none.
+pub(super) const MORE_THAN_0: &str = "more than 0";
+
+/// The clients' properties that users pass most; for the nearest name of a misspelt one.
+pub const PROPERTIES: &[&str] = &[
+    "bootstrap.servers",
+    "group.id",
+    "client.id",
+    "security.protocol",
+    "sasl.mechanism",
+    "sasl.jaas.config",
+    "sasl.username",
+    "sasl.password",
+    "ssl.ca.location",
+    "ssl.certificate.location",
+    "ssl.key.location",
+    "ssl.key.password",
+    "ssl.truststore.location",
+    "ssl.keystore.location",
+    "isolation.level",
+    "fetch.min.bytes",
+    "fetch.max.bytes",
+    "fetch.message.max.bytes",
+    "session.timeout.ms",
+    "request.timeout.ms",
+    "socket.timeout.ms",
+    "acks",
+    "compression.type",
+    "linger.ms",
+    "batch.size",
+    "retries",
+    "enable.idempotence",
+    "transaction.timeout.ms",
+];
+
 const ALL: &str = "kafka filesystem datagen print console blackhole";
 
 /// Every option of every connector.
@@ -296,7 +331,7 @@ pub const OPTIONS: &[OptionDef] = &[
         "sink.parallelism",
         None,
         "kafka filesystem",
-        "number",
+        "number, more than 0",
         "accepted for portability; a query has one writer",
     ),
     def(
@@ -310,7 +345,7 @@ pub const OPTIONS: &[OptionDef] = &[
         "sink.rolling-policy.file-size",
         None,
         "filesystem",
-        "size (128MB)",
+        "size (128MB), more than 0",
         "a file is finished at this size",
     ),
     def(
@@ -319,6 +354,13 @@ pub const OPTIONS: &[OptionDef] = &[
         "filesystem",
         "duration (30 min)",
         "a file is finished after this time (with checkpoints: at each of them)",
+    ),
+    def(
+        "sink.rolling-policy.inactivity-interval",
+        None,
+        "filesystem",
+        "duration",
+        "a file is finished when no row has come for so long (default: not for that)",
     ),
     def(
         "sink.rolling-policy.check-interval",

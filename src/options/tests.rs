@@ -11,6 +11,45 @@ fn unknown_option_names_the_nearest() {
     assert_eq!(error.exit_code(), 2);
 }
 
+/// They are properties, which were forgotten to be said to be.
+#[test]
+fn a_clients_property_without_its_prefix_is_told_from_others() {
+    for (key, meant) in [
+        ("bootstrap.servers", "properties.bootstrap.servers"),
+        ("group.id", "properties.group.id"),
+        ("propertes.group.id", "properties.group.id"),
+        ("kafak.group.id", "kafka.group.id"),
+    ] {
+        let mut options = Options::default();
+        let error = options.insert("kafka", key, "x", AT).unwrap_err();
+        let hint = format!("did you mean '{meant}'?");
+        assert_eq!(error.hint(), Some(hint.as_str()));
+    }
+    let mut options = Options::default();
+    let error = options.insert("print", "group.id", "x", AT).unwrap_err();
+    assert!(error.hint().unwrap().contains("explain --options"));
+}
+
+/// Nothing is written by no writer; a file of no bytes is each row's own.
+#[test]
+fn numbers_of_which_0_means_nothing() {
+    let mut options = Options::default();
+    let mut refused = |key, value| {
+        let error = options.insert("filesystem", key, value, AT).unwrap_err();
+        error.hint().unwrap().to_string()
+    };
+    for value in ["0", "-1"] {
+        assert_eq!(
+            refused("sink.parallelism", value),
+            "it takes a number, more than 0"
+        );
+    }
+    let size = refused("sink.rolling-policy.file-size", "0");
+    assert_eq!(size, "it takes a size (128MB), more than 0");
+    let error = options.insert("kafka", "scan.bounded.timestamp-millis", "x", AT);
+    assert_eq!(error.unwrap_err().hint(), Some("it takes milliseconds"));
+}
+
 #[test]
 fn spark_names_become_flink_names() {
     let mut options = Options::default();

@@ -16,12 +16,14 @@ use super::stages::AggregateInput;
 use crate::error::{Error, Result};
 use crate::window::Assign;
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion_common::JoinType;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::aggregate::AggregateExprBuilder;
 use datafusion_physical_expr::expressions::Column;
 use datafusion_physical_plan::aggregates::{AggregateExec, AggregateMode, aggregate_expressions};
+use datafusion_physical_plan::joins::HashJoinExec;
 use datafusion_physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
 use datafusion_physical_plan::projection::ProjectionExec;
 use datafusion_physical_plan::sorts::sort::SortExec;
@@ -93,7 +95,10 @@ pub fn cut(plan: &Plan, streams: &[StreamTable]) -> Result<Cut> {
             leaves: cutter.leaves,
         });
     }
-    let (input, limit) = peel_limit(plan);
+    let (mut input, limit) = peel_limit(plan);
+    if let Some(limit) = limit {
+        input = without_limits(&input, limit)?;
+    }
     let chain = cutter.chain(&input, false)?;
     Ok(Cut::Stateless { chain, limit })
 }
@@ -137,6 +142,35 @@ fn peel_limit(plan: &Plan) -> (Plan, Option<usize>) {
         ),
         _ => (plan.clone(), None),
     }
+}
+
+/// A plan without the limits that the optimiser has put below joins which keep all rows of the stream: the
+/// one above is enough.
+fn without_limits(plan: &Plan, above: usize) -> Result<Plan> {
+    if let Some(limit) = plan.downcast_ref::<GlobalLimitExec>()
+        && limit.skip() == 0
+        && limit.fetch().is_some_and(|fetch| fetch >= above)
+    {
+        return without_limits(limit.input(), above);
+    }
+    let keeps = |join: &HashJoinExec| match join.join_type() {
+        JoinType::Left => Some(0),
+        JoinType::Right => Some(1),
+        _ => None,
+    };
+    let kept = match plan.downcast_ref::<HashJoinExec>().and_then(keeps) {
+        Some(side) => side,
+        None if plan.downcast_ref::<ProjectionExec>().is_some() => 0,
+        None => return Ok(plan.clone()),
+    };
+    let mut children: Vec<Plan> = plan.children().into_iter().cloned().collect();
+    children[kept] = without_limits(&children[kept], above)?;
+    plan.clone()
+        .replace_children(
+            children,
+            ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute),
+        )
+        .map_err(internal)
 }
 
 struct Cutter<'a> {

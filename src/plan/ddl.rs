@@ -1,12 +1,37 @@
 //! `CREATE TABLE` in Flink's form.
 
+mod given;
+
 use super::tokens::{Tokens, token_at};
-use crate::error::{Error, Result, nearest};
+use crate::error::{At, Error, Result, nearest};
 use crate::options::Options;
 use crate::table::{Column, ColumnKind, MetadataKey, TableDef, WatermarkDef};
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use std::sync::Arc;
+
+/// What columns are declared as.
+pub const TYPES: [&str; 19] = [
+    "STRING",
+    "VARCHAR",
+    "CHAR",
+    "BOOLEAN",
+    "TINYINT",
+    "SMALLINT",
+    "INT",
+    "BIGINT",
+    "FLOAT",
+    "DOUBLE",
+    "DECIMAL",
+    "DATE",
+    "TIME",
+    "TIMESTAMP",
+    "TIMESTAMP_LTZ",
+    "BYTES",
+    "ARRAY",
+    "ROW",
+    "MAP",
+];
 
 /// Parses `CREATE [TEMPORARY] TABLE [IF NOT EXISTS] t (…) [PARTITIONED BY (…)] WITH (…)`;
 /// `i` is the index of the table's name. Intervals of watermarks are read by `delay_us`.
@@ -32,6 +57,9 @@ pub fn create_table(
     };
     for (from, to) in t.split_commas(i + 1, close, true) {
         element(t, from, to, &mut def, delay_us)?;
+    }
+    if def.columns.is_empty() {
+        return Err(Error::sql(format!("table {} has no columns", def.name)).or_at(t.at(i)));
     }
     i = close + 1;
     if t.is_word(i, "COMMENT") {
@@ -123,8 +151,7 @@ fn element(
     let from = if is_named { from + 2 } else { from };
     if t.are_words(from, &["PRIMARY", "KEY"]) {
         let close = t.close(from + 2)?;
-        def.primary_key = names(t, from + 3, close)?;
-        return Ok(());
+        return primary_key(def, names(t, from + 3, close)?, t.at(from));
     }
     let name = t.name(from, "a column's name")?;
     if def.column(&name).is_some() {
@@ -132,12 +159,12 @@ fn element(
     }
     let at = t.at(from);
     if t.is_word(from + 1, "AS") {
-        let expr = t.slice(from + 2, to);
+        let expr = expression(t, from + 2, to)?;
         if expr.is_empty() {
             return Err(Error::sql(format!("column '{name}' has no expression")).or_at(at));
         }
         // The type is known only when the expression is planned.
-        let kind = ColumnKind::Computed(expr.text());
+        let kind = ColumnKind::Computed(expr.text_in_place());
         def.columns.push(Column {
             name,
             data_type: DataType::Null,
@@ -164,7 +191,7 @@ fn element(
             column.nullable = false;
             i += 2;
         } else if t.are_words(i, &["PRIMARY", "KEY"]) {
-            def.primary_key = vec![column.name.clone()];
+            primary_key(def, vec![column.name.clone()], t.at(i))?;
             i += 2;
         } else if t.are_words(i, &["NOT", "ENFORCED"]) || t.is_word(i, "COMMENT") {
             i += 2;
@@ -181,6 +208,30 @@ fn element(
         }
     }
     def.columns.push(column);
+    Ok(())
+}
+
+/// The expression of a computed column, without its COMMENT.
+fn expression(t: &Tokens, from: usize, mut to: usize) -> Result<Tokens> {
+    if to > from + 2 && t.is_word(to - 2, "COMMENT") && t.string(to - 1, "a comment").is_ok() {
+        to -= 2;
+    }
+    let is_condition = to > from + 3 && t.is_word(to - 3, "IS");
+    if to > from + 2 && t.are_words(to - 2, &["NOT", "NULL"]) && !is_condition {
+        return Err(Error::sql("a computed column is declared without NOT NULL")
+            .or_at(t.at(to - 2))
+            .with_hint("leave NOT NULL away: its expression says whether it can be NULL"));
+    }
+    Ok(t.slice(from, to))
+}
+
+fn primary_key(def: &mut TableDef, columns: Vec<String>, at: At) -> Result<()> {
+    if !def.primary_key.is_empty() {
+        return Err(Error::sql("a table has one PRIMARY KEY")
+            .or_at(at)
+            .with_hint("name all its columns in one: PRIMARY KEY (a, b) NOT ENFORCED"));
+    }
+    def.primary_key = columns;
     Ok(())
 }
 
@@ -248,7 +299,7 @@ fn watermark(
         }
     };
     if delay < 0 {
-        return Err(Error::sql("the delay of a watermark cannot be negative").or_at(expr.start()));
+        return Err(Error::sql("the delay of a watermark cannot be negative").or_at(expr.at(2)));
     }
     def.watermark = Some(WatermarkDef {
         column,
@@ -303,35 +354,19 @@ pub fn data_type(t: &Tokens, i: &mut usize) -> Result<(DataType, bool)> {
         "MAP" => return map(t, i).map(|t| (t, false)),
         "ROW" | "STRUCT" => return row(t, i).map(|t| (t, false)),
         other => {
-            const TYPES: [&str; 18] = [
-                "STRING",
-                "VARCHAR",
-                "CHAR",
-                "BOOLEAN",
-                "TINYINT",
-                "SMALLINT",
-                "INT",
-                "BIGINT",
-                "FLOAT",
-                "DOUBLE",
-                "DECIMAL",
-                "DATE",
-                "TIME",
-                "TIMESTAMP",
-                "TIMESTAMP_LTZ",
-                "BYTES",
-                "ARRAY",
-                "ROW",
-            ];
-            let hint = nearest(other, TYPES)
-                .unwrap_or_else(|| format!("there are: {}, MAP", TYPES.join(", ")));
+            let hint =
+                nearest(other, TYPES).unwrap_or_else(|| format!("there are: {}", TYPES.join(", ")));
             return Err(Error::sql(format!("unknown type {other}"))
                 .or_at(at)
                 .with_hint(hint));
         }
     };
     if t.is(*i, &Token::LParen) {
-        *i = t.close(*i)? + 1;
+        let close = t.close(*i)?;
+        if !name.starts_with("DEC") && name != "NUMERIC" {
+            size_of(&name, &t.slice(*i + 1, close))?;
+        }
+        *i = close + 1;
     }
     if name == "TIMESTAMP" && t.are_words(*i, &["WITH", "LOCAL", "TIME", "ZONE"]) {
         *i += 4;
@@ -340,6 +375,39 @@ pub fn data_type(t: &Tokens, i: &mut usize) -> Result<(DataType, bool)> {
         *i += 3;
     }
     Ok((simple, ltz))
+}
+
+/// Refuses a number in brackets that a type does not take.
+fn size_of(name: &str, given: &Tokens) -> Result<()> {
+    let (what, sizes) = match name {
+        "CHAR" | "VARCHAR" | "BINARY" | "VARBINARY" => ("a length", 1..=i32::MAX),
+        "TIME" | "TIMESTAMP" | "TIMESTAMP_LTZ" | "TIMESTAMP_NTZ" => ("a precision", 0..=9),
+        _ => {
+            let hint = match name {
+                "STRING" | "TEXT" => "write STRING, or VARCHAR(n)".to_string(),
+                _ => format!("write {name}"),
+            };
+            return Err(Error::sql(format!("{name} takes no number in brackets"))
+                .or_at(given.start())
+                .with_hint(hint));
+        }
+    };
+    let number = match given.list.as_slice() {
+        [one] => match &one.token {
+            Token::Number(number, _) => number.parse().ok(),
+            _ => None,
+        },
+        _ => None,
+    };
+    match number {
+        Some(number) if sizes.contains(&number) => Ok(()),
+        _ => Err(Error::sql(format!(
+            "{name} takes {what} of {} to {}",
+            sizes.start(),
+            sizes.end()
+        ))
+        .or_at(given.start())),
+    }
 }
 
 fn decimal(t: &Tokens, i: usize) -> Result<DataType> {
@@ -485,6 +553,7 @@ fn check(def: &TableDef) -> Result<()> {
             );
         }
     }
+    given::check(&def.options)?;
     if def.connector() == "kafka" {
         let o = &def.options;
         if o.get("topic").is_none() && o.get("topic-pattern").is_none() {

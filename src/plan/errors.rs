@@ -1,17 +1,29 @@
 //! DataFusion's errors as windrow's: who must act, and where in the file.
 
+mod names;
 mod types;
 
 use super::markers::BadWindow;
 use super::tokens::Tokens;
 use crate::error::{At, Error, nearest};
 use datafusion_common::{DataFusionError, SchemaError};
-use types::in_sql;
+use datafusion_sql::sqlparser::tokenizer::Token;
+pub use types::in_sql;
 
 /// A failure inside a running plan. Resources and user data surface here as well, so the
 /// message alone is kept: it names the expression.
 pub fn internal(error: DataFusionError) -> Error {
     Error::Data(in_sql(&first_line(&error.strip_backtrace())))
+}
+
+/// What a user wrote and one of our own functions refuses; the place is not known.
+pub fn refused(error: DataFusionError) -> Error {
+    let text = error.strip_backtrace();
+    let refused = Error::sql(first_line(&text));
+    match hint_of(&text) {
+        Some(hint) => refused.with_hint(hint),
+        None => refused,
+    }
 }
 
 /// A failure to plan one statement: finds the position by the error's own span, else by the
@@ -25,14 +37,27 @@ pub fn planning(error: DataFusionError, tokens: &Tokens) -> Error {
     let (message, hint, name) = match root {
         DataFusionError::SchemaError(schema_error, _) => schema_message(schema_error),
         DataFusionError::External(bad) if let Some(bad) = bad.downcast_ref::<BadWindow>() => {
-            (first_line(&bad.to_string()), None, Some(bad.marker.clone()))
+            let text = bad.to_string();
+            let marker = Some(bad.marker.clone());
+            (in_sql(&first_line(&text)), hint_of(&text), marker)
         }
         other => {
             let whole = other.strip_backtrace();
             let text = first_line(&whole);
+            if span.is_none()
+                && names::not_grouped(&text).is_some()
+                && let Some(at) = all_columns(tokens)
+            {
+                return Error::sql(
+                    "SELECT * shows all columns, but of a GROUP BY only its own are known",
+                )
+                .or_at(at)
+                .with_hint("name the columns of the GROUP BY, and aggregates of others");
+            }
             let name = quoted_name(&text);
             let (text, hint) = clearer(text, &whole);
-            (in_sql(&text), hint, name)
+            let name = name.or_else(|| quoted_name(&text));
+            (in_sql(&text), hint.or_else(|| hint_of(&whole)), name)
         }
     };
     let at = span
@@ -47,25 +72,20 @@ pub fn planning(error: DataFusionError, tokens: &Tokens) -> Error {
     }
 }
 
-fn schema_message(error: &SchemaError) -> (String, Option<String>, Option<String>) {
+/// The place of the star of `SELECT *`.
+fn all_columns(tokens: &Tokens) -> Option<At> {
+    let select = (0..tokens.len()).find(|i| tokens.is_word(*i, "SELECT"))?;
+    tokens
+        .is(select + 1, &Token::Mul)
+        .then(|| tokens.at(select + 1))
+}
+
+fn schema_message(error: &SchemaError) -> names::Said {
     match error {
         SchemaError::FieldNotFound {
             field,
             valid_fields,
-        } => {
-            let names: Vec<&str> = valid_fields
-                .iter()
-                .map(|c| c.name.as_str())
-                .filter(|n| !n.starts_with("__"))
-                .collect();
-            let list = || format!("there are: {}", names.join(", "));
-            let hint = nearest(&field.name, names.iter().copied()).unwrap_or_else(list);
-            (
-                format!("unknown column '{}'", field.name),
-                Some(hint),
-                Some(field.name.clone()),
-            )
-        }
+        } => names::unknown_column(field, valid_fields),
         SchemaError::AmbiguousReference { field } => (
             format!("column '{}' is in more than one table", field.name),
             Some("write table.column".into()),
@@ -81,8 +101,17 @@ fn clearer(text: String, whole: &str) -> (String, Option<String>) {
         let name = rest.trim_end_matches(['\'', '.']);
         let near = whole.split_once("Did you mean '");
         let near = near.and_then(|(_, rest)| rest.split('\'').next());
-        let hint = near.map(|near| format!("did you mean '{near}'?"));
+        let hint = nearest(name, near);
         return (format!("there is no function '{name}'"), hint);
+    }
+    let clear = [
+        names::unknown_type,
+        names::unknown_field,
+        names::not_grouped,
+        no_length,
+    ];
+    if let Some(clear) = clear.into_iter().find_map(|clear| clear(&text)) {
+        return clear;
     }
     if text.starts_with("Projections require unique expression names") {
         let hint = "give one of them another name, with AS";
@@ -138,9 +167,25 @@ fn no_signature(name: &str, signatures: &str) -> Option<(String, Option<String>)
     let received = word(said.last()?);
     let counts = counts.join(" or ");
     Some((
-        format!("{name} takes {counts} arguments, not {received}"),
+        match counts == "1" {
+            true => format!("{name} takes 1 argument, not {received}"),
+            false => format!("{name} takes {counts} arguments, not {received}"),
+        },
         None,
     ))
+}
+
+/// The message about an interval that is none.
+fn no_length(text: &str) -> Option<(String, Option<String>)> {
+    let (_, text) = text.split_once("Invalid input syntax for type interval: \"")?;
+    let text = text.trim_end_matches(['"', '.']);
+    // The unit behind the user's text has been put to it.
+    let given = match text.rsplit_once(' ') {
+        Some((given, unit)) if unit.chars().all(|c| c.is_ascii_uppercase()) => given,
+        _ => text,
+    };
+    let hint = "write for example INTERVAL '10' SECOND";
+    Some((format!("'{given}' is no length of time"), Some(hint.into())))
 }
 
 /// The message about a function that does not take its arguments.
@@ -161,6 +206,9 @@ fn no_function(text: &str) -> Option<(String, Option<String>)> {
             .contains(&one)
             .then_some(one)
     });
+    if types.is_empty() {
+        return Some((format!("{name} is given no argument"), None));
+    }
     let message = match wanted {
         Some(wanted) => format!("{name} takes {}, not {types}", wanted.to_uppercase()),
         None => format!("{name} does not take ({types})"),
@@ -183,12 +231,19 @@ fn first_line(error: &str) -> String {
         "Invalid argument error: ",
         "Cast error: ",
         "This feature is not implemented: ",
+        "Parser error: ",
         "Optimizer rule",
         "Compute error: ",
     ] {
         text = text.strip_prefix(prefix).unwrap_or(text);
     }
     text.to_string()
+}
+
+/// What a message of our own advises.
+fn hint_of(error: &str) -> Option<String> {
+    let (_, hint) = error.split_once("\nhint: ")?;
+    hint.lines().next().map(str::to_string)
 }
 
 /// The first name in quotes of a message.

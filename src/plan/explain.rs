@@ -1,9 +1,11 @@
 //! What a query does, stage by stage, for people.
 
 use super::cut::Chain;
+use super::errors::in_sql;
 use super::leaf::{Leaf, LeafKind};
 use super::query::{Body, QueryPlan, QuerySink};
 use super::script::Job;
+use super::shape::without_places;
 use super::stages::Stage;
 use crate::sink::OutputMode;
 use crate::table::TableDef;
@@ -28,7 +30,12 @@ pub fn job_text(job: &Job) -> String {
                 .iter()
                 .skip(source.decode.len() + source.metadata.len()),
         ) {
-            let _ = writeln!(out, "  compute  {} = {computed:?}", field.name());
+            let _ = writeln!(
+                out,
+                "  compute  {} = {}",
+                field.name(),
+                shown(&format!("{computed:?}"))
+            );
         }
         match (&def.watermark, source.event_time) {
             (Some(w), Some(_)) => {
@@ -77,7 +84,7 @@ pub fn query_text(query: &QueryPlan, sources: &[&str]) -> String {
                 }
                 chain_text(&mut out, &aggregate.chain);
                 let _ = writeln!(out, "  keep     {}", windows_text(&aggregate.assign));
-                let _ = writeln!(out, "           {}", aggregate.text);
+                let _ = writeln!(out, "           {}", shown(&aggregate.text));
             }
             let above = displayable(plan.finish.as_ref()).indent(false).to_string();
             let bare = plan
@@ -85,7 +92,7 @@ pub fn query_text(query: &QueryPlan, sources: &[&str]) -> String {
                 .downcast_ref::<Leaf>()
                 .is_some_and(|l| matches!(l.kind, LeafKind::Aggregate(_)));
             if !bare {
-                for (i, line) in above.lines().enumerate() {
+                for (i, line) in shown(&above).lines().enumerate() {
                     let _ = writeln!(
                         out,
                         "  {} {line}",
@@ -116,20 +123,25 @@ fn chain_text(out: &mut String, chain: &Chain) {
     for stage in &chain.stages {
         match stage {
             Stage::Filter { predicate, .. } => {
-                let _ = writeln!(out, "  filter   {predicate}");
+                let _ = writeln!(out, "  filter   {}", shown(&predicate.to_string()));
             }
             Stage::Project { exprs, .. } => {
-                let list: Vec<String> = exprs.iter().map(|e| e.to_string()).collect();
+                let list: Vec<String> = exprs.iter().map(|e| shown(&e.to_string())).collect();
                 let _ = writeln!(out, "  project  {}", list.join(", "));
             }
             Stage::Unnest(elements) => {
                 let _ = writeln!(out, "  unnest   {}", elements.name());
             }
             Stage::Lookup(lookup) => {
-                let _ = writeln!(out, "  look up  {}", lookup.text());
+                let _ = writeln!(out, "  look up  {}", shown(&lookup.text()));
             }
         }
     }
+}
+
+/// An expression's text as far as it is in SQL's words.
+fn shown(text: &str) -> String {
+    in_sql(&without_places(text))
 }
 
 pub(super) fn windows_text(assign: &Assign) -> String {

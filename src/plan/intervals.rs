@@ -6,7 +6,9 @@
 //! | `INTERVAL '1:30' MINUTE TO SECOND` | `INTERVAL '1 MINUTE 30 SECOND'` |
 //! | `INTERVAL '100' DAY(3)` | `INTERVAL '100' DAY` |
 
-use super::tokens::{is_word, token_at};
+use super::tokens::{Tokens, is_word, token_at};
+use crate::error::{Error, Result, nearest};
+use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 const UNITS: [&str; 9] = [
@@ -20,6 +22,31 @@ const UNITS: [&str; 9] = [
     "MILLISECOND",
     "MICROSECOND",
 ];
+
+/// Refuses what is meant as a length of time and is none, where it still stands as it was written.
+pub fn check(t: &Tokens, from: usize, to: usize) -> Result<()> {
+    let is_interval = t.is_word(from, "INTERVAL");
+    let value = from + usize::from(is_interval);
+    let text = match t.list.get(value).map(|t| &t.token) {
+        Some(Token::Number(text, _) | Token::SingleQuotedString(text)) => text,
+        _ => return Ok(()),
+    };
+    let Some(Token::Word(word)) = t.list[..to].get(value + 1).map(|t| &t.token) else {
+        return Ok(());
+    };
+    if unit(&t.list[value + 1]).is_none() && word.keyword == Keyword::NoKeyword {
+        let hint = nearest(&word.value, UNITS);
+        return Err(Error::sql(format!("'{}' is no unit of time", word.value))
+            .or_at(t.at(value + 1))
+            .with_hint(hint.unwrap_or_else(|| format!("there are: {}", UNITS.join(", ")))));
+    }
+    if !is_interval {
+        return Err(Error::sql("expected an INTERVAL")
+            .or_at(t.at(from))
+            .with_hint(format!("write INTERVAL '{text}' {}", word.value)));
+    }
+    Ok(())
+}
 
 /// The units of `… TO …`, the largest first, and what stands behind each.
 const FIELDS: [(&str, char); 4] = [

@@ -115,7 +115,7 @@ impl Marker {
             Some(other) => {
                 let name = args.arg_fields[0].name();
                 return plan_err!(
-                    "the time of a window must be a TIMESTAMP, but '{name}' is {}; convert it in a computed column, e.g. ts AS TO_TIMESTAMP({name})",
+                    "the time of a window must be a TIMESTAMP, but '{name}' is {}\nhint: convert it in a computed column, e.g. ts AS TO_TIMESTAMP({name})",
                     sql_name(other)
                 );
             }
@@ -299,11 +299,11 @@ pub fn assign(kind: Kind, args: &[ScalarValue]) -> Result<Assign> {
         Some(assign) => few_enough(assign, size / slide),
         None if kind == Kind::SparkHop => {
             plan_err!(
-                "the slide of a window must not be longer than its size; window() takes (time, size, slide), HOP takes (slide, size)"
+                "the slide of a window must not be longer than its size\nhint: window() takes (time, size, slide), HOP takes (slide, size)"
             )
         }
         None => plan_err!(
-            "the slide of a window must not be longer than its size; HOP takes (slide, size), window() takes (time, size, slide)"
+            "the slide of a window must not be longer than its size\nhint: HOP takes (slide, size), window() takes (time, size, slide)"
         ),
     }
 }
@@ -314,7 +314,7 @@ const WINDOWS_MAX: i64 = 1_000_000;
 fn few_enough(assign: Assign, windows: i64) -> Result<Assign> {
     if windows > WINDOWS_MAX {
         return plan_err!(
-            "each row would be in {windows} windows, and {WINDOWS_MAX} are the most: use a longer slide (or step), or a shorter size"
+            "each row would be in {windows} windows, and {WINDOWS_MAX} are the most\nhint: use a longer slide (or step), or a shorter size"
         );
     }
     Ok(assign)
@@ -334,13 +334,13 @@ fn cumulating(size: i64, step: i64, offset: i64) -> Result<Assign> {
     match Assign::cumulating(size, step, offset) {
         Some(assign) => few_enough(assign, size / step),
         None => plan_err!(
-            "the size of CUMULATE must be a multiple of its step; it takes (step, size), in this order"
+            "the size of CUMULATE must be a multiple of its step\nhint: it takes (step, size), in this order"
         ),
     }
 }
 
 /// A constant length of time: an interval, or Spark's text (`'10 seconds'`, `'1 hour 30 minutes'`).
-fn interval_us(value: &ScalarValue) -> Result<i64> {
+pub fn interval_us(value: &ScalarValue) -> Result<i64> {
     let (months, days, nanos) = match value {
         ScalarValue::IntervalMonthDayNano(Some(i)) => (i.months, i.days, i.nanoseconds),
         ScalarValue::IntervalDayTime(Some(i)) => (0, i.days, i64::from(i.milliseconds) * 1_000_000),
@@ -352,13 +352,13 @@ fn interval_us(value: &ScalarValue) -> Result<i64> {
         }
         other => {
             return plan_err!(
-                "expected a constant interval like INTERVAL '10' SECOND, found {other}"
+                "expected a constant interval, found {other}\nhint: write for example INTERVAL '10' SECOND"
             );
         }
     };
     if months != 0 {
         return plan_err!(
-            "months and years have no fixed length: use days, or group by a calendar expression such as date_trunc('month', ts)"
+            "months and years have no fixed length\nhint: use days, or group by a calendar expression such as date_trunc('month', ts)"
         );
     }
     if nanos % 1000 != 0 {
@@ -382,7 +382,7 @@ fn text_us(text: &str) -> Result<i64> {
     let mut total = 0i64;
     for pair in &pairs {
         if pair.contains("month") || pair.contains("year") {
-            return plan_err!("months and years have no fixed length: use days");
+            return plan_err!("months and years have no fixed length\nhint: use days");
         }
         let (negative, pair) = pair
             .strip_prefix('-')
@@ -397,11 +397,15 @@ fn text_us(text: &str) -> Result<i64> {
                 let us = d.as_micros() as i64 * factor;
                 total += if negative { -us } else { us };
             }
-            _ => return plan_err!("'{text}' is no length of time; write for example '10 seconds'"),
+            _ => {
+                return plan_err!(
+                    "'{text}' is no length of time\nhint: write for example '10 seconds'"
+                );
+            }
         }
     }
     if pairs.is_empty() {
-        return plan_err!("'{text}' is no length of time; write for example '10 seconds'");
+        return plan_err!("'{text}' is no length of time\nhint: write for example '10 seconds'");
     }
     Ok(total)
 }

@@ -5,6 +5,7 @@
 
 mod accumulate;
 mod casts;
+mod compared;
 mod cut;
 mod ddl;
 mod distinct;
@@ -45,6 +46,7 @@ mod syntax;
 mod tokens;
 mod windows;
 
+pub use errors::in_sql;
 pub use isolate::{Failed, run_isolating};
 pub use query::{
     Body, Computed, QueryPlan, QuerySink, RunFinish, SourcePlan, StatelessPlan, WindowedPlan,

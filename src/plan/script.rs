@@ -2,11 +2,13 @@
 
 mod columns;
 mod constants;
+mod explained;
 mod queries;
 mod sinks;
 mod tables;
 
 use super::errors::planning;
+use super::intervals;
 use super::markers;
 use super::query::{Loaded, QueryPlan, SourcePlan};
 use super::session::Session;
@@ -16,6 +18,7 @@ use crate::error::{Error, Result, nearest};
 use crate::table::{TableDef, WatermarkDef};
 use datafusion_common::DFSchema;
 use datafusion_sql::sqlparser::tokenizer::Token;
+use explained::StatementSet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -47,6 +50,7 @@ pub fn plan_script(
         sources: Vec::new(),
         queries: Vec::new(),
         explained: Vec::new(),
+        set: None,
     };
     for statement in tokens::statements(text, variable)? {
         script
@@ -90,14 +94,13 @@ struct Script {
     sources: Vec<Pending>,
     queries: Vec<QueryPlan>,
     explained: Vec<String>,
+    /// The statement set that is not closed yet.
+    set: Option<StatementSet>,
 }
 
 impl Script {
-    fn statement(&mut self, t: &Tokens) -> Result<()> {
-        let t = &statement_set(t);
-        if t.is_empty() {
-            return Ok(());
-        }
+    /// A statement that is none of those around others, as EXPLAIN is.
+    fn plain(&mut self, t: &Tokens) -> Result<()> {
         let first = t.name(0, "a statement").or_else(|e| {
             if t.is(0, &Token::LParen) {
                 Ok("SELECT".into())
@@ -111,7 +114,6 @@ impl Script {
             "SET" => self.set(t),
             "INSERT" => self.insert(t),
             "SELECT" | "WITH" | "VALUES" => self.select(t),
-            "EXPLAIN" => self.explain(t),
             other => {
                 const KNOWN: [&str; 8] = [
                     "CREATE TABLE",
@@ -154,26 +156,24 @@ impl Script {
 
     /// A constant interval in microseconds.
     fn interval_us(&self, tokens: &Tokens) -> Result<i64> {
-        let text = tokens.text();
+        intervals::check(tokens, 0, tokens.len())?;
         let schema = DFSchema::empty();
+        let expr = self.session.expression(tokens, &schema)?;
         let physical = self
             .session
-            .expression(&text, &schema)
-            .and_then(|e| self.session.physical_expression(e, &schema))
+            .physical_expression(expr, &schema)
             .map_err(|e| planning(e, tokens))?;
         let literal = physical.downcast_ref::<datafusion_physical_expr::expressions::Literal>();
-        let value = literal.map(|l| l.value().clone());
         let bad =
             || Error::sql("expected an interval like INTERVAL '5' SECOND").or_at(tokens.start());
-        let value = value.ok_or_else(bad)?;
-        match markers::assign(markers::Kind::Tumble, std::slice::from_ref(&value)) {
-            Ok(assign) => Ok(assign.slide()),
-            Err(_) if is_zero(&value) => Ok(0),
-            Err(e) => Err(Error::sql(e.strip_backtrace()).or_at(tokens.start())),
-        }
+        let value = literal.ok_or_else(bad)?.value();
+        markers::interval_us(value).map_err(|e| planning(e, tokens))
     }
 
     fn finish(mut self) -> Result<Job> {
+        if let Some(set) = &self.set {
+            return Err(set.not_closed());
+        }
         self.late_tables()?;
         let mut sources = Vec::new();
         for pending in &self.sources {
@@ -242,22 +242,4 @@ impl Job {
         }
         Ok(())
     }
-}
-
-/// Takes off `EXECUTE STATEMENT SET BEGIN`, `BEGIN STATEMENT SET` and `END`.
-fn statement_set(t: &Tokens) -> Tokens {
-    let mut from = 0;
-    if t.are_words(0, &["EXECUTE", "STATEMENT", "SET", "BEGIN"]) {
-        from = 4;
-    } else if t.are_words(0, &["BEGIN", "STATEMENT", "SET"]) {
-        from = 3;
-    }
-    if t.len() == from + 1 && t.is_word(from, "END") {
-        from += 1;
-    }
-    t.slice(from, t.len())
-}
-
-fn is_zero(value: &datafusion_common::ScalarValue) -> bool {
-    matches!(value, datafusion_common::ScalarValue::IntervalMonthDayNano(Some(i)) if i.months == 0 && i.days == 0 && i.nanoseconds == 0)
 }

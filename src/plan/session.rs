@@ -7,7 +7,7 @@ use super::physical::Planner;
 use super::registry::Registry;
 use super::tokens::Tokens;
 use super::{
-    extremes, functions, grouping, lateral, markers, over, row_windows, subqueries, syntax,
+    compared, extremes, functions, grouping, lateral, markers, over, row_windows, subqueries, syntax,
 };
 use crate::error::{Error, Result, nearest};
 use crate::time::{Clock, SystemClock};
@@ -16,7 +16,7 @@ use chrono::{DateTime, Utc};
 use datafusion_common::alias::AliasGenerator;
 use datafusion_common::config::{ConfigOptions, Dialect};
 use datafusion_common::tree_node::TreeNode;
-use datafusion_common::{Column, DFSchema, TableReference, plan_datafusion_err};
+use datafusion_common::{Column, DFSchema, DataFusionError, TableReference, plan_datafusion_err};
 use datafusion_execution::TaskContext;
 use datafusion_execution::config::SessionConfig;
 use datafusion_expr::execution_props::ExecutionProps;
@@ -35,8 +35,9 @@ use datafusion_sql::parser::{DFParserBuilder, Statement};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast;
 use datafusion_sql::sqlparser::dialect::GenericDialect;
+use datafusion_sql::sqlparser::parser::ParserError;
 use datafusion_sql::sqlparser::tokenizer::Token;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 pub struct Session {
@@ -58,7 +59,7 @@ type DfResult<T> = datafusion_common::Result<T>;
 
 impl Session {
     pub fn new() -> Result<Self> {
-        let bug = |e: datafusion_common::DataFusionError| Error::bug(e.to_string());
+        let bug = |e: DataFusionError| Error::bug(e.to_string());
         let mut config = SessionConfig::new().with_target_partitions(1);
         let options = config.options_mut();
         options.sql_parser.dialect = Dialect::Generic;
@@ -164,13 +165,27 @@ impl Session {
             let ast::Statement::Query(query) = statement.as_mut() else {
                 return Err(Error::sql("expected a query").or_at(tokens.start()));
             };
+            if let ast::SetExpr::Insert(_) = &*query.body {
+                let at = tokens.find_word("INSERT").unwrap_or(tokens.start());
+                return Err(Error::sql("expected a SELECT behind WITH")
+                    .or_at(at)
+                    .with_hint("write INSERT INTO t WITH … SELECT …"));
+            }
             syntax::rewrite(query, &|query| self.columns(query)).map_err(|refused| {
                 let at = tokens.find_word(refused.word).unwrap_or(tokens.start());
                 Error::sql(refused.message).or_at(at)
             })?;
         }
         let plan = self.sql().statement_to_plan(parsed);
-        let plan = plan.map_err(|e| planning(e, tokens))?;
+        let plan = plan.map_err(|e| self.with_fields(planning(e, tokens), tokens))?;
+        if let LogicalPlan::Ddl(_) = &plan {
+            return Err(Error::sql("SELECT … INTO is not supported")
+                .or_at(tokens.find_word("INTO").unwrap_or(tokens.start()))
+                .with_hint("write INSERT INTO t SELECT …"));
+        }
+        if let Some(e) = compared::refused(&plan, tokens).map_err(|e| planning(e, tokens))? {
+            return Err(e);
+        }
         if let Some(e) = grouping::refused(&plan).map_err(|e| planning(e, tokens))? {
             return Err(e.or_at(tokens.find_word("GROUP").unwrap_or(tokens.start())));
         }
@@ -180,6 +195,42 @@ impl Session {
             .map_err(|e| planning(e, tokens))
     }
 
+    /// Names the fields of the ROW that an unknown one was asked of.
+    fn with_fields(&self, error: Error, tokens: &Tokens) -> Error {
+        let text = error.to_string();
+        let Some(field) = text.strip_prefix("a ROW has no field '") else {
+            return error;
+        };
+        let field = field.trim_end_matches('\'');
+        let of = (2..tokens.len()).find(|i| {
+            tokens.is(i - 1, &Token::Period) && tokens.name(*i, "").is_ok_and(|name| name == field)
+        });
+        let row = of.and_then(|i| tokens.name(i - 2, "").ok());
+        let schemas = self.tables.values().map(|table| table.schema());
+        let fields = schemas
+            .flat_map(|schema| {
+                schema
+                    .flattened_fields()
+                    .into_iter()
+                    .cloned()
+                    .collect::<Vec<_>>()
+            })
+            .filter(|f| Some(f.name()) == row.as_ref());
+        let names: BTreeSet<String> = fields
+            .filter_map(|f| match f.data_type() {
+                DataType::Struct(fields) => Some(fields.clone()),
+                _ => None,
+            })
+            .flat_map(|fields| fields.iter().map(|f| f.name().clone()).collect::<Vec<_>>())
+            .collect();
+        let list: Vec<&str> = names.iter().map(String::as_str).collect();
+        if list.is_empty() {
+            return error;
+        }
+        let hint = nearest(field, list.iter().copied());
+        error.with_hint(hint.unwrap_or_else(|| format!("there are: {}", list.join(", "))))
+    }
+
     /// A query's plan with its rows in their windows. That of a view is not asked for: whether anything
     /// groups its rows is said in the queries that read it.
     pub fn in_windows(&self, plan: LogicalPlan, tokens: &Tokens) -> Result<LogicalPlan> {
@@ -187,14 +238,10 @@ impl Session {
     }
 
     /// An expression over columns of `schema`.
-    pub fn expression(&self, text: &str, schema: &DFSchema) -> DfResult<Expr> {
-        let parsed = DFParserBuilder::new(text)
-            .with_dialect(&GenericDialect {})
-            .with_recursion_limit(RECURSION_MAX)
-            .build()?
-            .parse_into_expr()?;
+    pub fn expression(&self, tokens: &Tokens, schema: &DFSchema) -> Result<Expr> {
         self.sql()
-            .sql_to_expr_with_alias(parsed, schema, &mut PlannerContext::new())
+            .sql_to_expr_with_alias(parse(tokens)?, schema, &mut PlannerContext::new())
+            .map_err(|e| planning(e, tokens))
     }
 
     /// Makes an expression ready to be evaluated over batches of `schema`.
@@ -301,39 +348,66 @@ impl ContextProvider for Session {
         self.config.options()
     }
 
+    /// For the nearest name of an unknown one, and of those equally near always the same.
     fn udf_names(&self) -> Vec<String> {
-        self.registry.scalar.keys().cloned().collect()
+        let windows = ["tumble", "hop", "cumulate", "session", "window"].map(String::from);
+        let own = self.registry.scalar.keys().cloned();
+        let mut names: Vec<String> = own.chain(windows).collect();
+        names.retain(|name| !name.starts_with("__") && !name.starts_with("windrow_"));
+        names.sort();
+        names
     }
 
     fn higher_order_function_names(&self) -> Vec<String> {
-        self.registry.higher_order.keys().cloned().collect()
+        sorted(self.registry.higher_order.keys())
     }
 
     fn udaf_names(&self) -> Vec<String> {
-        self.registry.aggregate.keys().cloned().collect()
+        sorted(self.registry.aggregate.keys())
     }
 
     fn udwf_names(&self) -> Vec<String> {
-        self.registry.window.keys().cloned().collect()
+        sorted(self.registry.window.keys())
     }
 }
 
+fn sorted<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut names: Vec<String> = names.cloned().collect();
+    names.sort();
+    names
+}
+
+/// Parses an expression that stands alone.
+pub(super) fn parse(tokens: &Tokens) -> Result<ast::ExprWithAlias> {
+    DFParserBuilder::new(tokens.list.clone())
+        .with_dialect(&GenericDialect {})
+        .with_recursion_limit(RECURSION_MAX)
+        .build()
+        .and_then(|mut p| p.parse_into_expr())
+        .map_err(|e| parse_error(e, tokens))
+}
+
 /// The parser's message ends in ` at Line: 3, Column: 7`, in the substituted text.
-fn parse_error(error: datafusion_common::DataFusionError, tokens: &Tokens) -> Error {
-    let text = error.strip_backtrace();
+fn parse_error(error: DataFusionError, tokens: &Tokens) -> Error {
+    let text = match error.find_root() {
+        DataFusionError::SQL(error, _) => match error.as_ref() {
+            ParserError::ParserError(text) | ParserError::TokenizerError(text) => text.clone(),
+            ParserError::RecursionLimitExceeded => "too much within each other".into(),
+        },
+        other => other.strip_backtrace(),
+    };
     let text = text.lines().next().unwrap_or_default();
-    let text = text
-        .split_once("ParserError(\"")
-        .map_or(text, |(_, t)| t.trim_end_matches("\")"));
     let (message, position) = text.rsplit_once(" at Line: ").unwrap_or((text, ""));
     let numbers: Vec<u64> = position
         .split(|c: char| !c.is_ascii_digit())
         .filter_map(|n| n.parse().ok())
         .collect();
+    // (Words that are no keywords here we have quoted ourselves.)
     let message = message
         .replace("Expected: ", "expected ")
-        .replace("sql parser error: ", "")
-        .replace(", found: ", ", found ");
+        .replace(", found: ", ", found ")
+        .replace("found EOF", "found the end of the statement")
+        .replace('"', "");
     match numbers.as_slice() {
         [line, column, ..] if *line > 0 => {
             Error::sql(message).or_at(tokens.original(crate::error::At {

@@ -81,7 +81,7 @@ pub fn rewrite(tokens: &Tokens) -> Result<Tokens> {
 }
 
 /// Whether the last of `tokens` can end a value, so that an operator may follow.
-fn ends_value(tokens: &[TokenWithSpan]) -> bool {
+pub(super) fn ends_value(tokens: &[TokenWithSpan]) -> bool {
     match tokens.last().map(|t| &t.token) {
         Some(Token::Word(w)) if w.quote_style.is_none() => !BEFORE_A_VALUE
             .iter()

@@ -7,13 +7,13 @@ use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace, Word};
 use std::sync::Arc;
 
-/// Where `${NAME}` was replaced: on `line`, from column `from` (in the replaced text) on,
-/// columns are `shift` to the right of the original.
+/// Where `${NAME}` was replaced: from `from` (in the replaced text) on, columns of its line are `shift` to
+/// the right of the original, and all lines `lines` below it.
 #[derive(Debug, Clone, Copy)]
 struct Shift {
-    line: u64,
-    from: u64,
+    from: At,
     shift: i64,
+    lines: u64,
 }
 
 /// Parentheses within each other: what reads them calls itself for each.
@@ -24,6 +24,8 @@ const NESTING_MAX: usize = 256;
 pub struct Tokens {
     pub list: Vec<TokenWithSpan>,
     shifts: Arc<Vec<Shift>>,
+    /// In the substituted text, where none of them stands: what they are behind.
+    behind: At,
 }
 
 /// Replaces `${NAME}` and cuts the text at each `;` that ends a statement.
@@ -72,7 +74,8 @@ pub fn statements(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Resu
     }
     lists.push(list);
     let lists = lists.into_iter().filter(|list| !list.is_empty());
-    let statement = |list| Tokens {
+    let statement = |list: Vec<TokenWithSpan>| Tokens {
+        behind: start_of(&list[0]),
         list: intervals::rewrite(list),
         shifts: shifts.clone(),
     };
@@ -93,6 +96,8 @@ fn substitute(
     let mut out = String::with_capacity(text.len());
     let mut shifts = Vec::new();
     let mut within = Within::Code;
+    // Lines that values have added.
+    let mut lines = 0;
     for (number, line) in text.split_inclusive('\n').enumerate() {
         let line_number = number as u64 + 1;
         let (mut rest, mut shift, mut column) = (line, 0i64, 1u64);
@@ -125,12 +130,26 @@ fn substitute(
             };
             out.push_str(&rest[..start]);
             out.push_str(&value);
-            column += (rest[..start].chars().count() + value.chars().count()) as u64;
-            shift += value.chars().count() as i64 - (name.chars().count() as i64 + 3);
+            column += rest[..start].chars().count() as u64;
+            // All lines of a value stand where its name stands.
+            let mut parts = value.split('\n');
+            column += parts.next().map_or(0, |first| first.chars().count() as u64);
+            for part in parts {
+                lines += 1;
+                let line = line_number + lines;
+                shifts.push(Shift {
+                    from: At { line, column: 1 },
+                    shift: 1 - at.column as i64,
+                    lines,
+                });
+                column = 1 + part.chars().count() as u64;
+            }
+            shift = column as i64 - (at.column as i64 + name.chars().count() as i64 + 3);
+            let line = line_number + lines;
             shifts.push(Shift {
-                line: line_number,
-                from: column,
+                from: At { line, column },
                 shift,
+                lines,
             });
             rest = &rest[start + length + 1..];
         }
@@ -194,12 +213,15 @@ fn start_of(token: &TokenWithSpan) -> At {
 }
 
 fn original(shifts: &[Shift], at: At) -> At {
-    let shift = shifts
-        .iter()
-        .rfind(|s| s.line == at.line && at.column >= s.from)
-        .map_or(0, |s| s.shift);
+    let Some(last) = shifts.iter().rfind(|s| s.from <= at) else {
+        return at;
+    };
+    let shift = match last.from.line == at.line {
+        true => last.shift,
+        false => 0,
+    };
     At {
-        line: at.line,
+        line: at.line - last.lines,
         column: (at.column as i64 - shift).max(1) as u64,
     }
 }
@@ -213,8 +235,7 @@ impl Tokens {
     /// Position of token `i`, or of the last one.
     pub fn at(&self, i: usize) -> At {
         let token = self.list.get(i).or(self.list.last());
-        let at = token.map_or(At { line: 1, column: 1 }, start_of);
-        self.original(at)
+        self.original(token.map_or(self.behind, start_of))
     }
 
     pub fn start(&self) -> At {
@@ -223,9 +244,10 @@ impl Tokens {
 
     /// The same tokens from `from` to `to` (exclusive).
     pub fn slice(&self, from: usize, to: usize) -> Tokens {
+        let before = self.list[..from.min(to)].last();
         Tokens {
-            list: self.list[from.min(to)..to].to_vec(),
-            shifts: self.shifts.clone(),
+            behind: before.map_or(self.behind, start_of),
+            ..self.with(self.list[from.min(to)..to].to_vec())
         }
     }
 
@@ -233,6 +255,7 @@ impl Tokens {
         Tokens {
             list,
             shifts: self.shifts.clone(),
+            behind: self.behind,
         }
     }
 
@@ -331,16 +354,37 @@ impl Tokens {
     }
 
     /// The tokens as text that parses to the same tokens.
+    #[cfg(test)]
     pub fn text(&self) -> String {
-        self.list
-            .iter()
-            .map(|t| match &t.token {
-                // It is printed as it is, quotes in it too.
-                Token::SingleQuotedString(text) => format!("'{}'", text.replace('\'', "''")),
-                token => token.to_string(),
-            })
-            .collect::<Vec<_>>()
-            .join(" ")
+        let texts = self.list.iter().map(|t| text_of(&t.token));
+        texts.collect::<Vec<_>>().join(" ")
+    }
+
+    /// The tokens as text that parses to the same tokens, each where it stands in the file, as far as a
+    /// variable's value leaves room.
+    pub fn text_in_place(&self) -> String {
+        let mut out = String::new();
+        let mut end = At { line: 1, column: 1 };
+        for (i, token) in self.list.iter().enumerate() {
+            let at = self.at(i);
+            while end.line < at.line {
+                out.push('\n');
+                (end.line, end.column) = (end.line + 1, 1);
+            }
+            let before = i.checked_sub(1).map(|i| self.list[i].span.end);
+            let least = u64::from(before.is_some_and(|end| end != token.span.start));
+            let blanks = at.column.saturating_sub(end.column).max(least);
+            out.push_str(&" ".repeat(blanks as usize));
+            end.column += blanks;
+            for c in text_of(&token.token).chars() {
+                out.push(c);
+                (end.line, end.column) = match c {
+                    '\n' => (end.line + 1, 1),
+                    _ => (end.line, end.column + 1),
+                };
+            }
+        }
+        out
     }
 
     /// An unquoted or quoted name at `i`.
@@ -383,6 +427,14 @@ impl Tokens {
                 t.token.to_string()
             });
         Err(Error::sql(format!("expected '{token}', found {found}")).or_at(self.at(i)))
+    }
+}
+
+fn text_of(token: &Token) -> String {
+    match token {
+        // It is printed as it is, quotes in it too.
+        Token::SingleQuotedString(text) => format!("'{}'", text.replace('\'', "''")),
+        token => token.to_string(),
     }
 }
 
@@ -440,6 +492,26 @@ mod tests {
             ),
             "{error:?}"
         );
+    }
+
+    /// What came behind such a value was said to be on a later line than it is.
+    #[test]
+    fn a_value_of_several_lines_leaves_the_others_where_they_are() {
+        let vars = |_: &str| Some("1,\n22".to_string());
+        let list = statements("SELECT ${X}, x,\n ${X}, y\n, z", &vars).unwrap();
+        let at = |name| list[0].find_word(name).map(|at| (at.line, at.column));
+        assert_eq!(at("x"), Some((1, 14)));
+        assert_eq!(at("y"), Some((2, 8)));
+        assert_eq!(at("z"), Some((3, 3)));
+        assert_eq!(list[0].at(3), At { line: 1, column: 8 });
+    }
+
+    #[test]
+    fn what_is_tokenized_again_stands_where_it_stood() {
+        let first = statements("a AS\n  b + 'it''s',\n\n   c", &|_| None).unwrap();
+        let again = statements(&first[0].text_in_place(), &|_| None).unwrap();
+        let places = |t: &Tokens| (0..t.len()).map(|i| t.at(i)).collect::<Vec<_>>();
+        assert_eq!(places(&first[0]), places(&again[0]));
     }
 
     #[test]

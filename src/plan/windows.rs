@@ -16,7 +16,8 @@ mod words;
 
 use super::markers::{self, Kind, Marker, PARTS, Part};
 use super::tokens::{Tokens, quoted, token_at, word};
-use crate::error::{Error, Result};
+use super::{intervals, session};
+use crate::error::{Error, Result, nearest};
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 pub use spark::SparkWatermark;
@@ -82,6 +83,14 @@ impl Rewriter<'_> {
 
     /// Rewrites what begins at `i` and returns the index behind it.
     fn step(&mut self, i: usize, to: usize, block: &mut Block, top: bool) -> Result<usize> {
+        if top
+            && block.clause == Clause::GroupBy
+            && let Some(window) = block.spark.as_ref()
+            && window.named.as_ref().is_some_and(|named| named.at == i)
+        {
+            self.spark_markers(i, block)?;
+            return Ok(i + 1);
+        }
         match &self.t.list[i].token {
             Token::LParen => {
                 let close = self.t.close(i)?;
@@ -120,7 +129,7 @@ impl Rewriter<'_> {
             "FROM" => Clause::From,
             "GROUP" if self.t.is_word(i + 1, "BY") => Clause::GroupBy,
             "WHERE" | "HAVING" | "ORDER" | "LIMIT" | "QUALIFY" | "UNION" | "WINDOW"
-                if !self.is_spark_word(i, block) =>
+                if !self.is_spark_word(i, block) && !self.is_name(i) =>
             {
                 Clause::Other
             }
@@ -151,6 +160,10 @@ impl Rewriter<'_> {
             }
             if call && TABLE_FUNCTIONS.contains(&upper) {
                 return self.table_function(i).map(Some);
+            }
+            if call {
+                let function = i + if upper == "TABLE" { 2 } else { 0 };
+                self.refuse_misspelt(function)?;
             }
             if upper == "WATERMARK" && self.t.are_words(i + 2, &["DELAY", "OF"]) {
                 return self.spark_watermark(i, to).map(Some);
@@ -183,7 +196,34 @@ impl Rewriter<'_> {
         if self.is_spark_word(i, block) && block.spark.is_some() {
             return self.spark_reference(i, block, item).map(Some);
         }
+        if block.spark.is_some() && SPARK_WINDOWS.iter().any(|w| self.t.is_word(i, w)) {
+            self.refuse_qualified(i)?;
+        }
+        self.refuse_ungrouped(i, upper, block)?;
         Ok(None)
+    }
+
+    /// Refuses an unknown function over a table, whose arguments the parser would stumble over.
+    fn refuse_misspelt(&self, i: usize) -> Result<()> {
+        if !self.t.is(i + 1, &Token::LParen) {
+            return Ok(());
+        }
+        let close = self.t.close(i + 1)?;
+        let is_of_table = self.t.is_word(i + 2, "TABLE")
+            || (i + 2..close)
+                .any(|k| self.t.is_word(k, "DESCRIPTOR") && self.t.is(k + 1, &Token::LParen));
+        if !is_of_table {
+            return Ok(());
+        }
+        let name = self.t.name(i, "a function over a table")?;
+        let hint = nearest(&name, TABLE_FUNCTIONS);
+        Err(
+            Error::sql(format!("there is no function '{name}' over a table"))
+                .or_at(self.t.at(i))
+                .with_hint(
+                    hint.unwrap_or_else(|| format!("there are: {}", TABLE_FUNCTIONS.join(", "))),
+                ),
+        )
     }
 
     fn three_markers(&mut self, kind: Kind, at: usize, args: (usize, usize)) -> Result<()> {
@@ -208,10 +248,26 @@ impl Rewriter<'_> {
             Kind::SparkHop if self.t.split_commas(from, to, false).len() == 2 => Kind::Tumble,
             other => other,
         };
+        for (from, to) in self.t.split_commas(from, to, false) {
+            self.check_argument(from, to)?;
+        }
         self.push(at, [word(&Marker::name_of(kind, part)), Token::LParen]);
         self.block(from, to, &mut Block::of(Clause::Other), false)?;
         self.push(at, [Token::RParen]);
         Ok(())
+    }
+
+    /// Refuses an argument that is no expression: behind the rewriting the parser would say so of tokens that
+    /// the user did not write.
+    fn check_argument(&self, from: usize, to: usize) -> Result<()> {
+        intervals::check(self.t, from, to)?;
+        let mut argument = Rewriter {
+            t: self.t,
+            out: Vec::new(),
+            watermarks: Vec::new(),
+        };
+        argument.block(from, to, &mut Block::of(Clause::Other), false)?;
+        session::parse(&self.t.slice(from, to).with(argument.out)).map(|_| ())
     }
 
     /// Names a SELECT item that the rewriting would otherwise leave with the marker's name.

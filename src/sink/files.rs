@@ -7,6 +7,7 @@
 //!
 //! - when it has reached `sink.rolling-policy.file-size` (128 MB),
 //! - at the first commit after `sink.rolling-policy.rollover-interval` (30 min),
+//! - at the first after no row has come for `sink.rolling-policy.inactivity-interval`,
 //! - when it is the least recently used of too many open ones,
 //! - when the query ends, also when it ends with an error.
 //!
@@ -76,6 +77,7 @@ pub struct FileSink {
     partitioner: Option<Partitioner>,
     file_bytes: u64,
     rollover: Duration,
+    inactivity: Option<Duration>,
     open_max: usize,
     clock: fn() -> Instant,
     /// By partition folder, relative to the root.
@@ -93,6 +95,7 @@ struct Layout {
     format: FileFormat,
     file_bytes: u64,
     rollover: Duration,
+    inactivity: Option<Duration>,
 }
 
 impl Layout {
@@ -109,6 +112,7 @@ impl Layout {
             format: FileFormat::new(def, &file_columns)?,
             file_bytes: file_bytes.unwrap_or(FILE_BYTES),
             rollover: rollover.unwrap_or(ROLLOVER),
+            inactivity: options.duration("sink.rolling-policy.inactivity-interval")?,
         })
     }
 }
@@ -169,6 +173,7 @@ impl FileSink {
             partitioner: layout.partitioner,
             file_bytes: layout.file_bytes,
             rollover: layout.rollover,
+            inactivity: layout.inactivity,
             open_max: OPEN_FILES_MAX,
             clock,
             open: HashMap::new(),
@@ -181,6 +186,7 @@ impl FileSink {
 
     /// Writes rows of one partition, rolling its file as often as its size asks for.
     fn write_partition(&mut self, folder: &str, batch: &RecordBatch) -> Result<()> {
+        let now = (self.clock)();
         let mut start = 0;
         while start < batch.num_rows() {
             self.ensure_open(folder)?;
@@ -189,6 +195,7 @@ impl FileSink {
             };
             self.used += 1;
             file.used = self.used;
+            file.written = now;
             let length = ROWS_PER_WRITE.min(batch.num_rows() - start);
             let written = file.write(
                 &mut self.format,
@@ -296,14 +303,20 @@ impl Sink for FileSink {
     }
 
     /// Hands the epoch's rows to the operating system (JSON, CSV), and finishes the files that
-    /// are older than the rollover interval; see the module's text for what that means. With
+    /// are older than the rollover interval, or silent for too long; see the module's text for what that means. With
     /// checkpoints nothing: they come with `prepare`.
     fn commit(&mut self, _epoch: u64) -> Result<()> {
         if self.two_phase.is_some() {
             return Ok(());
         }
         let now = (self.clock)();
-        let old = |file: &OpenFile| now.saturating_duration_since(file.opened) >= self.rollover;
+        let since = |then| now.saturating_duration_since(then);
+        let old = |file: &OpenFile| {
+            let silent = self
+                .inactivity
+                .is_some_and(|max| since(file.written) >= max);
+            silent || since(file.opened) >= self.rollover
+        };
         let due: Vec<String> = self
             .open
             .iter()

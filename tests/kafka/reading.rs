@@ -281,6 +281,23 @@ fn modes_resolve_to_offsets(with: With) {
             "earliest-offset",
         ],
     );
+
+    // It was said of an offset that the log has never had, too. (A partition that is not there is warned of.)
+    for start in [
+        "partition:1,offset:6",
+        "partition:9,offset:0;partition:1,offset:6",
+    ] {
+        let options = [mode("specific-offsets"), specific(start)];
+        let source = with.open(&bootstrap, topic, &options);
+        let error = source.partitions(None, &mut |_| true).unwrap_err();
+        assert_says(
+            &error,
+            &["start at reading-modes/1 offset 6, but the log ends at 5"],
+        );
+    }
+    let unknown = [mode("specific-offsets"), specific("partition:9,offset:7")];
+    let all = partitions(&with.open(&bootstrap, topic, &unknown));
+    assert_eq!(all.iter().map(|a| a.start).collect::<Vec<_>>(), [3, 0]);
 }
 
 #[test]
@@ -321,6 +338,17 @@ fn wrong_modes_are_errors_of_the_file() {
                 ("scan.startup.specific-offsets", "0:42"),
             ],
             "partition:0,offset:42",
+        ),
+        (
+            vec![
+                ("scan.startup.mode", "specific-offsets"),
+                ("scan.startup.specific-offsets", "partition:0,offset:-5"),
+            ],
+            "begin at 0",
+        ),
+        (
+            vec![("startingOffsets", "{\"t\":{\"0\":-5}}")],
+            "-2 is the earliest",
         ),
         (vec![("topic-pattern", "a.*")], "either"),
         (

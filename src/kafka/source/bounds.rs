@@ -6,7 +6,7 @@ use crate::kafka::faults;
 use crate::kafka::metadata::MetadataClient;
 use crate::kafka::topic_ids::{self, TopicId};
 use crate::options::Options;
-use crate::source::{Assignment, resume_at};
+use crate::source::{Assignment, Source, resume_at};
 use crate::state::PartitionSnapshot;
 use crate::table::TableDef;
 use crate::watermark::NONE;
@@ -114,23 +114,51 @@ impl Bound {
                         let p = p.trim().strip_prefix("partition:")?.trim().parse().ok()?;
                         Some((p, off.trim().strip_prefix("offset:")?.trim().parse().ok()?))
                     });
-                    let (p, offset) = pair.ok_or_else(|| {
+                    let (p, offset): (i32, i64) = pair.ok_or_else(|| {
                         o.invalid(
                             &key,
                             "expected partition:0,offset:42;partition:1,offset:300",
                         )
                     })?;
-                    map.insert(p, offset);
+                    if p < 0 || offset < 0 {
+                        return Err(o.invalid(&key, "partitions and offsets begin at 0"));
+                    }
+                    if map.insert(p, offset).is_some() {
+                        let twice = format!("partition {p} is named twice");
+                        return Err(o.invalid(&key, twice));
+                    }
                 }
                 Ok(Bound::Specific(map))
             }
-            _ if mode.starts_with('{') => serde_json::from_str(mode)
-                .map(Bound::OfTopics)
-                .map_err(|_| {
-                    let expected = "expected the offsets of each topic's partitions, like {\"clicks\":{\"0\":23,\"1\":-2}}";
-                    o.invalid(&format!("{prefix}.mode"), expected)
-                }),
+            _ if mode.starts_with('{') => {
+                let invalid = |why| o.invalid(&format!("{prefix}.mode"), why);
+                let topics: BTreeMap<String, BTreeMap<i32, i64>> =
+                    serde_json::from_str(mode).map_err(|_| {
+                        invalid("expected the offsets of each topic's partitions, like {\"clicks\":{\"0\":23,\"1\":-2}}")
+                    })?;
+                let mut all = topics.values().flatten();
+                if all.any(|(p, offset)| *p < 0 || *offset < -2) {
+                    return Err(invalid(
+                        "partitions and offsets begin at 0; -2 is the earliest, -1 the latest",
+                    ));
+                }
+                Ok(Bound::OfTopics(topics))
+            }
             _ => Err(o.invalid(&format!("{prefix}.mode"), "is not known")),
+        }
+    }
+}
+
+impl Bound {
+    /// The partitions that offsets are given for, of any topic or of one.
+    fn named(&self) -> Vec<(Option<&str>, i32)> {
+        match self {
+            Bound::Specific(map) => map.keys().map(|p| (None, *p)).collect(),
+            Bound::OfTopics(topics) => topics
+                .iter()
+                .flat_map(|(topic, map)| map.keys().map(|p| (Some(topic.as_str()), *p)))
+                .collect(),
+            _ => Vec::new(),
         }
     }
 }
@@ -181,12 +209,18 @@ impl KafkaSource {
             offsets.push(match (bound, answer) {
                 (Bound::Earliest, _) => low,
                 (Bound::Latest, _) => high,
-                (Bound::Specific(map), _) => map.get(p).copied().unwrap_or(default),
+                (Bound::Specific(map), _) => {
+                    let offset = map.get(p).copied().unwrap_or(default);
+                    self.reached(offset, is_end, &format!("{topic}/{p}"), high)?
+                }
                 (Bound::OfTopics(map), _) => {
                     match map.get(topic).and_then(|partitions| partitions.get(p)) {
                         Some(-2) => low,
                         Some(-1) => high,
-                        offset => offset.copied().unwrap_or(default),
+                        offset => {
+                            let offset = offset.copied().unwrap_or(default);
+                            self.reached(offset, is_end, &format!("{topic}/{p}"), high)?
+                        }
                     }
                 }
                 (Bound::Group(new), Some(Offset::Offset(offset))) if !is_end && offset < low => {
@@ -200,6 +234,27 @@ impl KafkaSource {
             });
         }
         Ok(offsets)
+    }
+
+    /// The offset that a user gives, if reading can start there (or end, when the log comes to it).
+    fn reached(
+        &self,
+        offset: i64,
+        is_end: bool,
+        place: &str,
+        high: i64,
+    ) -> std::result::Result<i64, Look> {
+        if is_end || offset <= high {
+            return Ok(offset);
+        }
+        Err(Look::Final(
+            Error::env(format!(
+                "reading is to start at {place} offset {offset}, but the log ends at {high}"
+            ))
+            .with_hint(
+                "correct the offset, or start at the end: 'scan.startup.mode' = 'latest-offset'",
+            ),
+        ))
     }
 
     /// The ids of the partitions' topics. They are asked for before any offset, so that offsets
@@ -298,6 +353,21 @@ impl KafkaSource {
             tracing::warn!("{text}");
         }
         Ok(())
+    }
+
+    /// Says which partitions offsets are given for that are not there.
+    pub(super) fn warn_of_unknown(&self, assignments: &[Assignment]) {
+        let bounds = std::iter::once(&self.start).chain(&self.end);
+        for (topic, p) in bounds.flat_map(Bound::named) {
+            let is_it =
+                |a: &Assignment| a.partition == p && topic.is_none_or(|topic| *topic == *a.topic);
+            if !assignments.iter().any(is_it) {
+                tracing::warn!(
+                    "{} has no partition {p}: the offset that is given for it has no effect",
+                    topic.map_or_else(|| self.describe(), |topic| format!("topic {topic}"))
+                );
+            }
+        }
     }
 
     pub(super) fn assignments(

@@ -24,6 +24,7 @@ use datafusion_physical_expr::utils::collect_columns;
 use datafusion_physical_plan::ExecutionPlan;
 use datafusion_physical_plan::filter::FilterExec;
 use datafusion_physical_plan::joins::HashJoinExec;
+use datafusion_physical_plan::limit::GlobalLimitExec;
 use datafusion_physical_plan::projection::ProjectionExec;
 use datafusion_physical_plan::unnest::UnnestExec;
 use std::sync::Arc;
@@ -272,12 +273,20 @@ fn refused(plan: &Plan, windowed: bool) -> Error {
         "over a stream without a window"
     };
     let name = plan.name();
-    let (what, hint) = match name {
+    let limit = plan.downcast_ref::<GlobalLimitExec>();
+    let (what, hint) = match name.split('(').next().unwrap_or(name) {
         "SortExec" => (
             "ORDER BY",
             "a stream has no end to sort at: aggregate by a window, or use --output-mode complete with a GROUP BY",
         ),
-        "GlobalLimitExec" => ("LIMIT", "LIMIT works at the top of a query"),
+        "GlobalLimitExec" if limit.is_some_and(|limit| limit.skip() > 0) => (
+            "OFFSET",
+            "a stream's rows have no order to skip some of: write LIMIT alone",
+        ),
+        "GlobalLimitExec" => (
+            "LIMIT within a query",
+            "it works behind the outermost SELECT, where it ends the query after so many rows",
+        ),
         "WindowAggExec" | "BoundedWindowAggExec" => (
             "OVER (…)",
             "aggregate by a window first, then use ROW_NUMBER() OVER (PARTITION BY window_start, window_end …) over its result",

@@ -2,7 +2,7 @@
 
 use super::{Chain, Cutter};
 use crate::error::{Error, Result};
-use crate::plan::errors::internal;
+use crate::plan::errors::{internal, refused};
 use crate::plan::functions::CUT_TIME;
 use crate::plan::markers::{self, Kind, Marker, Part};
 use crate::plan::row_windows;
@@ -144,8 +144,7 @@ pub(super) fn marker(expr: &Arc<dyn PhysicalExpr>) -> Result<Option<WindowColumn
         };
         return Err(Error::sql(format!("{what} must be a constant")));
     };
-    let assign =
-        markers::assign(found.kind, &constants).map_err(|e| Error::sql(e.strip_backtrace()))?;
+    let assign = markers::assign(found.kind, &constants).map_err(refused)?;
     let keys = keys.iter().map(|key| key.to_string()).collect();
     Ok(Some(WindowColumn {
         part: found.part,

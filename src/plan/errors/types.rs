@@ -5,6 +5,8 @@ use arrow::datatypes::DataType;
 
 /// `Utf8View + Int32` as `STRING + INT`, and literals (`Int64(5)`) as they are written.
 pub fn in_sql(text: &str) -> String {
+    let text = with_intervals(text);
+    let text = text.as_str();
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
@@ -36,6 +38,58 @@ pub fn in_sql(text: &str) -> String {
         rest = &behind[taken..];
     }
     out
+}
+
+/// Intervals, of which the whole insides are shown, as they are written.
+fn with_intervals(text: &str) -> String {
+    const NAME: &str = "IntervalMonthDayNano";
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once(NAME) {
+        out.push_str(before);
+        // `IntervalMonthDayNano("IntervalMonthDayNano { … }")`, or what is in the quotes alone.
+        let quoted = behind
+            .strip_prefix("(\"")
+            .and_then(|b| b.strip_prefix(NAME));
+        let shown = quoted.unwrap_or(behind).strip_prefix(" { ");
+        let shown = shown.and_then(|shown| shown.split_once(" }"));
+        let interval = shown.and_then(|(parts, rest)| Some((interval(parts)?, rest)));
+        rest = match interval {
+            Some((interval, rest)) => {
+                out.push_str(&interval);
+                match quoted {
+                    Some(_) => rest.strip_prefix("\")").unwrap_or(rest),
+                    None => rest,
+                }
+            }
+            None => {
+                out.push_str(NAME);
+                behind
+            }
+        };
+    }
+    out + rest
+}
+
+/// `months: 0, days: 1, nanoseconds: 0` as `INTERVAL '1 DAY'`.
+fn interval(parts: &str) -> Option<String> {
+    let mut texts = Vec::new();
+    for part in parts.split(", ") {
+        let (unit, number) = part.split_once(": ")?;
+        let number: i64 = number.parse().ok()?;
+        if number == 0 {
+            continue;
+        }
+        texts.push(match unit {
+            "months" => format!("{number} MONTH"),
+            "days" => format!("{number} DAY"),
+            _ => format!("{} SECOND", number as f64 / 1e9),
+        });
+    }
+    match texts.is_empty() {
+        true => Some("INTERVAL '0 SECOND'".into()),
+        false => Some(format!("INTERVAL '{}'", texts.join(" "))),
+    }
 }
 
 /// The SQL name of a type that a word is; `None` for other words, and types that SQL calls so, too.
@@ -98,6 +152,10 @@ mod tests {
             ("column my_Int32 of Int32s", "column my_Int32 of Int32s"),
             ("Int32(", "INT("),
             ("table 'Struct' of Utf8(\"a)b\")", "table 'Struct' of 'a)b'"),
+            (
+                "ts + IntervalMonthDayNano(\"IntervalMonthDayNano { months: 0, days: 1, nanoseconds: 1500000000 }\") > x",
+                "ts + INTERVAL '1 DAY 1.5 SECOND' > x",
+            ),
         ] {
             assert_eq!(in_sql(arrow), shown);
         }

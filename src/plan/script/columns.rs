@@ -2,13 +2,15 @@
 
 use super::{Pending, Script};
 use crate::error::{At, Error, Result};
-use crate::plan::errors::planning;
+use crate::plan::errors::{internal, planning};
 use crate::plan::query::{Computed, SourcePlan};
 use crate::plan::stages::quick;
 use crate::plan::{spellings, tokens, windows};
 use crate::table::{ColumnKind, MetadataKey, TableDef};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column as DfColumn, DFSchema};
+use datafusion_expr::Expr;
 use std::sync::Arc;
 
 impl Script {
@@ -42,10 +44,10 @@ impl Script {
             return Err(Error::bug("not a computed column"));
         };
         let positioned = |e: Error| match e {
-            Error::Sql { message, hint, .. } => Error::Sql {
+            Error::Sql { message, hint, at } => Error::Sql {
                 message: format!("column '{}': {message}", column.name),
                 hint,
-                at: Some(column.at),
+                at: at.or(Some(column.at)),
             },
             other => other,
         };
@@ -59,8 +61,15 @@ impl Script {
             DFSchema::try_from(schema.as_ref().clone()).map_err(|e| planning(e, &tokens))?;
         let logical = self
             .session
-            .expression(&tokens.text(), &df_schema)
-            .map_err(|e| positioned(planning(e, &tokens)))?;
+            .expression(&tokens, &df_schema)
+            .map_err(positioned)?;
+        if let Some(name) = not_of_a_row(&logical).map_err(internal)? {
+            let error = Error::sql(format!("{name} goes over several rows")).with_hint(
+                "a computed column is made of the columns of its own row; aggregate in a query",
+            );
+            let at = tokens.find_word(&name).unwrap_or(column.at);
+            return Err(positioned(error.or_at(at)));
+        }
         let used = logical
             .column_refs()
             .into_iter()
@@ -149,6 +158,20 @@ impl Script {
             event_time,
         })
     }
+}
+
+/// The aggregate, or the function with OVER, in an expression.
+fn not_of_a_row(expr: &Expr) -> datafusion_common::Result<Option<String>> {
+    let mut name = None;
+    expr.apply(|expr| {
+        name = match expr {
+            Expr::AggregateFunction(call) => Some(call.func.name().to_uppercase()),
+            Expr::WindowFunction(call) => Some(call.fun.name().to_uppercase()),
+            _ => return Ok(TreeNodeRecursion::Continue),
+        };
+        Ok(TreeNodeRecursion::Stop)
+    })?;
+    Ok(name)
 }
 
 fn check_metadata(at: At, name: &str, key: MetadataKey, data_type: &DataType) -> Result<()> {

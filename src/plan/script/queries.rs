@@ -8,7 +8,7 @@ use crate::plan::errors::{internal, planning};
 use crate::plan::leaf::Leaf;
 use crate::plan::query::{Body, QueryPlan, QuerySink, StatelessPlan, WindowedPlan};
 use crate::plan::tokens::Tokens;
-use crate::plan::{explain, markers, per_window, sessions, spellings, windows};
+use crate::plan::{markers, per_window, sessions, spellings, windows};
 use crate::sink::OutputMode;
 use crate::table::{TableDef, WatermarkDef};
 use crate::watermark::FOREVER;
@@ -56,61 +56,39 @@ impl Script {
         self.query(name, plan, &tokens, QuerySink::Table(Box::new(def)))
     }
 
-    pub(super) fn explain(&mut self, t: &Tokens) -> Result<()> {
-        let from = (1..t.len()).find(|i| {
-            ["SELECT", "WITH", "INSERT"]
-                .iter()
-                .any(|w| t.is_word(*i, w))
-        });
-        let Some(from) = from else {
-            return Err(Error::sql("expected a query behind EXPLAIN").or_at(t.at(1)));
-        };
-        let kept = self.queries.len();
-        let (tables, sources, read) =
-            (self.tables.clone(), self.sources.clone(), self.read.clone());
-        self.statement(&t.slice(from, t.len()))?;
-        // The query is only explained: it does not run, and the others are as they would be without.
-        for query in self.queries.drain(kept..) {
-            let sources = query
-                .sources
-                .iter()
-                .map(|s| self.sources[*s].def.name.as_str());
-            let text = explain::query_text(&query, &sources.collect::<Vec<_>>());
-            self.explained.push(text);
-        }
-        for new in self
-            .tables
-            .keys()
-            .filter(|name| !tables.contains_key(*name))
-        {
-            self.session.deregister(new);
-        }
-        (self.tables, self.sources, self.read) = (tables, sources, read);
-        for def in self.tables.values() {
-            self.session.register(&def.name, def.schema());
-        }
-        Ok(())
-    }
-
     /// Rewrites, parses and resolves a query; applies Spark's watermark clauses.
     pub(super) fn logical(&mut self, t: &Tokens) -> Result<(Tokens, LogicalPlan)> {
+        if t.is_empty() {
+            let error = Error::sql("expected a query, but the statement ends here");
+            return Err(error.or_at(t.start()).with_hint("write a SELECT here"));
+        }
         let (tokens, watermarks) = windows::rewrite(&spellings::rewrite(t)?)?;
         for w in watermarks {
             let delay_us = self.interval_us(&tokens.with(w.interval.clone()))?;
-            let at = tokens.find_word(&w.column).unwrap_or(tokens.start());
+            let at = w.at;
             let Some(def) = self.tables.get_mut(&w.table) else {
+                let hint = nearest(&w.table, self.tables.keys().map(String::as_str));
                 return Err(Error::sql(format!(
                     "WATERMARK is for a declared table, and '{}' is none",
                     w.table
                 ))
-                .or_at(at));
+                .or_at(at)
+                .with_hint(hint.unwrap_or_else(|| "declare it with CREATE TABLE before".into())));
             };
+            if delay_us < 0 {
+                let error = Error::sql("the delay of a watermark cannot be negative");
+                return Err(error.or_at(at));
+            }
             if def.column(&w.column).is_none() {
+                let names: Vec<&str> = def.columns.iter().map(|c| c.name.as_str()).collect();
+                let hint = nearest(&w.column, names.iter().copied())
+                    .unwrap_or_else(|| format!("there are: {}", names.join(", ")));
                 return Err(Error::sql(format!(
                     "the watermark's column '{}' is no column of {}",
                     w.column, w.table
                 ))
-                .or_at(at));
+                .or_at(at)
+                .with_hint(hint));
             }
             let wanted = WatermarkDef {
                 column: w.column,

@@ -2,7 +2,7 @@
 
 use super::Script;
 use crate::error::{At, Error, Result, nearest};
-use crate::plan::errors::planning;
+use crate::plan::errors::{in_sql, planning};
 use crate::plan::query::{Body, LateTable, QuerySink};
 use crate::plan::tokens::Tokens;
 use crate::sink::OutputMode;
@@ -132,17 +132,20 @@ pub(super) fn to_sink(
         };
         let from = plan.schema().field(i).data_type().clone();
         if !assignable(&from, &target.data_type) {
+            let name = in_sql(&fields[i].name);
             return Err(Error::sql(format!(
-                "column {} of the query ('{}') is {}, but column '{}' of {} is {}",
+                "column {} of the query ({name}) is {}, but column '{}' of {} is {}",
                 i + 1,
-                fields[i].name,
                 sql_name(&from),
                 target.name,
                 def.name,
                 sql_name(&target.data_type)
             ))
             .or_at(tokens.find_word(&fields[i].name).unwrap_or(tokens.start()))
-            .with_hint(format!("write CAST({} AS …)", fields[i].name)));
+            .with_hint(format!(
+                "write CAST({name} AS {})",
+                sql_name(&target.data_type)
+            )));
         }
         let column = Expr::Column(fields[i].clone());
         let expr = if from == target.data_type {
@@ -169,7 +172,12 @@ fn column_order<'a>(
     let order: Vec<&str> = match columns {
         None => targets.iter().map(|c| c.name.as_str()).collect(),
         Some(list) => {
-            for (name, at) in list {
+            for (i, (name, at)) in list.iter().enumerate() {
+                if list[..i].iter().any(|(before, _)| before == name) {
+                    return Err(Error::sql(format!("column '{name}' is named twice"))
+                        .or_at(*at)
+                        .with_hint("a column takes one value: name each once"));
+                }
                 if !targets.iter().any(|c| c.name == *name) {
                     let hint = nearest(name, targets.iter().map(|c| c.name.as_str()));
                     return Err(Error::sql(format!("'{name}' is no column of {}", def.name))

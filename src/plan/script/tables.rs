@@ -81,11 +81,16 @@ impl Script {
         let mut names = Vec::new();
         if t.is(query, &Token::LParen) {
             let close = t.close(query)?;
-            for (a, _) in t.split_commas(query + 1, close, false) {
+            for (a, b) in t.split_commas(query + 1, close, false) {
                 names.push(t.name(a, "a column's name")?);
+                let behind = behind_comment(t, a + 1)?;
+                if behind != b {
+                    return Err(Error::sql("expected a column's name alone").or_at(t.at(behind)));
+                }
             }
             query = close + 1;
         }
+        query = behind_comment(t, query)?;
         if !t.is_word(query, "AS") {
             return Err(Error::sql("expected AS").or_at(t.at(query)));
         }
@@ -118,20 +123,49 @@ impl Script {
 
     pub(super) fn drop(&mut self, t: &Tokens) -> Result<()> {
         let mut i = if t.is_word(1, "TEMPORARY") { 2 } else { 1 };
-        if !t.is_word(i, "TABLE") && !t.is_word(i, "VIEW") {
+        let Some(kind) = ["TABLE", "VIEW"]
+            .into_iter()
+            .find(|kind| t.is_word(i, kind))
+        else {
             return Err(Error::sql("expected TABLE or VIEW").or_at(t.at(i)));
-        }
+        };
         i += 1;
         let tolerant = t.are_words(i, &["IF", "EXISTS"]);
         if tolerant {
             i += 2;
         }
         let name = t.name(i, "a name")?;
+        if i + 1 < t.len() {
+            let unexpected = format!(
+                "unexpected {} behind DROP {kind} {name}",
+                t.list[i + 1].token
+            );
+            let hint = "write one DROP for each table or view, with nothing behind its name";
+            return Err(Error::sql(unexpected).or_at(t.at(i + 1)).with_hint(hint));
+        }
+        let other = match kind {
+            "TABLE" => self.views.contains_key(&name).then_some("VIEW"),
+            _ => self.tables.contains_key(&name).then_some("TABLE"),
+        };
+        if let Some(other) = other {
+            let is = format!("'{name}' is a {}", other.to_lowercase());
+            let hint = format!("write DROP {other} {name}");
+            return Err(Error::sql(is).or_at(t.at(i)).with_hint(hint));
+        }
         let known = self.tables.remove(&name).is_some() | self.views.remove(&name).is_some();
         if !known && !tolerant {
-            return Err(Error::sql(format!("there is no table or view '{name}'")).or_at(t.at(i)));
+            let kind = kind.to_lowercase();
+            return Err(Error::sql(format!("there is no {kind} '{name}'")).or_at(t.at(i)));
         }
         self.session.deregister(&name);
         Ok(())
     }
+}
+
+/// The index behind a COMMENT, if there is one at `i`.
+fn behind_comment(t: &Tokens, i: usize) -> Result<usize> {
+    if !t.is_word(i, "COMMENT") {
+        return Ok(i);
+    }
+    t.string(i + 1, "the comment").map(|_| i + 2)
 }

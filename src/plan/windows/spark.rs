@@ -1,8 +1,8 @@
 //! Spark's `window(ts, size)` and `session_window(ts, gap)` with their fields, and its WATERMARK clause.
 
 use super::{Block, Rewriter};
-use crate::error::{Error, Result};
-use crate::plan::markers::{Kind, Part};
+use crate::error::{At, Error, Result};
+use crate::plan::markers::{Kind, PARTS, Part};
 use crate::plan::tokens::{Tokens, word};
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
@@ -11,6 +11,8 @@ use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 pub struct SparkWatermark {
     pub table: String,
     pub column: String,
+    /// Of the column.
+    pub at: At,
     /// The tokens of the interval.
     pub interval: Vec<TokenWithSpan>,
 }
@@ -24,16 +26,71 @@ pub(super) struct SparkWindow {
     word: &'static str,
     /// From the first token of its arguments to behind the last.
     args: (usize, usize),
+    /// Where the GROUP BY names an item of the SELECT instead.
+    pub(super) named: Option<Named>,
+}
+
+/// `SELECT window(…) AS w … GROUP BY w`, or `GROUP BY 1`.
+#[derive(Debug, Clone)]
+pub(super) struct Named {
+    /// The name of the item.
+    name: String,
+    /// The token in the GROUP BY.
+    pub(super) at: usize,
 }
 
 impl Rewriter<'_> {
     /// `window` as a name of Spark's window, not as SQL's WINDOW clause; `session_window`.
     pub(super) fn is_spark_word(&self, i: usize, block: &Block) -> bool {
+        if self.is_name(i) {
+            return false;
+        }
         let call = self.t.is(i + 1, &Token::LParen);
-        SPARK_WINDOWS.iter().any(|word| {
-            let grouped = block.spark.as_ref().is_some_and(|w| w.word == *word);
-            self.t.is_word(i, word) && (grouped || call)
-        })
+        let field = self.t.is(i + 1, &Token::Period);
+        let named = block.spark.as_ref().and_then(|w| w.named.as_ref());
+        named.is_some_and(|named| field && self.t.is_word(i, &named.name))
+            || SPARK_WINDOWS.iter().any(|word| {
+                let grouped = block.spark.as_ref().is_some_and(|w| w.word == *word);
+                self.t.is_word(i, word) && (grouped || call)
+            })
+    }
+
+    /// Whether the word at `i` is what something is called: `… AS window`, `t.window`.
+    pub(super) fn is_name(&self, i: usize) -> bool {
+        i > 0 && (self.t.is_word(i - 1, "AS") || self.t.is(i - 1, &Token::Period))
+    }
+
+    /// `t.window.start`, where `window` is that of the GROUP BY.
+    pub(super) fn refuse_qualified(&self, i: usize) -> Result<()> {
+        let is_field = |part| self.t.is_word(i + 2, part);
+        if i < 2
+            || !self.t.is(i - 1, &Token::Period)
+            || !self.t.is(i + 1, &Token::Period)
+            || !(is_field("start") || is_field("end"))
+        {
+            return Ok(());
+        }
+        let (table, window) = (self.t.name(i - 2, "a table")?, self.t.name(i, "a window")?);
+        let field = self.t.name(i + 2, "a field")?;
+        Err(
+            Error::sql(format!("the {window} of a GROUP BY is in no table"))
+                .or_at(self.t.at(i - 2))
+                .with_hint(format!("write {window}.{field}, without '{table}.'")),
+        )
+    }
+
+    /// `window(…)` of a query whose GROUP BY has none.
+    pub(super) fn refuse_ungrouped(&self, i: usize, upper: &str, block: &Block) -> Result<()> {
+        let call = self.t.is(i + 1, &Token::LParen);
+        if block.spark.is_some() || !call || !SPARK_WINDOWS.iter().any(|w| self.t.is_word(i, w)) {
+            return Ok(());
+        }
+        let name = upper.to_lowercase();
+        Err(Error::sql(format!("{name}(…) is not in the GROUP BY"))
+            .or_at(self.t.at(i))
+            .with_hint(format!(
+                "group by it: SELECT {name}.start, … GROUP BY {name}(ts, '10 seconds')"
+            )))
     }
 
     /// `window(…)` or `session_window(…)` in the GROUP BY of the SELECT at `select`.
@@ -45,17 +102,71 @@ impl Rewriter<'_> {
             } else if self.t.is_word(i, "SELECT") || self.t.is_word(i, "UNION") {
                 return None;
             } else if self.t.are_words(i, &["GROUP", "BY"]) {
-                grouping = true;
+                (grouping, i) = (true, i + 1);
+            } else if ["HAVING", "ORDER", "LIMIT", "QUALIFY"]
+                .iter()
+                .any(|w| self.t.is_word(i, w))
+            {
+                return None;
             } else if grouping
                 && self.t.is(i + 1, &Token::LParen)
                 && let Some(word) = SPARK_WINDOWS.into_iter().find(|w| self.t.is_word(i, w))
             {
                 let args = (i + 2, self.t.close(i + 1).ok()?);
-                return Some(SparkWindow { word, args });
+                return Some(SparkWindow {
+                    word,
+                    args,
+                    named: None,
+                });
+            } else if grouping && let Some(window) = self.named_window(select, i) {
+                return Some(window);
             }
             i += 1;
         }
         None
+    }
+
+    /// The window that is an item of the SELECT, if the token at `at` of the GROUP BY names it.
+    fn named_window(&self, select: usize, at: usize) -> Option<SparkWindow> {
+        let begins = self.t.is_word(at - 1, "BY") || self.t.is(at - 1, &Token::Comma);
+        let ends = match self.t.list.get(at + 1).map(|t| &t.token) {
+            Some(Token::Comma | Token::RParen | Token::Word(_)) | None => true,
+            Some(_) => false,
+        };
+        if !begins || !ends {
+            return None;
+        }
+        let mut from = select + 1;
+        while !self.t.is_word(from, "FROM") {
+            from = match self.t.is(from, &Token::LParen) {
+                true => self.t.close(from).ok()? + 1,
+                false if from < at => from + 1,
+                false => return None,
+            };
+        }
+        let items = self.t.split_commas(select + 1, from, false);
+        items.into_iter().enumerate().find_map(|(place, (a, b))| {
+            let word = SPARK_WINDOWS.into_iter().find(|w| self.t.is_word(a, w))?;
+            if !self.t.is(a + 1, &Token::LParen) {
+                return None;
+            }
+            let close = self.t.close(a + 1).ok()?;
+            let name = match b - close - 1 {
+                0 => word.to_string(),
+                1 | 2 => self.t.name(b - 1, "a name").ok()?,
+                _ => return None,
+            };
+            let is_named = match &self.t.list[at].token {
+                Token::Number(number, _) => *number == (place + 1).to_string(),
+                Token::Word(w) => w.value.eq_ignore_ascii_case(&name),
+                _ => false,
+            };
+            is_named.then(|| SparkWindow {
+                word,
+                args: (a + 2, close),
+                named: Some(Named { name, at }),
+            })
+        })
     }
 
     /// `window`, `window.start`, `window(…)` outside the GROUP BY.
@@ -108,6 +219,17 @@ impl Rewriter<'_> {
         Ok(next)
     }
 
+    /// All three markers, for the GROUP BY.
+    pub(super) fn spark_markers(&mut self, at: usize, block: &Block) -> Result<()> {
+        for (k, part) in PARTS.into_iter().enumerate() {
+            if k > 0 {
+                self.push(at, [Token::Comma]);
+            }
+            self.spark_marker(part, at, block)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn spark_marker(&mut self, part: Part, at: usize, block: &Block) -> Result<()> {
         let Some(window) = &block.spark else {
             return Err(Error::bug("no window() in this GROUP BY"));
@@ -148,6 +270,7 @@ impl Rewriter<'_> {
         self.watermarks.push(SparkWatermark {
             table,
             column,
+            at: self.t.at(i + 1),
             interval: interval.out,
         });
         Ok(end)

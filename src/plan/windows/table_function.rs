@@ -2,7 +2,7 @@
 //! over a table.
 
 use super::{Block, Clause, Rewriter};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 use crate::plan::markers::{self, Kind, Marker, PARTS};
 use crate::plan::tokens::{quoted, word};
 use datafusion_sql::sqlparser::tokenizer::Token;
@@ -21,16 +21,16 @@ impl Rewriter<'_> {
             _ => Kind::SessionBy,
         };
         let close = self.t.close(i + 1)?;
-        let args = self.arguments(kind, i + 2, close)?;
+        let form = match kind {
+            Kind::Tumble => "TUMBLE(TABLE t, DESCRIPTOR(ts), size)",
+            Kind::Cumulate => "CUMULATE(TABLE t, DESCRIPTOR(ts), step, size)",
+            Kind::Hop | Kind::SparkHop => "HOP(TABLE t, DESCRIPTOR(ts), slide, size)",
+            Kind::Session | Kind::SessionBy => {
+                "SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), gap)"
+            }
+        };
+        let args = self.arguments(kind, i, close)?;
         let too_few = || {
-            let form = match kind {
-                Kind::Tumble => "TUMBLE(TABLE t, DESCRIPTOR(ts), size)",
-                Kind::Cumulate => "CUMULATE(TABLE t, DESCRIPTOR(ts), step, size)",
-                Kind::Hop | Kind::SparkHop => "HOP(TABLE t, DESCRIPTOR(ts), slide, size)",
-                Kind::Session | Kind::SessionBy => {
-                    "SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), gap)"
-                }
-            };
             Error::sql(format!("{name} lacks an argument"))
                 .or_at(self.t.at(i))
                 .with_hint(format!("write {form}"))
@@ -43,6 +43,9 @@ impl Rewriter<'_> {
             }
             _ => return Err(too_few()),
         };
+        for (from, to) in &args[2..] {
+            self.check_argument(*from, *to)?;
+        }
         let (table, keys) = self.partition_by(table, kind)?;
         let constants = args[2..].iter().chain(&keys);
         self.push(i, [Token::LParen, word("SELECT"), Token::Mul]);
@@ -73,9 +76,9 @@ impl Rewriter<'_> {
         Ok(close + 1)
     }
 
-    /// The arguments in positional order: table, time, then the window's constants.
-    fn arguments(&self, kind: Kind, from: usize, to: usize) -> Result<Vec<(usize, usize)>> {
-        let mut parts = self.t.split_commas(from, to, false);
+    /// The arguments of the function at `i` in positional order: table, time, then the window's constants.
+    fn arguments(&self, kind: Kind, i: usize, to: usize) -> Result<Vec<(usize, usize)>> {
+        let mut parts = self.t.split_commas(i + 2, to, false);
         // `PARTITION BY a, b` without parentheses.
         let time = parts
             .iter()
@@ -93,19 +96,33 @@ impl Rewriter<'_> {
             Kind::Hop | Kind::SparkHop => &["DATA", "TIMECOL", "SLIDE", "SIZE", "OFFSET"],
             Kind::Session | Kind::SessionBy => &["DATA", "TIMECOL", "GAP"],
         };
+        let all = || format!("the arguments are {}", order.join(", "));
         let mut named = vec![None; order.len()];
         for (a, b) in parts {
             let name = self.t.name(a, "an argument's name")?.to_uppercase();
             self.t.expect(a + 1, &Token::RArrow)?;
             match order.iter().position(|n| *n == name) {
+                Some(k) if named[k].is_some() => {
+                    return Err(Error::sql(format!("argument {name} is given twice"))
+                        .or_at(self.t.at(a))
+                        .with_hint(all()));
+                }
                 Some(k) => named[k] = Some((a + 2, b)),
                 None => {
-                    let hint = format!("the arguments are {}", order.join(", "));
                     return Err(Error::sql(format!("unknown argument {name}"))
                         .or_at(self.t.at(a))
-                        .with_hint(hint));
+                        .with_hint(nearest(&name, order.iter().copied()).unwrap_or_else(all)));
                 }
             }
+        }
+        // What comes behind would take its place.
+        let missing = order.iter().zip(&named);
+        let missing = missing.filter(|(name, given)| given.is_none() && **name != "OFFSET");
+        if let Some((missing, _)) = missing.into_iter().next() {
+            let name = self.t.name(i, "a window function")?.to_uppercase();
+            return Err(Error::sql(format!("{name} lacks the argument {missing}"))
+                .or_at(self.t.at(i))
+                .with_hint(all()));
         }
         Ok(named.into_iter().flatten().collect())
     }
@@ -138,8 +155,21 @@ impl Rewriter<'_> {
     fn descriptor(&self, (from, to): (usize, usize)) -> Result<(usize, usize)> {
         if self.t.is_word(from, "DESCRIPTOR") {
             self.t.expect(from + 1, &Token::LParen)?;
-            return Ok((from + 2, self.t.close(from + 1)?));
+            let (from, to) = (from + 2, self.t.close(from + 1)?);
+            let refused = |at: usize, message: &str| {
+                let error = Error::sql(message).or_at(self.t.at(at));
+                Err(error.with_hint("write DESCRIPTOR(ts), with the name of the time's column"))
+            };
+            if let [_, (second, _), ..] = self.t.split_commas(from, to, false)[..] {
+                return refused(second, "DESCRIPTOR takes one column");
+            }
+            if from == to || matches!(self.t.list[from].token, Token::SingleQuotedString(_)) {
+                return refused(from, "DESCRIPTOR takes the name of a column");
+            }
+            self.check_argument(from, to)?;
+            return Ok((from, to));
         }
+        self.check_argument(from, to)?;
         Ok((from, to))
     }
 }

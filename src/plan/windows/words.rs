@@ -2,6 +2,7 @@
 
 use super::{Block, Clause, Rewriter};
 use crate::error::Result;
+use crate::plan::spellings::ends_value;
 use crate::plan::tokens::quoted;
 use datafusion_sql::sqlparser::tokenizer::Token;
 
@@ -16,7 +17,8 @@ impl Rewriter<'_> {
         let call = self.t.is(i + 1, &Token::LParen);
         match upper {
             "CASE" => block.cases += 1,
-            "END" if block.cases > 0 && !behind_dot => {
+            // Where a value must begin it is a column.
+            "END" if block.cases > 0 && !behind_dot && ends_value(&self.t.list[..i]) => {
                 block.cases -= 1;
                 self.copy(i);
                 return Ok(i + 1);

@@ -431,12 +431,40 @@ fn wrong_tables_are_refused() {
 
 #[test]
 fn old_files_are_finished_by_a_commit() {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static MINUTES: AtomicU64 = AtomicU64::new(0);
-    static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
-    let clock = || *START + Duration::from_secs(60 * MINUTES.load(Ordering::Relaxed));
+    let options = [("format", "json")];
+    for (minutes, hidden) in hidden_after(&options, &[0, 29, 30, 31], |_| true) {
+        assert_eq!(
+            hidden,
+            usize::from(minutes != 30),
+            "after {minutes} minutes"
+        );
+    }
+}
+
+/// Flink's option was unknown.
+#[test]
+fn files_without_new_rows_are_finished_by_a_commit() {
+    let inactivity = ("sink.rolling-policy.inactivity-interval", "5 min");
+    let options = [("format", "json"), inactivity];
+    let all = hidden_after(&options, &[0, 4, 8, 12, 13], |minute| minute <= 8);
+    let hidden: Vec<usize> = all.into_iter().map(|(_, hidden)| hidden).collect();
+    assert_eq!(hidden, [1, 1, 1, 1, 0]);
+}
+
+/// How many files are unfinished behind the commit of each minute; in some of them a row is written.
+fn hidden_after(
+    options: &[(&str, &str)],
+    minutes: &[u64],
+    writes: impl Fn(u64) -> bool,
+) -> Vec<(u64, usize)> {
+    use std::cell::Cell;
+    thread_local! {
+        static MINUTE: Cell<u64> = const { Cell::new(0) };
+        static START: Instant = Instant::now();
+    }
+    let clock = || START.with(|start| *start + Duration::from_secs(60 * MINUTE.get()));
     let dir = TempDir::new().unwrap();
-    let def = table(&dir, &numbers(0..0), &[("format", "json")], &[]);
+    let def = table(&dir, &numbers(0..0), options, &[]);
     let mut sink = FileSink::in_folder(
         || Folder::open(&def, &Keys::default()),
         &def,
@@ -445,14 +473,14 @@ fn old_files_are_finished_by_a_commit() {
         clock,
     )
     .unwrap();
-    for (minutes, hidden) in [(0, 1), (29, 1), (30, 0), (31, 1)] {
-        MINUTES.store(minutes, Ordering::Relaxed);
-        sink.write(minutes, &numbers(0..1)).unwrap();
-        sink.commit(minutes).unwrap();
-        assert_eq!(
-            files(&dir).keys().filter(|n| is_hidden(n)).count(),
-            hidden,
-            "after {minutes} minutes"
-        );
-    }
+    let hidden = |minute: &u64| {
+        MINUTE.set(*minute);
+        if writes(*minute) {
+            sink.write(*minute, &numbers(0..1)).unwrap();
+        }
+        sink.commit(*minute).unwrap();
+        let hidden = files(&dir).keys().filter(|n| is_hidden(n)).count();
+        (*minute, hidden)
+    };
+    minutes.iter().map(hidden).collect()
 }

@@ -111,6 +111,8 @@ pub(super) struct OpenFile {
     /// A write has failed: the file's content is not to be trusted.
     broken: bool,
     pub(super) opened: Instant,
+    /// When the last row came.
+    pub(super) written: Instant,
     /// When it was last written, in the sink's count of writes.
     pub(super) used: u64,
 }
@@ -167,6 +169,7 @@ impl OpenFile {
             body,
             broken: false,
             opened: now,
+            written: now,
             used: 0,
         })
     }

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result, nearest};
 use crate::options::Options;
-use crate::table::{Column, ColumnKind, TableDef};
+use crate::table::{Column, ColumnKind, TableDef, sql_name};
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, StringArray,
 };
@@ -309,7 +309,7 @@ impl PropertyReader<'_> {
         }
         let (min, max) = integer_range(t).unwrap_or((i64::MIN, i64::MAX));
         if start < min || end > max {
-            return Err(self.invalid("end", &format!("start or end is no {t}")));
+            return Err(self.invalid("end", &format!("start or end is no {}", sql_name(t))));
         }
         Ok(Kind::Sequence { start, end })
     }
@@ -360,7 +360,7 @@ impl PropertyReader<'_> {
                     }
                     None => {
                         let column = &self.column.name;
-                        return Err(Error::sql(format!("datagen makes no values of type {other} (column '{column}')"))
+                        return Err(Error::sql(format!("datagen makes no values of type {} (column '{column}')", sql_name(other)))
                         .or_at(self.column.at)
                         .with_hint("declare its parts as columns, and put them together in a computed column"));
                     }
