@@ -5,22 +5,34 @@ use super::tokens::Tokens;
 use crate::error::{At, Error};
 use arrow::datatypes::DataType;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion_common::{Column, ExprSchema, Result};
+use datafusion_common::{Column, DFSchema, ExprSchema, Result};
 use datafusion_expr::{Expr, LogicalPlan, Operator};
 
 /// Why a plan is refused, if it compares so.
 pub fn refused(plan: &LogicalPlan, tokens: &Tokens) -> Result<Option<Error>> {
     let mut found = None;
     plan.apply_with_subqueries(|node| {
+        let inputs = node.inputs();
+        let schemas: Vec<&DFSchema> = inputs.iter().map(|i| i.schema().as_ref()).collect();
         node.apply_expressions(|expr| {
-            expr.apply(|expr| {
-                if found.is_none() {
-                    found = pairs(expr)
-                        .into_iter()
-                        .find(|(column, ..)| is_text(column, node));
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })
+            if found.is_none() {
+                found = refused_in(expr, &schemas, tokens)?;
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    Ok(found)
+}
+
+/// Why an expression over columns of these schemas is refused, if it compares so.
+pub fn refused_in(expr: &Expr, schemas: &[&DFSchema], tokens: &Tokens) -> Result<Option<Error>> {
+    let mut found = None;
+    expr.apply(|expr| {
+        let mut pairs = pairs(expr).into_iter();
+        found = pairs.find(|(column, ..)| is_text(column, schemas));
+        Ok(match found {
+            Some(_) => TreeNodeRecursion::Stop,
+            None => TreeNodeRecursion::Continue,
         })
     })?;
     Ok(found.map(|(column, op, number)| error(&column, op, &number, tokens)))
@@ -67,11 +79,9 @@ fn pairs(expr: &Expr) -> Vec<(Column, Operator, String)> {
     }
 }
 
-fn is_text(column: &Column, node: &LogicalPlan) -> bool {
-    let inputs = node.inputs();
-    let mut fields = inputs
-        .iter()
-        .filter_map(|input| input.schema().field_from_column(column).ok());
+fn is_text(column: &Column, schemas: &[&DFSchema]) -> bool {
+    let schemas = schemas.iter();
+    let mut fields = schemas.filter_map(|schema| schema.field_from_column(column).ok());
     fields.next().is_some_and(|field| {
         matches!(
             field.data_type(),

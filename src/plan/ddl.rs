@@ -43,6 +43,24 @@ pub fn create_table(
     let at = t.at(i);
     let name = t.name(i, "the table's name")?;
     i += 1;
+    for (word, instead) in [
+        (
+            "AS",
+            "declare its columns, and fill it with INSERT INTO … SELECT …",
+        ),
+        (
+            "LIKE",
+            "declare its columns in brackets, and its options in WITH",
+        ),
+    ] {
+        if t.is_word(i, word) {
+            return Err(
+                Error::sql(format!("CREATE TABLE … {word} is not supported"))
+                    .or_at(t.at(i))
+                    .with_hint(instead),
+            );
+        }
+    }
     t.expect(i, &Token::LParen)?;
     let close = t.close(i)?;
     let mut def = TableDef {

@@ -56,7 +56,6 @@ pub fn planning(error: DataFusionError, tokens: &Tokens) -> Error {
             }
             let name = quoted_name(&text);
             let (text, hint) = clearer(text, &whole);
-            let name = name.or_else(|| quoted_name(&text));
             (in_sql(&text), hint.or_else(|| hint_of(&whole)), name)
         }
     };
@@ -64,6 +63,7 @@ pub fn planning(error: DataFusionError, tokens: &Tokens) -> Error {
         .filter(|at| at.line > 0)
         .map(|at| tokens.original(at))
         .or_else(|| name.as_deref().and_then(|n| tokens.find_word(n)))
+        .or_else(|| tokens.find_word(&quoted_name(&message)?))
         .unwrap_or_else(|| tokens.start());
     Error::Sql {
         message,
@@ -126,6 +126,18 @@ fn clearer(text: String, whole: &str) -> (String, Option<String>) {
         && let Some(clear) = no_signature(&name.to_uppercase(), signatures)
     {
         return clear;
+    }
+    if let Some((name, rest)) = text
+        .strip_prefix("Function '")
+        .and_then(|t| t.split_once("' requires "))
+        && let Some((wanted, rest)) = rest.split_once(", but received ")
+    {
+        let given = rest.split(" (DataType").next().unwrap_or(rest);
+        let message = format!("{} takes {wanted}, not {given}", name.to_uppercase());
+        return (
+            message,
+            Some("convert what it is given, with CAST(… AS …)".into()),
+        );
     }
     if text.starts_with("Substring without for/from") {
         return (

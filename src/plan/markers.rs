@@ -5,6 +5,7 @@
 //! row several windows, which no scalar function can: these markers are volatile, so that no
 //! rule moves or merges them, and the cut (see [`super::cut`]) takes them out of the plan.
 
+use super::errors::in_sql;
 use crate::table::sql_name;
 use crate::window::Assign;
 use arrow::array::{Array, ArrayRef, AsArray};
@@ -112,6 +113,13 @@ impl Marker {
     fn check(&self, args: &ReturnFieldArgs) -> Result<()> {
         match args.arg_fields.first().map(|f| f.data_type()) {
             Some(DataType::Timestamp(..)) => {}
+            Some(other) if args.scalar_arguments[0].is_some() => {
+                return plan_err!(
+                    "the time of a window must be a column, but {} is a constant {}\nhint: write the name of the time's column, without single quotes",
+                    in_sql(args.arg_fields[0].name()),
+                    sql_name(other)
+                );
+            }
             Some(other) => {
                 let name = args.arg_fields[0].name();
                 return plan_err!(

@@ -9,7 +9,7 @@ use super::tokens::Tokens;
 use super::{
     compared, extremes, functions, grouping, lateral, markers, over, row_windows, subqueries, syntax,
 };
-use crate::error::{Error, Result, nearest};
+use crate::error::{At, Error, Result, nearest};
 use crate::time::{Clock, SystemClock};
 use arrow::datatypes::{DataType, SchemaRef};
 use chrono::{DateTime, Utc};
@@ -308,8 +308,8 @@ impl ContextProvider for Session {
             _ => None,
         };
         table.cloned().ok_or_else(|| {
-            let known = self.tables.keys().map(String::as_str);
-            let hint = nearest(name.table(), known);
+            let known = sorted(self.tables.keys());
+            let hint = nearest(name.table(), known.iter().map(String::as_str));
             let hint = hint.unwrap_or_else(|| "declare it with CREATE TABLE before".into());
             plan_datafusion_err!("table '{name}' not found\n{hint}")
         })
@@ -410,11 +410,31 @@ fn parse_error(error: DataFusionError, tokens: &Tokens) -> Error {
         .replace('"', "");
     match numbers.as_slice() {
         [line, column, ..] if *line > 0 => {
-            Error::sql(message).or_at(tokens.original(crate::error::At {
+            let at = tokens.original(At {
                 line: *line,
                 column: *column,
-            }))
+            });
+            let error = Error::sql(message).or_at(at);
+            match misspelt_keyword(tokens, at) {
+                Some(hint) => error.with_hint(hint),
+                None => error,
+            }
         }
         _ => Error::sql(message).or_at(tokens.at(tokens.len())),
     }
+}
+
+/// The keyword that was meant by the word before `at`, which the parser took for an alias.
+fn misspelt_keyword(tokens: &Tokens, at: At) -> Option<String> {
+    const KEYWORDS: [&str; 7] = [
+        "FROM", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "UNION",
+    ];
+    let behind = (0..tokens.len()).find(|i| tokens.at(*i) == at)?;
+    let Token::Word(word) = &tokens.list[behind.checked_sub(1)?].token else {
+        return None;
+    };
+    let is_keyword = KEYWORDS.iter().any(|k| word.value.eq_ignore_ascii_case(k));
+    (word.value.len() > 3 && !is_keyword)
+        .then(|| nearest(&word.value, KEYWORDS))
+        .flatten()
 }

@@ -161,7 +161,7 @@ impl Rewriter<'_> {
             if call && TABLE_FUNCTIONS.contains(&upper) {
                 return self.table_function(i).map(Some);
             }
-            if call {
+            if call && i > 0 {
                 let function = i + if upper == "TABLE" { 2 } else { 0 };
                 self.refuse_misspelt(function)?;
             }
@@ -205,14 +205,20 @@ impl Rewriter<'_> {
 
     /// Refuses an unknown function over a table, whose arguments the parser would stumble over.
     fn refuse_misspelt(&self, i: usize) -> Result<()> {
-        if !self.t.is(i + 1, &Token::LParen) {
+        let begins = ["FROM", "JOIN"].iter().any(|w| self.t.is_word(i - 1, w))
+            || self.t.is(i - 1, &Token::Comma)
+            || self.t.is(i - 1, &Token::LParen);
+        if !begins || !self.t.is(i + 1, &Token::LParen) {
             return Ok(());
         }
         let close = self.t.close(i + 1)?;
+        let is_query = ["SELECT", "WITH", "VALUES"]
+            .iter()
+            .any(|w| self.t.is_word(i + 2, w));
         let is_of_table = self.t.is_word(i + 2, "TABLE")
             || (i + 2..close)
                 .any(|k| self.t.is_word(k, "DESCRIPTOR") && self.t.is(k + 1, &Token::LParen));
-        if !is_of_table {
+        if is_query || !is_of_table {
             return Ok(());
         }
         let name = self.t.name(i, "a function over a table")?;

@@ -2,6 +2,7 @@
 
 use crate::error::nearest;
 use crate::plan::ddl::TYPES;
+use crate::plan::markers::PREFIX;
 use datafusion_common::Column;
 use std::collections::BTreeSet;
 
@@ -77,15 +78,15 @@ pub(super) fn unknown_field(text: &str) -> Option<(String, Option<String>)> {
 /// A column that is shown of groups that may have many values of it.
 pub(super) fn not_grouped(text: &str) -> Option<(String, Option<String>)> {
     let (_, rest) = text.split_once("While expanding wildcard, column \"")?;
-    let (column, _) = rest.split_once("\" must appear")?;
-    let column = match column.contains('(') {
-        true => "what is shown",
-        false => column.rsplit('.').next()?,
+    let (column, grouped) = rest.split_once("\" must appear")?;
+    let of_window = grouped.contains(PREFIX) && grouped.contains(&format!("({column},"));
+    let name = column.rsplit('.').next()?;
+    let hint = match of_window {
+        true => "TUMBLE_START and the like take the same arguments as the window in the GROUP BY; of a plain column take one value of each group".into(),
+        false => "add it to the GROUP BY, or take one value of each group".to_string(),
     };
     Some((
-        format!("'{column}' is neither in the GROUP BY nor in an aggregate function"),
-        Some(format!(
-            "add it to the GROUP BY, or take one value of each group, like MAX({column})"
-        )),
+        format!("'{name}' is neither in the GROUP BY nor in an aggregate function"),
+        Some(format!("{hint}, like MAX({name})")),
     ))
 }

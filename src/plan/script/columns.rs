@@ -5,7 +5,7 @@ use crate::error::{At, Error, Result};
 use crate::plan::errors::{internal, planning};
 use crate::plan::query::{Computed, SourcePlan};
 use crate::plan::stages::quick;
-use crate::plan::{spellings, tokens, windows};
+use crate::plan::{compared, spellings, tokens, windows};
 use crate::table::{ColumnKind, MetadataKey, TableDef};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -69,6 +69,10 @@ impl Script {
             );
             let at = tokens.find_word(&name).unwrap_or(column.at);
             return Err(positioned(error.or_at(at)));
+        }
+        let compared = compared::refused_in(&logical, &[&df_schema], &tokens);
+        if let Some(error) = compared.map_err(internal)? {
+            return Err(positioned(error));
         }
         let used = logical
             .column_refs()
@@ -160,13 +164,16 @@ impl Script {
     }
 }
 
-/// The aggregate, or the function with OVER, in an expression.
+/// The aggregate, the function with OVER, or the subquery in an expression.
 fn not_of_a_row(expr: &Expr) -> datafusion_common::Result<Option<String>> {
     let mut name = None;
     expr.apply(|expr| {
         name = match expr {
             Expr::AggregateFunction(call) => Some(call.func.name().to_uppercase()),
             Expr::WindowFunction(call) => Some(call.fun.name().to_uppercase()),
+            Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) => {
+                Some("SELECT".to_string())
+            }
             _ => return Ok(TreeNodeRecursion::Continue),
         };
         Ok(TreeNodeRecursion::Stop)

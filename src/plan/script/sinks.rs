@@ -1,6 +1,7 @@
 //! Where rows go: a query's result to the columns of its sink, late rows to their table.
 
 use super::Script;
+use crate::encode::text::counted;
 use crate::error::{At, Error, Result, nearest};
 use crate::plan::errors::{in_sql, planning};
 use crate::plan::query::{Body, LateTable, QuerySink};
@@ -191,8 +192,8 @@ fn column_order<'a>(
     if fields.len() != order.len() {
         let names: Vec<&str> = fields.iter().map(|c| c.name.as_str()).collect();
         return Err(Error::sql(format!(
-            "the query has {} columns, table {} takes {}",
-            fields.len(),
+            "the query has {}, table {} takes {}",
+            counted(fields.len() as u64, "column"),
             def.name,
             order.len()
         ))

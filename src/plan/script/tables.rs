@@ -2,6 +2,7 @@
 
 use super::Script;
 use super::queries::scanned;
+use crate::encode::text::counted;
 use crate::error::{Error, Result};
 use crate::plan::ddl;
 use crate::plan::errors::planning;
@@ -98,8 +99,8 @@ impl Script {
         if !names.is_empty() {
             if names.len() != plan.schema().fields().len() {
                 let text = format!(
-                    "the view names {} columns, its query has {}",
-                    names.len(),
+                    "the view names {}, its query has {}",
+                    counted(names.len() as u64, "column"),
                     plan.schema().fields().len()
                 );
                 return Err(Error::sql(text).or_at(t.at(i)));
