@@ -7,7 +7,8 @@ use super::physical::Planner;
 use super::registry::Registry;
 use super::tokens::Tokens;
 use super::{
-    compared, extremes, functions, grouping, lateral, markers, over, row_windows, subqueries, syntax,
+    compared, extremes, functions, grouping, lateral, markers, over, row_windows, subqueries,
+    syntax,
 };
 use crate::error::{At, Error, Result, nearest};
 use crate::time::{Clock, SystemClock};
