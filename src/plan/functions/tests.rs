@@ -979,3 +979,27 @@ fn comparing_with_a_timestamp_literal_casts_no_column() {
     assert!(!plan.contains("CAST"), "{plan}");
     assert!(plan.contains("TimestampMicrosecond("), "{plan}");
 }
+
+/// A column in which two regular expressions took turns compiled one for each row.
+#[test]
+fn patterns_that_take_turns_are_compiled_once() {
+    let compiled = std::cell::Cell::new(0);
+    let length = |text: &str| {
+        compiled.set(compiled.get() + 1);
+        text.parse::<usize>().map_err(|_| ())
+    };
+    let mut memo = super::udf::Memo::new();
+    for turn in 0..100 {
+        assert_eq!(
+            memo.get(&format!("{}", turn % 16), length),
+            Ok(&(turn % 16))
+        );
+    }
+    assert_eq!(compiled.get(), 16);
+    assert_eq!(memo.get("x", length), Err(()));
+    // The oldest makes room for a new one.
+    assert_eq!(memo.get("16", length), Ok(&16));
+    assert_eq!(memo.get("1", length), Ok(&1));
+    assert_eq!(memo.get("0", length), Ok(&0));
+    assert_eq!(compiled.get(), 19);
+}
