@@ -155,7 +155,7 @@ fn grouped(aggregate: &AggregateExec, input: &Known, plan: &Plan) -> Result<Know
         .collect();
     if window.iter().all(Option::is_none) {
         return Err(Error::sql("an aggregate over the results of several windows is not supported yet")
-            .with_hint("add window_start, window_end (of Spark's window its start and end, each a column of the inner query) to the outer GROUP BY, or write the inner result to a topic and aggregate that"));
+            .with_hint("add window_start, window_end (of Spark's window: window.start, window.end) to the outer GROUP BY, or write the inner result to a topic and aggregate that"));
     }
     window.resize(plan.schema().fields().len(), None);
     Ok(Known {

@@ -21,7 +21,7 @@ use crate::error::{Error, Result, nearest};
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 pub use spark::SparkWatermark;
-use spark::{SPARK_WINDOWS, SparkWindow};
+use spark::{InnerWindow, SPARK_WINDOWS, SparkWindow};
 
 /// Rewrites the query that `tokens` is.
 pub fn rewrite(tokens: &Tokens) -> Result<(Tokens, Vec<SparkWatermark>)> {
@@ -50,6 +50,8 @@ struct Block {
     clause: Clause,
     /// Spark's window in this SELECT's GROUP BY.
     spark: Option<SparkWindow>,
+    /// Where this SELECT groups by the window of the results it reads.
+    inner: Option<InnerWindow>,
     /// Depth of CASE … END.
     cases: usize,
 }
@@ -91,6 +93,15 @@ impl Rewriter<'_> {
             self.spark_markers(i, block)?;
             return Ok(i + 1);
         }
+        if let Some(window) = &block.inner
+            && window.at == i
+        {
+            let [start, end] = window.fields();
+            self.push(i, start);
+            self.push(i, [Token::Comma]);
+            self.push(i, end);
+            return Ok(i + 1);
+        }
         match &self.t.list[i].token {
             Token::LParen => {
                 let close = self.t.close(i)?;
@@ -124,13 +135,16 @@ impl Rewriter<'_> {
         block.clause = match upper {
             "SELECT" => {
                 block.spark = self.spark_window(i, to);
+                block.inner = self.inner_window(i, to);
                 Clause::Select
             }
             "FROM" => Clause::From,
             "GROUP" if self.t.is_word(i + 1, "BY") => Clause::GroupBy,
-            "WHERE" | "HAVING" | "ORDER" | "LIMIT" | "QUALIFY" | "UNION" | "WINDOW"
-                if !self.is_spark_word(i, block) && !self.is_name(i) =>
-            {
+            "WHERE" | "HAVING" | "ORDER" | "LIMIT" | "QUALIFY" | "UNION" if !self.is_name(i) => {
+                Clause::Other
+            }
+            // `WINDOW w AS (…)`, not Spark's window.
+            "WINDOW" if self.t.is_word(i + 2, "AS") && self.t.is(i + 3, &Token::LParen) => {
                 Clause::Other
             }
             _ => return,
@@ -192,6 +206,29 @@ impl Rewriter<'_> {
             self.spark_marker(Part::Time, i, block)?;
             self.alias(item, i, i + 4, "window_time");
             return Ok(Some(i + 4));
+        }
+        if upper == "WINDOW_TIME" && call {
+            return self.time_of(i, item).map(Some);
+        }
+        if let Some(window) = &block.inner
+            && block.clause == Clause::Select
+            && self.is_whole(i, window)
+        {
+            let [start, end] = window.fields();
+            let name = window.word;
+            self.named_struct(
+                i,
+                |rewriter| {
+                    rewriter.push(i, start);
+                    Ok(())
+                },
+                |rewriter| {
+                    rewriter.push(i, end);
+                    Ok(())
+                },
+            )?;
+            self.alias(item, i, i + 1, name);
+            return Ok(Some(i + 1));
         }
         if self.is_spark_word(i, block) && block.spark.is_some() {
             return self.spark_reference(i, block, item).map(Some);

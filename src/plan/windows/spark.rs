@@ -3,7 +3,7 @@
 use super::{Block, Rewriter};
 use crate::error::{At, Error, Result};
 use crate::plan::markers::{Kind, PARTS, Part};
-use crate::plan::tokens::{Tokens, word};
+use crate::plan::tokens::{Tokens, quoted, word};
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 /// `FROM t WATERMARK ts DELAY OF INTERVAL 5 SECONDS`, taken out of the query.
@@ -37,6 +37,21 @@ pub(super) struct Named {
     name: String,
     /// The token in the GROUP BY.
     pub(super) at: usize,
+}
+
+/// The window that results of an inner SELECT have, as a ROW.
+#[derive(Debug, Clone)]
+pub(super) struct InnerWindow {
+    pub(super) word: &'static str,
+    /// The token in the GROUP BY.
+    pub(super) at: usize,
+}
+
+impl InnerWindow {
+    /// Its start and its end.
+    pub(super) fn fields(&self) -> [[Token; 3]; 2] {
+        ["start", "end"].map(|field| [quoted(self.word), Token::Period, quoted(field)])
+    }
 }
 
 impl Rewriter<'_> {
@@ -126,14 +141,19 @@ impl Rewriter<'_> {
         None
     }
 
-    /// The window that is an item of the SELECT, if the token at `at` of the GROUP BY names it.
-    fn named_window(&self, select: usize, at: usize) -> Option<SparkWindow> {
+    /// Whether the token at `at` is a whole item of a GROUP BY.
+    fn is_item(&self, at: usize) -> bool {
         let begins = self.t.is_word(at - 1, "BY") || self.t.is(at - 1, &Token::Comma);
         let ends = match self.t.list.get(at + 1).map(|t| &t.token) {
             Some(Token::Comma | Token::RParen | Token::Word(_)) | None => true,
             Some(_) => false,
         };
-        if !begins || !ends {
+        begins && ends
+    }
+
+    /// The window that is an item of the SELECT, if the token at `at` of the GROUP BY names it.
+    fn named_window(&self, select: usize, at: usize) -> Option<SparkWindow> {
+        if !self.is_item(at) {
             return None;
         }
         let mut from = select + 1;
@@ -195,28 +215,77 @@ impl Rewriter<'_> {
             self.alias(item, i, next + 2, name);
             return Ok(next + 2);
         }
-        self.push(
+        self.named_struct(
             i,
-            [
-                word("named_struct"),
-                Token::LParen,
-                Token::SingleQuotedString("start".into()),
-                Token::Comma,
-            ],
-        );
-        self.spark_marker(Part::Start, i, block)?;
-        self.push(
-            i,
-            [
-                Token::Comma,
-                Token::SingleQuotedString("end".into()),
-                Token::Comma,
-            ],
-        );
-        self.spark_marker(Part::End, i, block)?;
-        self.push(i, [Token::RParen]);
+            |rewriter| rewriter.spark_marker(Part::Start, i, block),
+            |rewriter| rewriter.spark_marker(Part::End, i, block),
+        )?;
         self.alias(item, i, next, name);
         Ok(next)
+    }
+
+    /// A window as a whole: a ROW of its start and its end.
+    pub(super) fn named_struct(
+        &mut self,
+        at: usize,
+        start: impl FnOnce(&mut Self) -> Result<()>,
+        end: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        let name = |name: &str| Token::SingleQuotedString(name.into());
+        self.push(at, [word("named_struct"), Token::LParen]);
+        self.push(at, [name("start"), Token::Comma]);
+        start(self)?;
+        self.push(at, [Token::Comma, name("end"), Token::Comma]);
+        end(self)?;
+        self.push(at, [Token::RParen]);
+        Ok(())
+    }
+
+    /// `… GROUP BY window` over `FROM (SELECT window, … GROUP BY window(…))`.
+    pub(super) fn inner_window(&self, select: usize, to: usize) -> Option<InnerWindow> {
+        let mut i = select + 1;
+        let mut inner = None;
+        while i < to && !self.t.are_words(i, &["GROUP", "BY"]) {
+            if self.t.is(i, &Token::LParen) {
+                let close = self.t.close(i).ok()?;
+                if self.t.is_word(i - 1, "FROM") && self.t.is_word(i + 1, "SELECT") {
+                    inner = self.spark_window(i + 1, close);
+                }
+                i = close;
+            }
+            i += 1;
+        }
+        let word = inner?.word;
+        let items = (i + 2..to).take_while(|k| {
+            !["HAVING", "ORDER", "LIMIT", "QUALIFY", "UNION"]
+                .iter()
+                .any(|w| self.t.is_word(*k, w))
+        });
+        let mut items = items.filter(|k| self.t.is_word(*k, word) && self.is_item(*k));
+        items.next().map(|at| InnerWindow { word, at })
+    }
+
+    /// Whether the word at `i` is that window, and not a field of it, or a name.
+    pub(super) fn is_whole(&self, i: usize, window: &InnerWindow) -> bool {
+        let goes_on = self.t.is(i + 1, &Token::Period) || self.t.is(i + 1, &Token::LParen);
+        self.t.is_word(i, window.word) && !goes_on && !self.is_name(i)
+    }
+
+    /// `window_time(w)` of a window that is a column: its end less a millisecond.
+    pub(super) fn time_of(&mut self, i: usize, item: bool) -> Result<usize> {
+        let close = self.t.close(i + 1)?;
+        self.push(i, [Token::LParen]);
+        for k in i + 2..close {
+            self.copy(k);
+        }
+        self.push(
+            i,
+            [Token::Period, quoted("end"), Token::Minus, word("INTERVAL")],
+        );
+        let millisecond = Token::SingleQuotedString("1 millisecond".into());
+        self.push(i, [millisecond, Token::RParen]);
+        self.alias(item, i, close + 1, "window_time");
+        Ok(close + 1)
     }
 
     /// All three markers, for the GROUP BY.
