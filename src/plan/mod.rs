@@ -5,7 +5,6 @@
 
 mod accumulate;
 mod casts;
-mod compared;
 mod cut;
 mod ddl;
 mod distinct;

@@ -7,7 +7,7 @@ use super::physical::Planner;
 use super::registry::Registry;
 use super::tokens::Tokens;
 use super::{
-    compared, extremes, functions, grouping, lateral, markers, over, row_windows, subqueries,
+    extremes, functions, grouping, lateral, markers, over, row_windows, subqueries,
     syntax,
 };
 use crate::error::{At, Error, Result, nearest};
@@ -183,9 +183,6 @@ impl Session {
             return Err(Error::sql("SELECT … INTO is not supported")
                 .or_at(tokens.find_word("INTO").unwrap_or(tokens.start()))
                 .with_hint("write INSERT INTO t SELECT …"));
-        }
-        if let Some(e) = compared::refused(&plan, tokens).map_err(|e| planning(e, tokens))? {
-            return Err(e);
         }
         if let Some(e) = grouping::refused(&plan).map_err(|e| planning(e, tokens))? {
             return Err(e.or_at(tokens.find_word("GROUP").unwrap_or(tokens.start())));

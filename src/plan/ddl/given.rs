@@ -31,7 +31,8 @@ fn modes(options: &Options) -> Result<()> {
         ] {
             let key = format!("{prefix}.{name}");
             let asked = format!("{prefix}.mode");
-            if options.get(&key).is_some() && options.get(&asked) != Some(mode) {
+            let is_it = |asked: &str| asked.eq_ignore_ascii_case(mode);
+            if options.get(&key).is_some() && !options.get(&asked).is_some_and(is_it) {
                 let message = format!("has no effect without '{asked}' = '{mode}'");
                 let hint = format!("add '{asked}' = '{mode}', or leave '{key}' away");
                 return Err(options.invalid(&key, message).with_hint(hint));
@@ -45,7 +46,8 @@ fn modes(options: &Options) -> Result<()> {
 fn formats(options: &Options) -> Result<()> {
     let keys = ["format", "value.format", "key.format"];
     for format in ["json", "csv", "parquet"] {
-        let is_it = |key: &&str| options.get(key) == Some(format);
+        let has = |of: &str| of.eq_ignore_ascii_case(format);
+        let is_it = |key: &&str| options.get(key).is_some_and(has);
         let wanted = |prefix: &str| match prefix {
             "key." => is_it(&"key.format"),
             _ => keys.iter().any(is_it),

@@ -5,7 +5,7 @@ use crate::error::{At, Error, Result};
 use crate::plan::errors::{internal, planning};
 use crate::plan::query::{Computed, SourcePlan};
 use crate::plan::stages::quick;
-use crate::plan::{compared, spellings, tokens, windows};
+use crate::plan::{spellings, tokens, windows};
 use crate::table::{ColumnKind, MetadataKey, TableDef};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -69,10 +69,6 @@ impl Script {
             );
             let at = tokens.find_word(&name).unwrap_or(column.at);
             return Err(positioned(error.or_at(at)));
-        }
-        let compared = compared::refused_in(&logical, &[&df_schema], &tokens);
-        if let Some(error) = compared.map_err(internal)? {
-            return Err(positioned(error));
         }
         let used = logical
             .column_refs()
