@@ -224,6 +224,11 @@ fn wrong_options_statements_and_arguments_name_what_works() {
             "'n' is INT",
         ),
         ("SELECT 1 / 0;", "q.sql:3:1"),
+        // Types had Arrow's names.
+        (
+            "CREATE TABLE g (m MAP<STRING, INT>) WITH ('connector' = 'datagen'); SELECT * FROM g;",
+            "datagen makes no values of type MAP (column 'm')",
+        ),
         (
             "CREATE VIEW v AS SELECT n FROM t; DROP TABLE t; SELECT * FROM v;",
             "'t' was dropped",

@@ -145,3 +145,27 @@ pub fn compare(args: &PlanArgs) -> Result<(), Failure> {
     });
     positioned(result, &args.file.file, &source)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::FunctionShape;
+    use std::collections::BTreeMap;
+
+    /// They were said to be of a type that SQL does not have.
+    #[test]
+    fn keys_have_the_types_of_sql() {
+        let function = FunctionShape {
+            text: "count(1)".into(),
+            width: 1,
+        };
+        let shape = Shape {
+            window: "all groups, for ever".into(),
+            input: Vec::new(),
+            keys: vec!["page: Utf8View".into(), "n: Int32".into()],
+            functions: vec![function],
+            names: BTreeMap::new(),
+        };
+        assert_eq!(functions(&shape), "count(1) by page: STRING, n: INT");
+    }
+}

@@ -1,6 +1,7 @@
 //! DataFusion's errors as windrow's: who must act, and where in the file.
 
 mod names;
+mod parsing;
 mod types;
 
 use super::markers::BadWindow;
@@ -8,6 +9,7 @@ use super::tokens::Tokens;
 use crate::error::{At, Error, nearest};
 use datafusion_common::{DataFusionError, SchemaError};
 use datafusion_sql::sqlparser::tokenizer::Token;
+pub use parsing::parsing;
 pub use types::in_sql;
 
 /// A failure inside a running plan. Resources and user data surface here as well, so the

@@ -1,7 +1,7 @@
 //! DataFusion's parser, planner and rules, set up so that a batch plan can be cut (see
 //! [`super::cut`]).
 
-use super::errors::planning;
+use super::errors::{parsing, planning};
 use super::leaf::Declared;
 use super::physical::Planner;
 use super::registry::Registry;
@@ -10,7 +10,7 @@ use super::{
     extremes, functions, grouping, lateral, markers, over, row_windows, subqueries,
     syntax,
 };
-use crate::error::{At, Error, Result, nearest};
+use crate::error::{Error, Result, nearest};
 use crate::time::{Clock, SystemClock};
 use arrow::datatypes::{DataType, SchemaRef};
 use chrono::{DateTime, Utc};
@@ -36,7 +36,6 @@ use datafusion_sql::parser::{DFParserBuilder, Statement};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast;
 use datafusion_sql::sqlparser::dialect::GenericDialect;
-use datafusion_sql::sqlparser::parser::ParserError;
 use datafusion_sql::sqlparser::tokenizer::Token;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -161,7 +160,7 @@ impl Session {
                         .map_err(Into::into),
                 }
             })
-            .map_err(|e| parse_error(e, tokens))?;
+            .map_err(|e| parsing(e, tokens))?;
         if let Statement::Statement(statement) = &mut parsed {
             let ast::Statement::Query(query) = statement.as_mut() else {
                 return Err(Error::sql("expected a query").or_at(tokens.start()));
@@ -205,22 +204,16 @@ impl Session {
         });
         let row = of.and_then(|i| tokens.name(i - 2, "").ok());
         let schemas = self.tables.values().map(|table| table.schema());
-        let fields = schemas
-            .flat_map(|schema| {
-                schema
-                    .flattened_fields()
-                    .into_iter()
-                    .cloned()
-                    .collect::<Vec<_>>()
-            })
-            .filter(|f| Some(f.name()) == row.as_ref());
-        let names: BTreeSet<String> = fields
-            .filter_map(|f| match f.data_type() {
-                DataType::Struct(fields) => Some(fields.clone()),
-                _ => None,
-            })
-            .flat_map(|fields| fields.iter().map(|f| f.name().clone()).collect::<Vec<_>>())
-            .collect();
+        let mut names = BTreeSet::new();
+        for known in schemas
+            .flat_map(|schema| Vec::from_iter(schema.flattened_fields().into_iter().cloned()))
+        {
+            if let DataType::Struct(fields) = known.data_type()
+                && Some(known.name()) == row.as_ref()
+            {
+                names.extend(fields.iter().map(|f| f.name().clone()));
+            }
+        }
         let list: Vec<&str> = names.iter().map(String::as_str).collect();
         if list.is_empty() {
             return error;
@@ -382,57 +375,5 @@ pub(super) fn parse(tokens: &Tokens) -> Result<ast::ExprWithAlias> {
         .with_recursion_limit(RECURSION_MAX)
         .build()
         .and_then(|mut p| p.parse_into_expr())
-        .map_err(|e| parse_error(e, tokens))
-}
-
-/// The parser's message ends in ` at Line: 3, Column: 7`, in the substituted text.
-fn parse_error(error: DataFusionError, tokens: &Tokens) -> Error {
-    let text = match error.find_root() {
-        DataFusionError::SQL(error, _) => match error.as_ref() {
-            ParserError::ParserError(text) | ParserError::TokenizerError(text) => text.clone(),
-            ParserError::RecursionLimitExceeded => "too much within each other".into(),
-        },
-        other => other.strip_backtrace(),
-    };
-    let text = text.lines().next().unwrap_or_default();
-    let (message, position) = text.rsplit_once(" at Line: ").unwrap_or((text, ""));
-    let numbers: Vec<u64> = position
-        .split(|c: char| !c.is_ascii_digit())
-        .filter_map(|n| n.parse().ok())
-        .collect();
-    // (Words that are no keywords here we have quoted ourselves.)
-    let message = message
-        .replace("Expected: ", "expected ")
-        .replace(", found: ", ", found ")
-        .replace("found EOF", "found the end of the statement")
-        .replace('"', "");
-    match numbers.as_slice() {
-        [line, column, ..] if *line > 0 => {
-            let at = tokens.original(At {
-                line: *line,
-                column: *column,
-            });
-            let error = Error::sql(message).or_at(at);
-            match misspelt_keyword(tokens, at) {
-                Some(hint) => error.with_hint(hint),
-                None => error,
-            }
-        }
-        _ => Error::sql(message).or_at(tokens.at(tokens.len())),
-    }
-}
-
-/// The keyword that was meant by the word before `at`, which the parser took for an alias.
-fn misspelt_keyword(tokens: &Tokens, at: At) -> Option<String> {
-    const KEYWORDS: [&str; 7] = [
-        "FROM", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "UNION",
-    ];
-    let behind = (0..tokens.len()).find(|i| tokens.at(*i) == at)?;
-    let Token::Word(word) = &tokens.list[behind.checked_sub(1)?].token else {
-        return None;
-    };
-    let is_keyword = KEYWORDS.iter().any(|k| word.value.eq_ignore_ascii_case(k));
-    (word.value.len() > 3 && !is_keyword)
-        .then(|| nearest(&word.value, KEYWORDS))
-        .flatten()
+        .map_err(|e| parsing(e, tokens))
 }

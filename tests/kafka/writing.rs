@@ -239,8 +239,12 @@ fn keys_are_written_as_they_are_read() {
     client::create_topic(&bootstrap, "key-parts-out", 1);
     let columns = "k_id STRING, k_region STRING, n BIGINT";
     let keyed = |format: &str| {
+        let delimiter = match format {
+            "csv" => ", 'key.csv.field-delimiter' = '|'",
+            _ => "",
+        };
         format!(
-            ", 'key.format' = '{format}', 'key.fields' = 'k_region;k_id', 'key.fields-prefix' = 'k_', 'value.fields-include' = 'EXCEPT_KEY', 'key.csv.field-delimiter' = '|'"
+            ", 'key.format' = '{format}', 'key.fields' = 'k_region;k_id', 'key.fields-prefix' = 'k_', 'value.fields-include' = 'EXCEPT_KEY'{delimiter}"
         )
     };
     let sql = source_sql("clicks", "key-parts-in", CLICKS, "")
