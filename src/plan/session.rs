@@ -7,8 +7,7 @@ use super::physical::Planner;
 use super::registry::Registry;
 use super::tokens::Tokens;
 use super::{
-    extremes, functions, grouping, lateral, markers, over, row_windows, subqueries,
-    syntax,
+    extremes, functions, grouping, lateral, markers, over, row_windows, subqueries, syntax,
 };
 use crate::error::{Error, Result, nearest};
 use crate::time::{Clock, SystemClock};
