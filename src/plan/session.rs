@@ -71,9 +71,6 @@ impl Session {
         options
             .optimizer
             .enable_physical_uncorrelated_scalar_subquery = false;
-        // It moves fields of a ROW down to scans, which here have them anyway, and takes an element of a list
-        // for a column of its name below the UNNEST.
-        options.optimizer.enable_leaf_expression_pushdown = false;
         let mut registry = Registry::of_datafusion(options).map_err(bug)?;
         // NOW() and its kin; the engine's own times come from the clock of the run.
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -269,25 +266,40 @@ impl Session {
     fn optimised(&self, plan: &LogicalPlan) -> DfResult<LogicalPlan> {
         let options = self.config.options();
         let analysed = (self.analyzer).execute_and_check(plan.clone(), options, |_, _| {})?;
-        self.optimizer.optimize(analysed, self, |_, _| {})
+        let mut options = options.as_ref().clone();
+        // The rule that moves fields of a ROW down takes an element of a list for a column of its name below
+        // the UNNEST.
+        let is_unnest = |node: &LogicalPlan| Ok(matches!(node, LogicalPlan::Unnest(_)));
+        options.optimizer.enable_leaf_expression_pushdown = !analysed.exists(is_unnest)?;
+        let rules = Rules {
+            session: self,
+            options: Arc::new(options),
+        };
+        self.optimizer.optimize(analysed, &rules, |_, _| {})
     }
 }
 
-impl OptimizerConfig for Session {
+/// What the optimiser's rules are told for one plan.
+struct Rules<'a> {
+    session: &'a Session,
+    options: Arc<ConfigOptions>,
+}
+
+impl OptimizerConfig for Rules<'_> {
     fn query_execution_start_time(&self) -> Option<DateTime<Utc>> {
-        self.props.query_execution_start_time
+        self.session.props.query_execution_start_time
     }
 
     fn alias_generator(&self) -> &Arc<AliasGenerator> {
-        &self.props.alias_generator
+        &self.session.props.alias_generator
     }
 
     fn options(&self) -> Arc<ConfigOptions> {
-        self.config.options().clone()
+        self.options.clone()
     }
 
     fn function_registry(&self) -> Option<&dyn FunctionRegistry> {
-        Some(&self.registry)
+        Some(&self.session.registry)
     }
 }
 
