@@ -50,6 +50,8 @@ pub(super) struct Rewrite {
     rpad: Arc<ScalarUDF>,
     cut_time: Arc<ScalarUDF>,
     array_reverse: Arc<ScalarUDF>,
+    array_to_string: Arc<ScalarUDF>,
+    nullif: Arc<ScalarUDF>,
     named_struct: Arc<ScalarUDF>,
     first_value: Arc<AggregateUDF>,
 }
@@ -77,6 +79,8 @@ impl Rewrite {
             rpad: registry.udf("rpad")?,
             cut_time: registry.udf(CUT_TIME)?,
             array_reverse: registry.udf("array_reverse")?,
+            array_to_string: registry.udf("array_to_string")?,
+            nullif: registry.udf("nullif")?,
             named_struct: registry.udf("named_struct")?,
             first_value: registry.udaf("first_value")?,
         })
@@ -175,9 +179,22 @@ impl Rewrite {
                 };
                 Some(call(&f.func, vec![map.clone(), key]))
             }
-            ("concat_ws", args) => {
-                let texts = args.iter().map(|arg| self.text(arg.clone(), schema));
-                Some(call(&f.func, texts.collect()))
+            ("concat_ws", [separator, values @ ..]) => {
+                let of_value = |value: &Expr| match is_list(value, schema) {
+                    // As in Spark its elements, of which an empty list has none.
+                    true => {
+                        let args = vec![value.clone(), separator.clone()];
+                        call(
+                            &self.nullif,
+                            vec![call(&self.array_to_string, args), lit("")],
+                        )
+                    }
+                    false => self.text(value.clone(), schema),
+                };
+                let texts = values.iter().map(of_value);
+                let separator = self.text(separator.clone(), schema);
+                let args = std::iter::once(separator).chain(texts).collect();
+                Some(call(&f.func, args))
             }
             ("reverse", [list]) if is_list(list, schema) => Some(call(&self.array_reverse, args())),
             ("encode" | "decode", [value, charset]) => {

@@ -635,6 +635,9 @@ fn text() {
         ),
         ("LEFT('abc', 2) || RIGHT('abc', 1) || TRIM(' a ')", "abca"),
         ("CONCAT_WS('-', 'a', NULL, 'b')", "a-b"),
+        // A list was the text `[a, b]`.
+        ("CONCAT_WS('-', ARRAY['a', NULL, 'b'], 'c')", "a-b-c"),
+        ("CONCAT_WS(',', SPLIT('1 2', ' '))", "1,2"),
     ]);
 }
 
