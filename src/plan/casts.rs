@@ -41,7 +41,7 @@ pub(super) fn quicken(expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExp
 }
 
 /// The quick one of an expression that is a cast to a number.
-pub(super) fn quick(expr: &Arc<dyn PhysicalExpr>) -> Option<Arc<dyn PhysicalExpr>> {
+fn quick(expr: &Arc<dyn PhysicalExpr>) -> Option<Arc<dyn PhysicalExpr>> {
     let cast = QuickCast::of(expr)?;
     let target = cast.target();
     let is_number = target.is_signed_integer() || *target == DataType::Float64;

@@ -3,7 +3,7 @@
 //! values.
 
 use super::accumulate::{all_groups, one_phase};
-use super::sums::DoubleSums;
+use super::sums::{DoubleSums, one_of_equals};
 use crate::batches::only_true;
 use crate::window::distinct::flatten;
 use arrow::array::{
@@ -44,13 +44,7 @@ impl DistinctSums {
     }
 
     fn add(&mut self, group: usize, value: f64) {
-        // Zeros are equal, and so are NaNs.
-        let value = if value.is_nan() {
-            f64::NAN
-        } else {
-            value + 0.0
-        };
-        self.values.insert((group, value.to_bits()));
+        self.values.insert((group, one_of_equals(value).to_bits()));
     }
 
     /// The values, each behind its group, in order.

@@ -1,6 +1,5 @@
 //! What happens to a row before it is aggregated (or written), batch by batch, synchronously.
 
-use super::casts;
 use super::elements::Elements;
 use super::equal;
 use super::errors::internal;
@@ -156,10 +155,10 @@ fn quicken<'a>(exprs: impl IntoIterator<Item = &'a mut Arc<dyn PhysicalExpr>>) -
     Ok(())
 }
 
-/// The same expression with quick casts and comparisons.
+/// The same expression with quick comparisons. (Its casts are quick since it was planned.)
 pub(super) fn quick(expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
     let quick = expr.transform_up(|expr| {
-        let quick = casts::quick(&expr).or_else(|| equal::quick(&expr));
+        let quick = equal::quick(&expr);
         Ok(quick.map_or_else(|| Transformed::no(expr), Transformed::yes))
     });
     Ok(quick.map_err(internal)?.data)

@@ -132,6 +132,14 @@ impl Rest {
     }
 }
 
+/// The same number for doubles that are equal, and one for NaN.
+pub(super) fn one_of_equals(value: f64) -> f64 {
+    match value.is_nan() {
+        true => f64::NAN,
+        false => value + 0.0,
+    }
+}
+
 /// SUM, or AVG if it counts.
 pub(super) struct DoubleSums {
     sums: Vec<Sum>,

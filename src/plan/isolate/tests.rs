@@ -1,5 +1,4 @@
 use super::*;
-use crate::plan::stages::quick;
 use arrow::array::{ArrayRef, Int64Array, StringViewArray};
 use arrow::datatypes::{DataType, Int64Type, Schema};
 use datafusion_physical_expr::expressions::{cast, col};
@@ -11,7 +10,7 @@ fn casts_of(schema: &Schema, types: [DataType; 2]) -> Vec<Arc<dyn PhysicalExpr>>
     let columns = ["a", "b"].into_iter().zip(types);
     let casts = columns.map(|(name, data_type)| {
         let column = col(name, schema).unwrap();
-        quick(cast(column, schema, data_type).unwrap()).unwrap()
+        casts::quicken(cast(column, schema, data_type).unwrap()).unwrap()
     });
     casts.collect()
 }

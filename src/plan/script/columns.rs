@@ -79,7 +79,7 @@ impl Script {
             .session
             .physical_expression(logical, &df_schema)
             .map_err(|e| positioned(planning(e, &tokens)))?;
-        // A CAST means the same as in a SELECT.
+        // A comparison is as quick as in a SELECT.
         let expr = quick(expr)?;
         let data_type = expr
             .data_type(&schema)

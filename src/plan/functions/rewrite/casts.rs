@@ -13,6 +13,7 @@ use super::super::types::{LENGTH, PADDED, PRECISION};
 use super::super::udf::{Call, Kind, Param, Spec, TIMESTAMP, param};
 use super::{Rewrite, call};
 use crate::plan::casts::whole_part;
+use crate::plan::sums::one_of_equals;
 
 const VALUE: &[Param] = &[param("value", Kind::Text)];
 const NUMBER: &[Param] = &[param("number", Kind::Double)];
@@ -55,18 +56,10 @@ fn whole_part_of_texts(call: &Call) -> Result<ArrayRef> {
     })
 }
 
-/// The same number for doubles that are equal, and one for NaN.
+/// The bits of a number, equal for doubles that are.
 fn double_bits(call: &Call) -> Result<ArrayRef> {
     let number = call.double(0)?;
-    call.map::<Int64Array, i64>(|row| {
-        let number = number.get(row)?;
-        let one = if number.is_nan() {
-            f64::NAN
-        } else {
-            number + 0.0
-        };
-        Some(one.to_bits() as i64)
-    })
+    call.map::<Int64Array, i64>(|row| Some(one_of_equals(number.get(row)?).to_bits() as i64))
 }
 
 /// Whether casts to a type may be other ones than arrow's.
